@@ -1,0 +1,1 @@
+//! Content store, RocksDB index, garbage collection and remote cache manifests.

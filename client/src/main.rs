@@ -1,0 +1,2 @@
+//! Kiln's client.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Dockerfile parser, expansion and stages, without I/O.

@@ -1,0 +1,2 @@
+//! Kiln's daemon.
+fn main() {}

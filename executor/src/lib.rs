@@ -1,0 +1,1 @@
+//! Runs one process in its own namespaces on given mounts.

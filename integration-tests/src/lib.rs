@@ -1,0 +1,1 @@
+//! Kiln's behaviour, through its built programs.

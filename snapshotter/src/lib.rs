@@ -1,0 +1,1 @@
+//! Layers as directories: mounts as data, diff, apply, and safe file trees.
