@@ -1,1 +1,59 @@
-//! Kiln's behaviour, through its built programs.
+//! The fixture for tests of Kiln's behaviour through its built programs.
+//!
+//! A test reads as a user's session: it starts a [`World`] (a `kilnd` of its own and a real
+//! registry, both on temporary paths and free ports), writes a [`Context`], runs `kiln build` and
+//! looks at the exit status, the log and the image that came out.
+//!
+//! ```no_run
+//! use kiln_integration_tests::{Context, State, World};
+//!
+//! let world = World::start();
+//! let context = Context::new()
+//!     .dockerfile("FROM busybox\nCOPY greeting /\nRUN cat /greeting")
+//!     .file("greeting", "hello\n");
+//! world.build(&context).succeeds();
+//! let again = world.build(&context).succeeds();
+//! assert_eq!(again.state("RUN cat /greeting"), State::Cached);
+//! ```
+//!
+//! What a test may rely on: nothing here sleeps (every wait is for an event, with a deadline);
+//! every program that was started has ended, and every file is gone, when its guard is dropped; a
+//! test that panics prints the daemon's log. Failures of the fixture itself are panics, since they
+//! are failed tests.
+//!
+//! The programs are those of the build that made the tests; `KILN_BIN` and `KILND_BIN` name others.
+
+#![forbid(unsafe_code)]
+
+mod archive;
+mod base;
+mod context;
+mod daemon;
+mod dedent;
+mod http;
+mod image;
+mod layer;
+mod process;
+mod programs;
+mod progress;
+mod ready;
+mod registry;
+mod run;
+mod tap;
+mod tool;
+mod world;
+
+pub use archive::{docker_archive, oci_archive, unpack_archive};
+pub use base::busybox_layer;
+pub use context::Context;
+pub use daemon::Daemon;
+pub use dedent::dedent;
+pub use image::Image;
+pub use layer::{Entry, Kind, Layer, LayerTar, digest};
+pub use process::Process;
+pub use programs::{kiln, kilnd};
+pub use progress::{Progress, State, Step};
+pub use registry::Registry;
+pub use run::{Invocation, Outcome, Running};
+pub use tool::tool;
+pub use world::World;

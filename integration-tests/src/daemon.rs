@@ -1,0 +1,148 @@
+//! A `kilnd` of a test's own.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::context::Context;
+use crate::process::{Process, readable};
+use crate::programs;
+use crate::ready::ReadySocket;
+use crate::registry::Registry;
+use crate::run::Invocation;
+use crate::tap::Tap;
+
+/// A running daemon with a root, a socket and a configuration of its own.
+pub struct Daemon {
+    running: Option<(Process, Tap)>,
+    root: PathBuf,
+    folder: TempDir,
+}
+
+impl Daemon {
+    /// Starts one with an empty root, which pulls from `registry` and from nowhere else.
+    pub fn start(registry: &Registry) -> Self {
+        let folder = TempDir::with_prefix("kilnd-").expect("temporary folder");
+        let root = folder.path().join("root");
+        Self::start_at(folder, root, registry)
+    }
+
+    /// Starts one whose root is `root`, for example on a small file system.
+    pub fn start_with_root(root: &Path, registry: &Registry) -> Self {
+        let folder = TempDir::with_prefix("kilnd-").expect("temporary folder");
+        Self::start_at(folder, root.to_owned(), registry)
+    }
+
+    fn start_at(folder: TempDir, root: PathBuf, registry: &Registry) -> Self {
+        let address = registry.address();
+        let config = format!(
+            "[worker.oci]\n  gc = false\n\
+             [worker.containerd]\n  enabled = false\n\
+             [registry.\"docker.io\"]\n  mirrors = [\"{address}\"]\n\
+             [registry.\"{address}\"]\n  http = true\n"
+        );
+        std::fs::write(folder.path().join("kilnd.toml"), config).expect("configuration");
+        let mut daemon = Self { running: None, root, folder };
+        daemon.start_again();
+        daemon
+    }
+
+    /// Starts it again on the same root, after [`Daemon::stop`] or [`Daemon::kill`].
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        assert!(self.running.is_none(), "the daemon runs already");
+        let ready = ReadySocket::bind(self.folder.path());
+        let mut process = Process::spawn(
+            Command::new(programs::kilnd())
+                .arg("--root")
+                .arg(&self.root)
+                .arg("--addr")
+                .arg(self.host())
+                .arg("--config")
+                .arg(self.folder.path().join("kilnd.toml"))
+                .env("NOTIFY_SOCKET", ready.path())
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped()),
+        );
+        let log = Tap::on(process.child().stderr.take().expect("stderr of the daemon"));
+        if !ready.wait(&process, Duration::from_mins(1)) {
+            process.kill();
+            let said = log.finish(Duration::from_secs(5));
+            panic!("the daemon did not get ready:\n{}", String::from_utf8_lossy(&said));
+        }
+        self.running = Some((process, log));
+    }
+
+    /// Ends it as `systemctl stop` does, which must be clean.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        let (mut process, log) = self.running.take().expect("a running daemon");
+        let status = process.stop();
+        assert!(
+            status.is_some_and(|status| status.success()),
+            "the daemon ended with {status:?}:\n{}",
+            log.text()
+        );
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(&mut self) {
+        let (mut process, _) = self.running.take().expect("a running daemon");
+        process.kill();
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&self) -> bool {
+        self.running.as_ref().is_some_and(|(process, _)| {
+            readable(&[process.ended().as_fd()], Duration::ZERO).is_none()
+        })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.running.as_ref().expect("a running daemon").0.id()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.running.as_ref().map(|(_, log)| log.text()).unwrap_or_default()
+    }
+
+    /// Its root folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("kilnd.sock")
+    }
+
+    /// Its address.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// `kiln` with this daemon.
+    pub fn kiln(&self) -> Invocation {
+        Invocation::new(&self.host())
+    }
+
+    /// `kiln build` of a context, with the plain log. More arguments may follow.
+    pub fn build(&self, context: &Context) -> Invocation {
+        self.kiln().args(["build", "--progress=plain"]).arg(context.path())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        #[expect(clippy::print_stderr, reason = "a failed test shows what the daemon has to say")]
+        if std::thread::panicking() {
+            eprintln!("---- log of the daemon ----\n{}", self.log());
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Runs `kiln` as a user does.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::process::Process;
+use crate::programs;
+use crate::progress::{Progress, State, Step};
+use crate::tap::Tap;
+
+/// No build of the tests comes near; a program that hangs ends the test.
+const LIMIT: Duration = Duration::from_mins(3);
+
+/// A command line of `kiln` that is not yet running.
+pub struct Invocation {
+    command: Command,
+    stdin: Vec<u8>,
+}
+
+impl Invocation {
+    /// `kiln` for the daemon at `host`, without the environment of whoever runs the tests.
+    pub(crate) fn new(host: &str) -> Self {
+        let mut command = Command::new(programs::kiln());
+        for variable in ["DOCKER_CONFIG", "SOURCE_DATE_EPOCH", "BUILDKIT_PROGRESS", "NO_COLOR"] {
+            command.env_remove(variable);
+        }
+        command.env("KILN_HOST", host).env("HOME", "/nonexistent");
+        Self { command, stdin: Vec::new() }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Sets a variable of the environment.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// What the program reads from its standard input; nothing if this is not called.
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// Runs in `folder`.
+    pub fn current_dir(mut self, folder: impl AsRef<std::path::Path>) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
+    /// Starts it and returns while it runs.
+    pub fn start(mut self) -> Running {
+        let mut process = Process::spawn(
+            self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()),
+        );
+        let child = process.child();
+        let stdout = Tap::on(child.stdout.take().expect("stdout"));
+        let stderr = Tap::on(child.stderr.take().expect("stderr"));
+        let mut stdin = child.stdin.take().expect("stdin");
+        let bytes = self.stdin;
+        // A thread, as the program may write before it has read everything; a program that ends
+        // without reading is none of this thread's business.
+        std::thread::spawn(move || {
+            let _ = stdin.write_all(&bytes);
+        });
+        Running { process, stdout, stderr }
+    }
+
+    /// Runs it to its end.
+    pub fn run(self) -> Outcome {
+        self.start().finish()
+    }
+
+    /// Runs it to its end, which must be a success.
+    #[track_caller]
+    pub fn succeeds(self) -> Outcome {
+        let outcome = self.run();
+        assert_eq!(outcome.code, Some(0), "the command failed:\n{}", outcome.stderr);
+        outcome
+    }
+
+    /// Runs it to its end, which must be an error that the program reports (no signal, no panic).
+    #[track_caller]
+    pub fn fails(self) -> Outcome {
+        let outcome = self.run();
+        assert!(outcome.code.is_some_and(|code| code != 0), "it did not fail:\n{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("panicked at"), "a panic:\n{}", outcome.stderr);
+        outcome
+    }
+}
+
+/// A `kiln` that runs.
+pub struct Running {
+    process: Process,
+    stdout: Tap,
+    stderr: Tap,
+}
+
+impl Running {
+    /// Waits until the log has a line with `needle`.
+    #[track_caller]
+    pub fn until(&self, needle: &str) -> &Self {
+        let found = self.stderr.line_with(needle, LIMIT);
+        assert!(found.is_some(), "the log never said {needle:?}:\n{}", self.stderr.text());
+        self
+    }
+
+    /// Sends it `signal`.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn finish(mut self) -> Outcome {
+        let Some(status) = self.process.wait_within(LIMIT) else {
+            panic!("the command does not end; its log so far:\n{}", self.stderr.text());
+        };
+        Outcome {
+            code: status.code(),
+            stdout: self.stdout.finish(LIMIT),
+            stderr: String::from_utf8_lossy(&self.stderr.finish(LIMIT)).into_owned(),
+        }
+    }
+}
+
+/// What a finished `kiln` has left.
+pub struct Outcome {
+    /// Exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error: the log.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// The log's steps.
+    pub fn progress(&self) -> Progress {
+        Progress::parse(&self.stderr)
+    }
+
+    /// The step of an instruction, as the log names it.
+    #[track_caller]
+    pub fn step(&self, instruction: &str) -> Step {
+        let progress = self.progress();
+        let step = progress.find(instruction).cloned();
+        step.unwrap_or_else(|| panic!("no step {instruction:?} in this log:\n{}", self.stderr))
+    }
+
+    /// How the step of an instruction ended.
+    #[track_caller]
+    pub fn state(&self, instruction: &str) -> State {
+        self.step(instruction).state
+    }
+
+    /// Whether the log has a step of this instruction at all.
+    pub fn has_step(&self, instruction: &str) -> bool {
+        self.progress().find(instruction).is_some()
+    }
+
+    /// The steps of the Dockerfile that were run, not reused; FROM is none.
+    pub fn ran(&self) -> Vec<String> {
+        self.instructions(&State::Done)
+    }
+
+    /// The steps of the Dockerfile that were reused; FROM is none.
+    pub fn cached(&self) -> Vec<String> {
+        self.instructions(&State::Cached)
+    }
+
+    /// Fails unless the log has `text`.
+    #[track_caller]
+    pub fn says(&self, text: &str) -> &Self {
+        assert!(self.stderr.contains(text), "the log does not say {text:?}:\n{}", self.stderr);
+        self
+    }
+
+    fn instructions(&self, state: &State) -> Vec<String> {
+        self.progress()
+            .steps()
+            .filter(|step| step.state == *state)
+            .filter_map(|step| step.name.strip_prefix('[')?.split_once("] "))
+            .filter(|(stage, instruction)| stage.contains('/') && !instruction.starts_with("FROM "))
+            .map(|(_, instruction)| instruction.to_owned())
+            .collect()
+    }
+}

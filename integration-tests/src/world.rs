@@ -1,0 +1,46 @@
+//! A daemon and a registry, for the tests that need no more of each.
+
+use crate::context::Context;
+use crate::daemon::Daemon;
+use crate::image::Image;
+use crate::registry::Registry;
+use crate::run::{Invocation, Outcome};
+
+/// Everything that a build needs.
+pub struct World {
+    /// The daemon; before the registry, so that it is stopped first.
+    pub daemon: Daemon,
+    /// The registry, which has `library/busybox`.
+    pub registry: Registry,
+}
+
+impl World {
+    /// Starts both.
+    pub fn start() -> Self {
+        let registry = Registry::start();
+        Self { daemon: Daemon::start(&registry), registry }
+    }
+
+    /// `kiln` with the daemon.
+    pub fn kiln(&self) -> Invocation {
+        self.daemon.kiln()
+    }
+
+    /// `kiln build` of a context, with the plain log. More arguments may follow.
+    pub fn build(&self, context: &Context) -> Invocation {
+        self.daemon.build(context)
+    }
+
+    /// Builds, pushes to the registry as `name` and reads the image back from there.
+    #[track_caller]
+    pub fn pushed(&self, name: &str, build: Invocation) -> (Outcome, Image) {
+        let outcome = build.args(["--push", "-t", &self.registry.reference(name)]).succeeds();
+        (outcome, self.registry.image(name))
+    }
+
+    /// The image of a context, by way of the registry.
+    #[track_caller]
+    pub fn image(&self, context: &Context) -> Image {
+        self.pushed("test/image:latest", self.build(context)).1
+    }
+}
