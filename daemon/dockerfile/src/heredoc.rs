@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn a_word_may_start_a_heredoc() {
-        let cases: &[(&str, Option<(&str, bool, bool)>)] = &[
+        type Expected<'a> = Option<(&'a str, bool, bool)>;
+        let cases: &[(&str, Expected<'_>)] = &[
             ("<<EOF", Some(("EOF", true, false))),
             ("<<-EOF", Some(("EOF", true, true))),
             ("<<'EOF'", Some(("EOF", false, false))),

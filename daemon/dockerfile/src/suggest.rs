@@ -3,7 +3,7 @@
 /// Fewest edits that are no longer a slip of the keyboard.
 const TOO_FAR: usize = 3;
 
-/// Longest word worth comparing; names people type are shorter, and the comparison is quadratic.
+/// Longest word worth comparing, in bytes; names people type are shorter, and the comparison is quadratic.
 const LONGEST: usize = 256;
 
 /// The option nearest to `word` by edit distance, if one is near enough to be what was meant.
@@ -36,27 +36,32 @@ pub(crate) fn closest_any_case<'a>(
     Some(if word == word.to_uppercase() { found.to_uppercase() } else { found.to_owned() })
 }
 
-/// Levenshtein's distance, cut off at [`TOO_FAR`].
+/// The number of letters to insert, drop, replace or swap with their neighbour, cut off at
+/// [`TOO_FAR`].
 fn edit_distance(left: &str, right: &str) -> usize {
-    if left.len() > LONGEST * 4 || right.len() > LONGEST * 4 {
+    if left.len().max(right.len()) > LONGEST {
         return TOO_FAR;
     }
     let left: Vec<char> = left.chars().collect();
     let right: Vec<char> = right.chars().collect();
-    if left.len().abs_diff(right.len()) >= TOO_FAR || left.len() > LONGEST {
+    if left.len().abs_diff(right.len()) >= TOO_FAR {
         return TOO_FAR;
     }
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, from) in left.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in right.iter().enumerate() {
-            let substituted = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+    let mut before_last = Vec::new();
+    let mut last: Vec<usize> = (0..=right.len()).collect();
+    for i in 0..left.len() {
+        let mut row = vec![i + 1];
+        for j in 0..right.len() {
+            let replaced = last[j] + usize::from(left[i] != right[j]);
+            let mut least = replaced.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && left[i] == right[j - 1] && left[i - 1] == right[j] {
+                least = least.min(before_last[j - 1] + 1);
+            }
+            row.push(least);
         }
+        before_last = std::mem::replace(&mut last, row);
     }
-    row[right.len()]
+    last[right.len()]
 }
 
 #[cfg(test)]
@@ -69,6 +74,7 @@ mod tests {
         assert_eq!(closest("platfrom", options), Some("platform"));
         assert_eq!(closest("form", options), Some("from"));
         assert_eq!(closest("link", options), None);
+        assert_eq!(closest("RNU", ["ENV", "RUN"]), Some("RUN"));
     }
 
     #[test]
