@@ -1,0 +1,61 @@
+//! Copying one regular file, as cheaply as the file system allows.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use crate::dir;
+use crate::layer::OverlayMarks;
+use crate::metadata::Owner;
+use crate::sys::xattr;
+
+/// Whether the file system shares blocks between files, as far as is known.
+#[derive(Debug)]
+pub(crate) struct Cloning {
+    supported: bool,
+}
+
+impl Default for Cloning {
+    fn default() -> Self {
+        Self { supported: true }
+    }
+}
+
+impl Cloning {
+    /// Fills a new file with another's content.
+    pub(crate) fn copy_content(&mut self, source: &File, target: &File) -> io::Result<()> {
+        if self.supported {
+            match rustix::fs::ioctl_ficlone(target, source) {
+                Ok(()) => return Ok(()),
+                Err(_) => self.supported = false,
+            }
+        }
+        // The standard library uses copy_file_range between files.
+        io::copy(&mut &*source, &mut &*target).map(drop)
+    }
+}
+
+pub(crate) fn set_metadata(file: &File, owner: Owner, mode: u32) -> io::Result<()> {
+    dir::set_owner(file, owner)?;
+    Ok(dir::set_mode(file, mode)?)
+}
+
+/// Copies extended attributes; those that the target cannot have are left out.
+pub(crate) fn copy_xattrs(source: &File, target: &File, path: &Path) -> io::Result<()> {
+    for (key, value) in xattr::read_all_of(source.as_fd())? {
+        if !OverlayMarks::owns(&key) {
+            tolerate(xattr::set_of(target.as_fd(), &key, &value), &key, path);
+        }
+    }
+    Ok(())
+}
+
+/// An attribute that cannot be set is no reason to fail a copy: file systems and user namespaces
+/// differ in what they allow.
+pub(crate) fn tolerate(result: io::Result<()>, key: &[u8], path: &Path) {
+    if let Err(error) = result {
+        let key = String::from_utf8_lossy(key);
+        tracing::debug!(%key, path = %path.display(), %error, "extended attribute not copied");
+    }
+}
