@@ -1,0 +1,143 @@
+//! The HTTP clients of one host.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use reqwest::ClientBuilder;
+use reqwest::redirect::Policy;
+use url::Url;
+
+use super::tls::{TlsError, Trust};
+use crate::config::{HostConfig, Protocol, is_loopback};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+const KEEPALIVE: Duration = Duration::from_mins(1);
+/// How long a peer may leave sent data unacknowledged before the connection counts as dead.
+const USER_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Connections to one host, shared by everyone who talks with it.
+pub(crate) struct Transport {
+    host: String,
+    protocol: Protocol,
+    /// Whether the host turned out not to speak TLS ([`Protocol::HttpsUnverifiedOrHttp`]).
+    has_fallen_back: AtomicBool,
+    /// Obeys the environment's proxy settings.
+    proxied: reqwest::Client,
+    /// Never uses a proxy, which could not reach this machine's loopback.
+    direct: reqwest::Client,
+}
+
+impl Transport {
+    /// `protocol` may be another than `config` says by itself.
+    pub(crate) fn new(
+        host: &str,
+        protocol: Protocol,
+        config: &HostConfig,
+        trust: &Trust,
+    ) -> Result<Self, TlsError> {
+        // A plain host may redirect to one with TLS.
+        let tls = trust.client_config(config, protocol)?;
+        let builder = || {
+            // HTTP/1.1 because its connections carry blobs in parallel; over HTTP/2 they would
+            // share one connection and its flow control.
+            ClientBuilder::new()
+                .tls_backend_preconfigured(tls.clone())
+                .http1_only()
+                .redirect(Policy::none())
+                .referer(false)
+                .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(CONNECT_TIMEOUT)
+                .tcp_keepalive(KEEPALIVE)
+                .tcp_user_timeout(USER_TIMEOUT)
+        };
+        let build =
+            |builder: ClientBuilder| builder.build().map_err(|source| TlsError::Client { source });
+        Ok(Self {
+            host: host.to_owned(),
+            protocol,
+            has_fallen_back: AtomicBool::new(false),
+            proxied: build(builder())?,
+            direct: build(builder().no_proxy())?,
+        })
+    }
+
+    /// The host and port that are connected to.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The host's address, for messages.
+    pub(crate) fn address(&self) -> String {
+        format!("{}://{}", self.scheme(), self.host)
+    }
+
+    /// `https`, or `http` where the host is plain.
+    pub(crate) fn scheme(&self) -> &'static str {
+        let has_tls = match self.protocol {
+            Protocol::Http => false,
+            Protocol::HttpsUnverifiedOrHttp => !self.has_fallen_back.load(Ordering::Relaxed),
+            Protocol::Https | Protocol::HttpsUnverified => true,
+        };
+        if has_tls { "https" } else { "http" }
+    }
+
+    /// Whether the host proves who it is.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.protocol == Protocol::Https
+    }
+
+    pub(super) fn client(&self, url: &Url) -> &reqwest::Client {
+        if url.host_str().is_some_and(is_loopback) { &self.direct } else { &self.proxied }
+    }
+
+    /// The plain form of `url`, if `error` shows that its host does not speak TLS and that is
+    /// allowed; from then on the host is asked in plain.
+    pub(super) fn fall_back(&self, url: &Url, error: &reqwest::Error) -> Option<Url> {
+        let is_ours = url.scheme() == "https" && authority(url) == self.host;
+        if self.protocol != Protocol::HttpsUnverifiedOrHttp || !is_ours {
+            return None;
+        }
+        let is_refused = error.is_connect() && is_io(error, std::io::ErrorKind::ConnectionRefused);
+        let is_other_port = is_refused && url.port().is_none();
+        if !is_other_port && !speaks_no_tls(error) {
+            return None;
+        }
+        let mut plain = url.clone();
+        plain.set_scheme("http").ok()?;
+        self.has_fallen_back.store(true, Ordering::Relaxed);
+        tracing::debug!(host = self.host, "host does not speak TLS, using plain HTTP");
+        Some(plain)
+    }
+}
+
+/// Host and port as configuration writes them.
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+fn causes<'a>(
+    error: &'a reqwest::Error,
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    let first: Option<&'a (dyn std::error::Error + 'static)> = Some(error);
+    std::iter::successors(first, |cause| {
+        // An I/O error's source is its inner error's source: the inner error itself is skipped.
+        match cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
+            None => cause.source(),
+        }
+    })
+}
+
+/// Whether the peer's first bytes were not those of TLS.
+fn speaks_no_tls(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| {
+        matches!(cause.downcast_ref::<rustls::Error>(), Some(rustls::Error::InvalidMessage(_)))
+    })
+}
+
+fn is_io(error: &reqwest::Error, kind: std::io::ErrorKind) -> bool {
+    causes(error).any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == kind)
+    })
+}
