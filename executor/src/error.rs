@@ -1,0 +1,161 @@
+//! What can go wrong between a [`ProcessSpec`](crate::ProcessSpec) and its exit.
+
+use std::io;
+
+use crate::zygote::protocol::{Failure, Stage};
+
+/// Why a step could not be run. A command that ran and failed is not an error but an
+/// [`Exit`](crate::Exit).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecutorError {
+    /// Namespaces, mounts and cgroups as they are made here need root.
+    #[error("running steps needs root: this process has user id {uid}")]
+    NotRoot {
+        /// The effective user id.
+        uid: u32,
+    },
+    /// The helper process that starts steps could not be started.
+    #[error("cannot start the process that launches steps")]
+    StartZygote(#[source] io::Error),
+    /// The helper process that starts steps has died; nothing can be run any more.
+    #[error("the process that launches steps is gone")]
+    ZygoteGone(#[source] io::Error),
+    /// The specification contradicts itself or what the kernel can express.
+    #[error("step {id}: {reason}")]
+    InvalidSpec {
+        /// The step.
+        id: String,
+        /// What is wrong.
+        reason: InvalidSpec,
+    },
+    /// A limit was asked for that no cgroup controller of this host can keep.
+    #[error(
+        "step {id}: limiting {limit} needs the cgroup controller {controller}, which this host does not offer"
+    )]
+    MissingController {
+        /// The step.
+        id: String,
+        /// What was to be limited.
+        limit: &'static str,
+        /// The controller that would do it.
+        controller: &'static str,
+    },
+    /// A control group could not be made or set.
+    #[error("control group {path}")]
+    Cgroup {
+        /// The file or directory.
+        path: String,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The command is in no directory of `PATH`, or has a path where nothing is.
+    #[error("exec: {command:?}: {}", not_found(command))]
+    CommandNotFound {
+        /// The first argument.
+        command: String,
+    },
+    /// The command exists but cannot be executed.
+    #[error("exec {command}")]
+    NotExecutable {
+        /// The first argument.
+        command: String,
+        /// Permission denied, wrong format, missing interpreter and the like.
+        #[source]
+        source: io::Error,
+    },
+    /// The working directory is missing or cannot be entered.
+    #[error("working directory {cwd}")]
+    WorkingDirectory {
+        /// The directory.
+        cwd: String,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A part of the step's surroundings could not be set up.
+    #[error("{stage} {subject}")]
+    Setup {
+        /// What was being done.
+        stage: Stage,
+        /// To what: a path, a limit, a system call.
+        subject: String,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The step's supervisor disappeared without a word.
+    #[error("step {id}: its supervisor ended without reporting an exit")]
+    Lost {
+        /// The step.
+        id: String,
+    },
+    /// Talking to the step's supervisor failed.
+    #[error("step {id}: channel to its supervisor")]
+    Channel {
+        /// The step.
+        id: String,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What is wrong with a specification.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidSpec {
+    /// The id is used as a file name.
+    #[error("the id may have only letters, digits, '-', '_' and '.'")]
+    Id,
+    /// There is nothing to run.
+    #[error("no command")]
+    NoCommand,
+    /// The kernel's strings end at a NUL byte.
+    #[error("{0} contains a NUL byte")]
+    NulByte(&'static str),
+    /// An overlay without lower directories.
+    #[error("{0} has no layers")]
+    NoLayers(String),
+    /// More layers than overlayfs takes.
+    #[error("{0} has {1} layers; the kernel joins at most 500")]
+    TooManyLayers(String, usize),
+    /// A path that has to be absolute is not.
+    #[error("{0} is not an absolute path")]
+    Relative(String),
+    /// A file's content, or the request as a whole, is larger than the channel takes.
+    #[error("the specification is {0} bytes; at most 64 MiB are accepted")]
+    TooLarge(usize),
+}
+
+impl ExecutorError {
+    /// The exit code that shells and container engines give to this failure, if it is the
+    /// command's own: 127 if it was not found, 126 if it cannot be executed.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::CommandNotFound { .. } => Some(127),
+            Self::NotExecutable { .. } => Some(126),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn from_failure(failure: &Failure) -> Self {
+        let subject = String::from_utf8_lossy(&failure.subject).into_owned();
+        let source = io::Error::from_raw_os_error(failure.errno);
+        match failure.stage {
+            Stage::FindCommand => Self::CommandNotFound { command: subject },
+            Stage::Exec => Self::NotExecutable { command: subject, source },
+            Stage::WorkingDirectory => Self::WorkingDirectory { cwd: subject, source },
+            stage => Self::Setup { stage, subject, source },
+        }
+    }
+}
+
+fn not_found(command: &str) -> &'static str {
+    if command.contains('/') {
+        "no such file or directory"
+    } else {
+        "executable file not found in $PATH"
+    }
+}

@@ -1,0 +1,192 @@
+//! The daemon's side: sends specifications to the zygote and hands out running steps.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::cgroup::{CgroupError, Cgroups, GroupSpec, Keeper, StepCgroup};
+use crate::error::ExecutorError;
+use crate::request;
+use crate::running::Running;
+use crate::spec::{ProcessIo, ProcessSpec};
+use crate::sys::async_fd;
+use crate::zygote::channel::Encoded;
+use crate::zygote::protocol::Request;
+use crate::zygote::{Zygote, socket_pair};
+
+/// What holds for every step of an executor.
+#[derive(Debug, Clone)]
+pub struct ExecutorConfig {
+    /// The cgroup, from the root of the hierarchy, below which each step's own is made. No other
+    /// executor on this host may use it: what is found there at the start is removed.
+    pub cgroup_parent: String,
+    /// How readily the kernel kills the commands when memory runs out, -1000 to 1000.
+    pub oom_score_adj: i32,
+}
+
+impl Default for ExecutorConfig {
+    fn default() -> Self {
+        Self { cgroup_parent: "kiln".into(), oom_score_adj: 0 }
+    }
+}
+
+/// Runs steps. Cheap to share by reference; dropping it ends every step that is still running.
+#[derive(Debug)]
+pub struct Executor {
+    shared: Arc<Shared>,
+}
+
+/// What an executor and its running steps have in common.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    control: AsyncFd<OwnedFd>,
+    cgroups: Cgroups,
+    pub(crate) keeper: Keeper,
+    config: ExecutorConfig,
+}
+
+impl Executor {
+    /// Takes over the zygote, inside a tokio runtime, and removes what an earlier daemon that used
+    /// the same cgroup has left behind. Does little file I/O and may block shortly.
+    ///
+    /// # Errors
+    /// [`ExecutorError::NotRoot`] for other users: steps without root need a user namespace with
+    /// subordinate ids, which is not supported.
+    pub fn new(zygote: Zygote, config: ExecutorConfig) -> Result<Self, ExecutorError> {
+        let uid = rustix::process::geteuid();
+        if !uid.is_root() {
+            return Err(ExecutorError::NotRoot { uid: uid.as_raw() });
+        }
+        let control = async_fd::register(zygote.socket, Interest::WRITABLE)
+            .map_err(ExecutorError::StartZygote)?;
+        let keeper = Keeper::start().map_err(ExecutorError::StartZygote)?;
+        let cgroups = Cgroups::detect();
+        cgroups.remove_stale(&config.cgroup_parent);
+        Ok(Self { shared: Arc::new(Shared { control, cgroups, keeper, config }) })
+    }
+
+    /// Starts a step.
+    ///
+    /// Returns as soon as the step's first process exists. What goes wrong after that, a missing
+    /// command for instance, is reported by [`Running::wait`]. Cancelling this call leaves nothing
+    /// behind.
+    ///
+    /// # Errors
+    /// If the specification is wrong, a limit cannot be kept, or the zygote is gone.
+    pub async fn run(&self, spec: ProcessSpec, io: ProcessIo) -> Result<Running, ExecutorError> {
+        let started = Instant::now();
+        request::check(&spec)?;
+        let cgroup = self.make_cgroup(&spec).await?;
+        let cgroup = CgroupGuard { shared: &self.shared, cgroup: Some(cgroup) };
+        let id = spec.id.clone();
+        let upper = spec.rootfs.upper.clone();
+        let security = spec.security;
+        let group = cgroup.get();
+        let step =
+            request::step(spec, group, io.stdin.is_some(), self.shared.config.oom_score_adj)?;
+        let request = Request::Run(Box::new(step));
+        let (reply, pidfd) = self.shared.launch(&id, &request, None, &io, group).await?;
+        drop(io);
+        let cgroup = cgroup.keep();
+        Ok(Running::new(
+            Arc::clone(&self.shared),
+            id,
+            upper,
+            security,
+            reply,
+            pidfd,
+            cgroup,
+            started,
+        ))
+    }
+
+    async fn make_cgroup(&self, spec: &ProcessSpec) -> Result<StepCgroup, ExecutorError> {
+        let shared = Arc::clone(&self.shared);
+        let (id, security, limits) = (spec.id.clone(), spec.security, spec.limits.clone());
+        let own = &self.shared.config.cgroup_parent;
+        let parent = match &spec.cgroup_parent {
+            Some(parent) => format!("{parent}/{own}"),
+            None => own.clone(),
+        };
+        // Making directories in a hierarchy may wait for a lock of the whole kernel.
+        let made = tokio::task::spawn_blocking(move || {
+            let spec = GroupSpec { id: &id, parent: &parent, security, limits: &limits };
+            shared.cgroups.create(&spec).map_err(|error| cgroup_error(&id, error))
+        });
+        made.await.map_err(|error| ExecutorError::Cgroup {
+            path: spec.id.clone(),
+            source: std::io::Error::other(error),
+        })?
+    }
+}
+
+fn cgroup_error(id: &str, error: CgroupError) -> ExecutorError {
+    match error {
+        CgroupError::Missing { limit, controller } => {
+            ExecutorError::MissingController { id: id.into(), limit, controller }
+        }
+        CgroupError::Io { path, source } => {
+            ExecutorError::Cgroup { path: path.display().to_string(), source }
+        }
+    }
+}
+
+impl Shared {
+    /// Has the zygote start a process; returns the socket on which its supervisor reports, and the
+    /// supervisor's pidfd.
+    pub(crate) async fn launch(
+        &self,
+        id: &str,
+        request: &Request,
+        member: Option<BorrowedFd<'_>>,
+        io: &ProcessIo,
+        cgroup: &StepCgroup,
+    ) -> Result<(AsyncFd<OwnedFd>, OwnedFd), ExecutorError> {
+        let channel = |errno: Errno| ExecutorError::Channel { id: id.into(), source: errno.into() };
+        let (ours, theirs) = socket_pair().map_err(channel)?;
+        let mut fds = vec![theirs.as_fd()];
+        fds.extend(member);
+        fds.extend([io.stdout.as_fd(), io.stderr.as_fd()]);
+        fds.extend(io.stdin.as_ref().map(AsFd::as_fd));
+        fds.extend(cgroup.join().1);
+        let encoded = Encoded::new(request).map_err(channel)?;
+        let sent = self.control.async_io(Interest::WRITABLE, |control| {
+            Ok(encoded.send(control, &fds, SendFlags::DONTWAIT)?)
+        });
+        sent.await.map_err(ExecutorError::ZygoteGone)?;
+        drop(theirs);
+        let reply = async_fd::register(ours, Interest::READABLE)
+            .map_err(|source| ExecutorError::Channel { id: id.into(), source })?;
+        let pidfd = crate::running::spawned(id, &reply).await?;
+        Ok((reply, pidfd))
+    }
+}
+
+/// Gives a group back if the step it was made for does not come to be.
+struct CgroupGuard<'a> {
+    shared: &'a Shared,
+    cgroup: Option<StepCgroup>,
+}
+
+impl CgroupGuard<'_> {
+    fn get(&self) -> &StepCgroup {
+        self.cgroup.as_ref().unwrap_or(&StepCgroup::None)
+    }
+
+    fn keep(mut self) -> StepCgroup {
+        self.cgroup.take().unwrap_or(StepCgroup::None)
+    }
+}
+
+impl Drop for CgroupGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(cgroup) = self.cgroup.take() {
+            self.shared.keeper.remove(cgroup);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! From a specification to a request: checks it and puts it in the kernel's terms.
+
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use crate::cgroup::StepCgroup;
+use crate::error::{ExecutorError, InvalidSpec};
+use crate::running::ExecSpec;
+use crate::spec::{Mount, Network, ProcessSpec, RlimitResource, Security};
+use crate::zygote::protocol::{MountSource, Overlay, Process, Step, StepMount};
+
+/// As many layers as overlayfs joins.
+const MAX_LAYERS: usize = 500;
+
+/// As large as all files in memory of a step may be together.
+const MAX_CONTENT: usize = 64 << 20;
+
+/// What /dev/shm holds if nothing else is said, in bytes; Docker's default.
+const SHM_SIZE: u64 = 64 << 20;
+
+/// Checks what does not depend on the conversion.
+pub(crate) fn check(spec: &ProcessSpec) -> Result<(), ExecutorError> {
+    let invalid = |reason| Err(ExecutorError::InvalidSpec { id: spec.id.clone(), reason });
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if spec.id.is_empty() || !spec.id.bytes().all(is_name) || spec.id.starts_with('.') {
+        return invalid(InvalidSpec::Id);
+    }
+    if spec.args.is_empty() {
+        return invalid(InvalidSpec::NoCommand);
+    }
+    let content: usize = spec
+        .mounts
+        .iter()
+        .map(|mount| if let Mount::File { content, .. } = mount { content.len() } else { 0 })
+        .sum();
+    if content > MAX_CONTENT {
+        return invalid(InvalidSpec::TooLarge(content));
+    }
+    if !spec.cwd.is_absolute() {
+        return invalid(InvalidSpec::Relative(spec.cwd.display().to_string()));
+    }
+    Ok(())
+}
+
+/// Converts a checked specification, to be run in `cgroup`.
+pub(crate) fn step(
+    spec: ProcessSpec,
+    cgroup: &StepCgroup,
+    has_stdin: bool,
+    oom_score_adj: i32,
+) -> Result<Step, ExecutorError> {
+    let id = spec.id.clone();
+    convert(spec, cgroup, has_stdin, oom_score_adj)
+        .map_err(|reason| ExecutorError::InvalidSpec { id, reason })
+}
+
+fn convert(
+    spec: ProcessSpec,
+    cgroup: &StepCgroup,
+    has_stdin: bool,
+    oom_score_adj: i32,
+) -> Result<Step, InvalidSpec> {
+    let insecure = spec.security == Security::Insecure;
+    let upper = Some((path(spec.rootfs.upper)?, path(spec.rootfs.work)?));
+    Ok(Step {
+        root: overlay("/", spec.rootfs.lower, upper)?,
+        mounts: spec.mounts.into_iter().map(mount).collect::<Result<_, _>>()?,
+        hostname: spec.hostname.into_bytes(),
+        private_network: spec.network == Network::None,
+        shm_size: spec.shm_size.unwrap_or(SHM_SIZE),
+        read_only_root: spec.read_only_root,
+        no_device_nodes: !insecure && !cgroup.guards_devices(),
+        process: Process {
+            args: strings(spec.args, "an argument")?,
+            env: strings(spec.env, "the environment")?,
+            cwd: path(spec.cwd)?,
+            uid: spec.user.uid,
+            gid: spec.user.gid,
+            groups: spec.user.additional_gids,
+            insecure,
+            rlimits: spec
+                .rlimits
+                .iter()
+                .map(|limit| (number(limit.resource), limit.soft, limit.hard))
+                .collect(),
+            tty: spec.tty,
+            oom_score_adj,
+            cgroup: cgroup.join().0,
+            has_stdin,
+        },
+    })
+}
+
+/// Converts a further process for a step in `cgroup`.
+pub(crate) fn further(
+    id: &str,
+    spec: ExecSpec,
+    security: Security,
+    cgroup: &StepCgroup,
+    has_stdin: bool,
+) -> Result<Process, ExecutorError> {
+    let invalid = |reason| ExecutorError::InvalidSpec { id: id.into(), reason };
+    if spec.args.is_empty() {
+        return Err(invalid(InvalidSpec::NoCommand));
+    }
+    Ok(Process {
+        args: strings(spec.args, "an argument").map_err(invalid)?,
+        env: strings(spec.env, "the environment").map_err(invalid)?,
+        cwd: path(spec.cwd).map_err(invalid)?,
+        uid: spec.user.uid,
+        gid: spec.user.gid,
+        groups: spec.user.additional_gids,
+        insecure: security == Security::Insecure,
+        rlimits: Vec::new(),
+        tty: spec.tty,
+        oom_score_adj: 0,
+        cgroup: cgroup.join().0,
+        has_stdin,
+    })
+}
+
+fn mount(mount: Mount) -> Result<StepMount, InvalidSpec> {
+    let (target, read_only, source) = match mount {
+        Mount::Bind { source, subpath, target, read_only, recursive } => {
+            let subpath = subpath.map(path).transpose()?;
+            (target, read_only, MountSource::Bind { path: path(source)?, subpath, recursive })
+        }
+        Mount::Overlay { lower, upper, subpath, target, read_only } => {
+            let upper = upper.map(|dirs| Ok((path(dirs.upper)?, path(dirs.work)?))).transpose()?;
+            let read_only = read_only || upper.is_none();
+            let overlay = overlay(&target.to_string_lossy(), lower, upper)?;
+            let subpath = subpath.map(path).transpose()?;
+            (target, read_only, MountSource::Overlay { overlay, subpath })
+        }
+        Mount::Tmpfs { target, size, mode } => (target, false, MountSource::Tmpfs { size, mode }),
+        Mount::File { content, target, mode, uid, gid } => {
+            (target, true, MountSource::File { content, mode, uid, gid })
+        }
+    };
+    if !target.is_absolute() {
+        return Err(InvalidSpec::Relative(target.display().to_string()));
+    }
+    Ok(StepMount { target: path(target)?, read_only, source })
+}
+
+fn overlay(
+    target: &str,
+    lower: Vec<PathBuf>,
+    upper: Option<(CString, CString)>,
+) -> Result<Overlay, InvalidSpec> {
+    match lower.len() {
+        0 => return Err(InvalidSpec::NoLayers(target.into())),
+        1..=MAX_LAYERS => {}
+        count => return Err(InvalidSpec::TooManyLayers(target.into(), count)),
+    }
+    let lower = lower.into_iter().rev().map(path).collect::<Result<_, _>>()?;
+    Ok(Overlay { lower, upper })
+}
+
+fn path(path: PathBuf) -> Result<CString, InvalidSpec> {
+    CString::new(path.into_os_string().into_vec()).map_err(|_| InvalidSpec::NulByte("a path"))
+}
+
+fn strings<T: Into<OsString>>(
+    strings: Vec<T>,
+    what: &'static str,
+) -> Result<Vec<CString>, InvalidSpec> {
+    let c_string = |string: T| CString::new(string.into().into_vec());
+    strings.into_iter().map(|s| c_string(s).map_err(|_| InvalidSpec::NulByte(what))).collect()
+}
+
+/// The kernel's number of a resource, the same on x86-64 and arm64.
+fn number(resource: RlimitResource) -> u32 {
+    match resource {
+        RlimitResource::Cpu => 0,
+        RlimitResource::Fsize => 1,
+        RlimitResource::Data => 2,
+        RlimitResource::Stack => 3,
+        RlimitResource::Core => 4,
+        RlimitResource::Rss => 5,
+        RlimitResource::Nproc => 6,
+        RlimitResource::Nofile => 7,
+        RlimitResource::Memlock => 8,
+        RlimitResource::As => 9,
+        RlimitResource::Locks => 10,
+        RlimitResource::Sigpending => 11,
+        RlimitResource::Msgqueue => 12,
+        RlimitResource::Nice => 13,
+        RlimitResource::Rtprio => 14,
+        RlimitResource::Rttime => 15,
+    }
+}

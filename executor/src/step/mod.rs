@@ -1,0 +1,209 @@
+//! From a fresh fork of the zygote to a running command.
+//!
+//! [`run`] is process 1 of the step's pid namespace: it makes the file system, starts the command
+//! as its child and stays as its supervisor ([`init`]). Everything here runs in a copy of the
+//! zygote's memory with one thread, so that allocating is safe; see [`crate::sys::fork`].
+
+mod attach;
+mod capabilities;
+mod devices;
+mod init;
+mod masks;
+mod mounts;
+mod overlay;
+mod pivot;
+mod process;
+mod standard;
+mod target;
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use crate::seccomp;
+use crate::sys::fork::{self, Forked};
+use crate::sys::seccomp::Instruction;
+use crate::sys::{self, mount};
+use crate::zygote::channel::send;
+use crate::zygote::protocol::{
+    At, CgroupJoin, Created, Failure, Process, Reply, Request, Stage, Step,
+};
+
+use target::Targets;
+
+pub(crate) use masks::Masks;
+
+/// What is the same for every step, made once when the zygote starts.
+pub(crate) struct Prepared {
+    /// Docker's default system call filter.
+    pub(crate) filter: Vec<Instruction>,
+    /// What there is to hide on this kernel.
+    pub(crate) masks: Masks,
+}
+
+impl Prepared {
+    pub(crate) fn new() -> Self {
+        Self { filter: seccomp::default_filter(), masks: Masks::of_this_kernel() }
+    }
+}
+
+/// The descriptors that came with a request, except the reply socket.
+pub(crate) struct Descriptors {
+    /// A process in the namespaces to join, for [`Request::Exec`].
+    member: Option<OwnedFd>,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    stdin: Option<OwnedFd>,
+    cgroup: Vec<OwnedFd>,
+}
+
+impl Descriptors {
+    /// Takes the reply socket and the rest apart; `None` if they are not what `request` needs.
+    ///
+    /// Their order: reply socket, the member process of an exec, standard output, error and (if
+    /// there is one) input, then those of the cgroup.
+    pub(crate) fn sort(fds: Vec<OwnedFd>, request: &Request) -> Option<(OwnedFd, Self)> {
+        let process = request.process();
+        let mut fds = fds.into_iter();
+        let reply = fds.next()?;
+        let member = match request {
+            Request::Run(_) => None,
+            Request::Exec(_) => Some(fds.next()?),
+        };
+        let (stdout, stderr) = (fds.next()?, fds.next()?);
+        let stdin = if process.has_stdin { Some(fds.next()?) } else { None };
+        Some((reply, Self { member, stdout, stderr, stdin, cgroup: fds.collect() }))
+    }
+}
+
+impl Request {
+    fn process(&self) -> &Process {
+        match self {
+            Self::Run(step) => &step.process,
+            Self::Exec(process) => process,
+        }
+    }
+}
+
+/// The namespaces that the zygote makes for a request.
+pub(crate) fn namespaces(request: &Request) -> u64 {
+    let flags = match request {
+        Request::Run(step) => {
+            let network = if step.private_network { libc::CLONE_NEWNET } else { 0 };
+            libc::CLONE_NEWNS
+                | libc::CLONE_NEWPID
+                | libc::CLONE_NEWIPC
+                | libc::CLONE_NEWUTS
+                | network
+        }
+        Request::Exec(_) => 0,
+    };
+    flags as u64
+}
+
+/// Carries out `request` in a process made for it.
+pub(crate) fn run(
+    request: &Request,
+    reply: &OwnedFd,
+    descriptors: Descriptors,
+    prepared: &Prepared,
+) -> ! {
+    let result = match request {
+        Request::Run(step) => set_up(step, reply, prepared),
+        Request::Exec(_) => join(&descriptors),
+    };
+    let result = result.and_then(|()| launch(request.process(), reply, descriptors, prepared));
+    if let Err(failure) = result {
+        report(reply, failure);
+    }
+    fork::exit(0)
+}
+
+/// Makes everything that the command will see.
+fn set_up(step: &Step, reply: &OwnedFd, prepared: &Prepared) -> Result<(), Failure> {
+    become_init()?;
+    mount::make_all_private().at(Stage::Mount, "all file systems privately")?;
+    let sources = mounts::prepare(step)?;
+    let root = overlay::mount(&step.root, step.no_device_nodes)?;
+    pivot::cover_root(root.as_fd()).at(Stage::Mount, "/")?;
+    let mut targets = Targets::new(root.as_fd(), &step.root)?;
+    standard::mount(&mut targets, step)?;
+    mounts::attach(sources, &mut targets)?;
+    let created = targets.created();
+    if step.private_network {
+        sys::net::bring_up_loopback().at(Stage::Network, "bring up lo")?;
+    }
+    rustix::system::sethostname(&step.hostname).at(Stage::Network, &step.hostname)?;
+    if step.read_only_root {
+        mount::set_attributes(root.as_fd(), libc::MOUNT_ATTR_RDONLY, false)
+            .at(Stage::Mount, "/ read-only")?;
+    }
+    pivot::into_root(root.as_fd())?;
+    if !step.process.insecure {
+        prepared.masks.apply()?;
+    }
+    tell_created(created, reply)
+}
+
+fn become_init() -> Result<(), Failure> {
+    sys::process::die_with_parent().at(Stage::Namespaces, "parent death signal")?;
+    rustix::thread::set_name(c"kiln-init").at(Stage::Namespaces, "name")?;
+    rustix::process::umask(Mode::empty());
+    Ok(())
+}
+
+fn tell_created(created: Vec<Created>, reply: &OwnedFd) -> Result<(), Failure> {
+    if created.is_empty() {
+        return Ok(());
+    }
+    send(reply, &Reply::Created(created), &[]).at(Stage::MountTarget, "report")
+}
+
+/// Enters the namespaces of a running step. Its pid namespace takes effect for children.
+fn join(descriptors: &Descriptors) -> Result<(), Failure> {
+    use rustix::thread::{ThreadNameSpaceType as Type, move_into_thread_name_spaces};
+    sys::process::die_with_parent().at(Stage::Namespaces, "parent death signal")?;
+    let Some(member) = &descriptors.member else { return Err(Errno::BADMSG).at(Stage::Join, "") };
+    let types = Type::MOUNT
+        | Type::PROCESS_ID
+        | Type::INTER_PROCESS_COMMUNICATION
+        | Type::HOST_NAME_AND_NIS_DOMAIN_NAME
+        | Type::NETWORK;
+    move_into_thread_name_spaces(member.as_fd(), types).at(Stage::Join, "namespaces")
+}
+
+/// Forks the command and supervises it to its end.
+fn launch(
+    process: &Process,
+    reply: &OwnedFd,
+    descriptors: Descriptors,
+    prepared: &Prepared,
+) -> Result<(), Failure> {
+    let cgroup = match process.cgroup {
+        CgroupJoin::V2 => descriptors.cgroup.first().map(AsFd::as_fd),
+        CgroupJoin::V1(_) | CgroupJoin::None => None,
+    };
+    let events = sys::signal::child_events().at(Stage::Namespaces, "signalfd")?;
+    match fork::clone3(0, cgroup).at(Stage::Namespaces, "clone")? {
+        Forked::Child => {
+            let failure = process::start(process, &descriptors, prepared);
+            report(reply, failure);
+            fork::exit(127)
+        }
+        Forked::Parent { pid, .. } => {
+            let is_pid_one = descriptors.member.is_none();
+            let terminal = process.tty.then(|| descriptors.stdin.as_ref().map(OwnedFd::try_clone));
+            let terminal = terminal.flatten().and_then(Result::ok);
+            // The streams must close when the last process that writes to them ends.
+            drop(descriptors);
+            init::supervise(pid, is_pid_one, &events, terminal, reply);
+            Ok(())
+        }
+    }
+}
+
+fn report(reply: &OwnedFd, failure: Failure) {
+    // If the daemon is gone there is nobody to tell.
+    let _ = send(reply, &Reply::Failed(failure), &[]);
+}

@@ -1,0 +1,82 @@
+//! Joining layers by overlayfs, through the mount API that takes any number of them.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
+};
+
+use crate::zygote::protocol::{At, Failure, Overlay, Stage};
+
+/// Longest string that fsconfig takes.
+const MAX_VALUE: usize = 255;
+
+/// Makes a detached mount of the joined layers.
+///
+/// `volatile`: an overlay that is not syncs its whole upper file system when it is unmounted.
+/// Without index, metacopy and redirects the upper directory is a plain layer that any tool can
+/// read.
+pub(super) fn mount(overlay: &Overlay, no_device_nodes: bool) -> Result<OwnedFd, Failure> {
+    let fs = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).at(Stage::Overlay, "overlay")?;
+    configure(&fs, overlay).map_err(|failure| with_kernel_log(&fs, failure))?;
+    let attributes =
+        if no_device_nodes { MountAttrFlags::MOUNT_ATTR_NODEV } else { MountAttrFlags::empty() };
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(Stage::Overlay, "overlay")
+}
+
+fn configure(fs: &OwnedFd, overlay: &Overlay) -> Result<(), Failure> {
+    let mut opened = Vec::new();
+    let mut set = |key: &CStr, path: &CString| {
+        let value = value(path, &mut opened).at(Stage::Overlay, path.as_bytes())?;
+        fsconfig_set_string(fs, key, value.as_c_str()).at(Stage::Overlay, path.as_bytes())
+    };
+    set(c"source", &CString::from(c"overlay"))?;
+    for lower in &overlay.lower {
+        set(c"lowerdir+", lower)?;
+    }
+    if let Some((upper, work)) = &overlay.upper {
+        set(c"upperdir", upper)?;
+        set(c"workdir", work)?;
+        fsconfig_set_flag(fs, c"volatile").at(Stage::Overlay, "volatile")?;
+    }
+    for (key, off) in [(c"index", c"off"), (c"metacopy", c"off"), (c"redirect_dir", c"off")] {
+        fsconfig_set_string(fs, key, off).at(Stage::Overlay, key.to_bytes())?;
+    }
+    fsconfig_create(fs).at(Stage::Overlay, subject(overlay))
+}
+
+/// The path itself, or a short name of it if fsconfig would not take it (or, for backslashes, not
+/// literally).
+fn value(path: &CString, opened: &mut Vec<OwnedFd>) -> Result<CString, Errno> {
+    if path.as_bytes().len() <= MAX_VALUE && !path.as_bytes().contains(&b'\\') {
+        return Ok(path.clone());
+    }
+    let fd = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    opened.push(fd);
+    CString::new(name).map_err(|_| Errno::INVAL)
+}
+
+fn subject(overlay: &Overlay) -> &[u8] {
+    match (&overlay.upper, overlay.lower.first()) {
+        (Some((upper, _)), _) => upper.as_bytes(),
+        (None, Some(top)) => top.as_bytes(),
+        (None, None) => b"nothing",
+    }
+}
+
+/// Adds the explanation that overlayfs leaves in the descriptor.
+fn with_kernel_log(fs: &OwnedFd, mut failure: Failure) -> Failure {
+    let mut message = [0_u8; 512];
+    while let Ok(length @ 1..) = rustix::io::read(fs, &mut message) {
+        let text = message[..length].strip_prefix(b"e ").unwrap_or(&message[..length]);
+        failure.subject.extend_from_slice(b" (");
+        failure.subject.extend_from_slice(text.trim_ascii_end());
+        failure.subject.push(b')');
+    }
+    failure
+}

@@ -1,0 +1,168 @@
+//! The last part of the way, in the process that becomes the command.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Access, AtFlags, CWD, Gid, Mode, OFlags, Uid, accessat, fchown, open};
+use rustix::io::{Errno, write};
+
+use super::{Descriptors, Prepared, capabilities};
+use crate::sys::process::{CStringArray, execve};
+use crate::sys::{self, fd, signal};
+use crate::zygote::protocol::{At, CgroupJoin, Failure, Process, Stage};
+
+/// Becomes the command; returns only with the reason why that is impossible.
+pub(super) fn start(process: &Process, descriptors: &Descriptors, prepared: &Prepared) -> Failure {
+    match become_command(process, descriptors, prepared) {
+        Err(failure) => failure,
+        Ok(never) => match never {},
+    }
+}
+
+fn become_command(
+    process: &Process,
+    descriptors: &Descriptors,
+    prepared: &Prepared,
+) -> Result<std::convert::Infallible, Failure> {
+    enter_cgroup(process, descriptors)?;
+    rustix::process::setsid().at(Stage::Streams, "new session")?;
+    connect(process, descriptors).at(Stage::Streams, "standard streams")?;
+    new_session_keyring().at(Stage::Privileges, "session keyring")?;
+    set_oom_score(process.oom_score_adj).at(Stage::Privileges, "oom_score_adj")?;
+    for (resource, soft, hard) in &process.rlimits {
+        sys::process::set_rlimit(*resource, *soft, *hard)
+            .at(Stage::Rlimit, resource.to_string())?;
+    }
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    signal::reset();
+    // Root may have to enter what the user must not, and the user what root cannot see (a network
+    // file system), so it is tried as both.
+    let entered = rustix::process::chdir(&*process.cwd);
+    // Without no_new_privs, which Docker's builders leave off so that sudo works, a filter can
+    // only be installed while the process is still privileged.
+    if !process.insecure {
+        sys::seccomp::install(&prepared.filter).at(Stage::Seccomp, "default profile")?;
+    }
+    capabilities::take_on(process).at(Stage::Privileges, "user and capabilities")?;
+    match entered {
+        Err(Errno::ACCESS | Errno::PERM) => rustix::process::chdir(&*process.cwd),
+        other => other,
+    }
+    .at(Stage::WorkingDirectory, process.cwd.as_bytes())?;
+    fd::close_on_exec_from(3).at(Stage::Streams, "close_range")?;
+    Err(execute(process))
+}
+
+/// Version 1 only; with version 2 the process was born where it belongs.
+///
+/// Writing 0 to `tasks` moves the calling thread, which is all of this process, without the
+/// grace period that moving another one costs.
+fn enter_cgroup(process: &Process, descriptors: &Descriptors) -> Result<(), Failure> {
+    if let CgroupJoin::V1(count) = process.cgroup {
+        for tasks in descriptors.cgroup.iter().take(count.into()) {
+            write(tasks, b"0").at(Stage::Cgroup, "tasks")?;
+        }
+    }
+    Ok(())
+}
+
+fn connect(process: &Process, descriptors: &Descriptors) -> Result<(), Errno> {
+    let null;
+    let stdin = if let Some(stdin) = &descriptors.stdin {
+        stdin
+    } else {
+        null = open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        &null
+    };
+    let streams: [&OwnedFd; 3] = [stdin, &descriptors.stdout, &descriptors.stderr];
+    for (number, stream) in streams.into_iter().enumerate() {
+        fd::duplicate_onto(stream.as_fd(), number as i32)?;
+    }
+    if process.uid != 0 {
+        give_to_user(process, &streams[usize::from(descriptors.stdin.is_none())..])?;
+    }
+    if process.tty {
+        sys::process::set_controlling_terminal(descriptors.stdout.as_fd())?;
+    }
+    Ok(())
+}
+
+/// Lets an unprivileged user open /dev/stdout and the like, which are the daemon's pipes.
+fn give_to_user(process: &Process, streams: &[&OwnedFd]) -> Result<(), Errno> {
+    for stream in streams {
+        match fchown(stream, Some(Uid::from_raw(process.uid)), Some(Gid::from_raw(process.gid))) {
+            // Not something that has an owner.
+            Ok(()) | Err(Errno::INVAL | Errno::PERM | Errno::ROFS) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn new_session_keyring() -> Result<(), Errno> {
+    match sys::process::new_session_keyring() {
+        // A kernel without keyrings has no keys to protect.
+        Err(Errno::NOSYS) => Ok(()),
+        other => other,
+    }
+}
+
+fn set_oom_score(score: i32) -> Result<(), Errno> {
+    let file = open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    write(&file, score.to_string().as_bytes()).map(drop)
+}
+
+/// Looks the command up as `execvpe` does and executes it.
+fn execute(process: &Process) -> Failure {
+    let Some(command) = process.args.first() else {
+        return fail(Stage::FindCommand, b"", Errno::NOENT);
+    };
+    let (args, env) = (CStringArray::new(&process.args), CStringArray::new(&process.env));
+    if command.as_bytes().contains(&b'/') {
+        let errno = execve(command, &args, &env);
+        return fail(stage_of(errno, command), command.as_bytes(), errno);
+    }
+    let mut denied = false;
+    for directory in search_path(&process.env).split(|byte| *byte == b':') {
+        let Some(candidate) = join(directory, command) else { continue };
+        match execve(&candidate, &args, &env) {
+            Errno::NOENT if exists(&candidate) => {
+                return fail(Stage::Exec, candidate.as_bytes(), Errno::NOENT);
+            }
+            Errno::NOENT | Errno::NOTDIR => {}
+            Errno::ACCESS => denied |= exists(&candidate),
+            errno => return fail(Stage::Exec, candidate.as_bytes(), errno),
+        }
+    }
+    if denied {
+        return fail(Stage::Exec, command.as_bytes(), Errno::ACCESS);
+    }
+    fail(Stage::FindCommand, command.as_bytes(), Errno::NOENT)
+}
+
+/// The kernel says "no such file" of a script's missing interpreter, too.
+fn stage_of(errno: Errno, command: &CStr) -> Stage {
+    match errno {
+        Errno::NOENT if !exists(command) => Stage::FindCommand,
+        Errno::NOTDIR => Stage::FindCommand,
+        _ => Stage::Exec,
+    }
+}
+
+fn exists(path: &CStr) -> bool {
+    accessat(CWD, path, Access::EXISTS, AtFlags::empty()).is_ok()
+}
+
+fn search_path(env: &[CString]) -> &[u8] {
+    env.iter().rev().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH=")).unwrap_or_default()
+}
+
+/// An empty entry of `PATH` means the working directory.
+fn join(directory: &[u8], command: &CStr) -> Option<CString> {
+    let directory = if directory.is_empty() { b"." } else { directory };
+    CString::new([directory, b"/", command.to_bytes()].concat()).ok()
+}
+
+fn fail(stage: Stage, subject: &[u8], errno: Errno) -> Failure {
+    Failure { stage, subject: subject.to_vec(), errno: errno.raw_os_error() }
+}

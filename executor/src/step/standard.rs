@@ -1,0 +1,67 @@
+//! The file systems that every step has: /proc, /dev, /sys and what is in them.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+
+use super::attach::{FsOption, new_file_system, onto};
+use super::devices;
+use super::target::Targets;
+use crate::zygote::protocol::{At, Failure, Stage, Step};
+
+const INERT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+/// Mounts them in the order in which they contain each other.
+pub(super) fn mount(targets: &mut Targets<'_>, step: &Step) -> Result<(), Failure> {
+    let insecure = step.process.insecure;
+    let proc = new_file_system(c"proc", &[], INERT).at(Stage::Mount, "/proc")?;
+    onto(proc.as_fd(), targets.find_standard(c"proc")?.as_fd()).at(Stage::Mount, "/proc")?;
+
+    let dev = new_dev(step)?;
+    onto(dev.as_fd(), targets.find_standard(c"dev")?.as_fd()).at(Stage::Mount, "/dev")?;
+    fill_dev(&dev, step)?;
+
+    let writable =
+        if insecure { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_RDONLY };
+    let sys = new_file_system(c"sysfs", &[], INERT | writable).at(Stage::Mount, "/sys")?;
+    onto(sys.as_fd(), targets.find_standard(c"sys")?.as_fd()).at(Stage::Mount, "/sys")
+}
+
+fn new_dev(step: &Step) -> Result<OwnedFd, Failure> {
+    let options = [FsOption::Value(c"mode", "755"), FsOption::Value(c"size", "65536k")];
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+    let dev = new_file_system(c"tmpfs", &options, attributes).at(Stage::Mount, "/dev")?;
+    devices::make(dev.as_fd(), step.process.insecure)?;
+    Ok(dev)
+}
+
+/// Mounts what belongs below /dev. The directories have just been made, by [`devices::make`].
+fn fill_dev(dev: &OwnedFd, step: &Step) -> Result<(), Failure> {
+    let nosuid_noexec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let pts_options = [
+        FsOption::Flag(c"newinstance"),
+        FsOption::Value(c"ptmxmode", "0666"),
+        FsOption::Value(c"mode", "0620"),
+        FsOption::Value(c"gid", "5"),
+    ];
+    let pts = new_file_system(c"devpts", &pts_options, nosuid_noexec);
+    put(dev, c"pts", pts).at(Stage::Mount, "/dev/pts")?;
+    let size = step.shm_size.to_string();
+    let shm_options = [FsOption::Value(c"mode", "1777"), FsOption::Value(c"size", &size)];
+    let shm = new_file_system(c"tmpfs", &shm_options, INERT);
+    put(dev, c"shm", shm).at(Stage::Mount, "/dev/shm")?;
+    match new_file_system(c"mqueue", &[], INERT) {
+        // A kernel without message queues.
+        Err(Errno::NODEV) => Ok(()),
+        mqueue => put(dev, c"mqueue", mqueue).at(Stage::Mount, "/dev/mqueue"),
+    }
+}
+
+fn put(dev: &OwnedFd, name: &std::ffi::CStr, mount: Result<OwnedFd, Errno>) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    onto(mount?.as_fd(), openat(dev, name, flags, Mode::empty())?.as_fd())
+}

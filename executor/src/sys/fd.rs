@@ -1,0 +1,49 @@
+//! File descriptors: duplicates at fixed numbers and bulk closing.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+
+use super::check;
+
+/// Makes `target` (0, 1 or 2) a duplicate of `fd`, inherited over exec.
+pub(crate) fn duplicate_onto(fd: BorrowedFd<'_>, target: RawFd) -> Result<(), Errno> {
+    // SAFETY: dup2 takes two numbers; the standard streams it replaces are owned by nobody.
+    check(unsafe { libc::dup2(fd.as_raw_fd(), target) }.into()).map(drop)
+}
+
+/// Marks every descriptor from `first` on close-on-exec.
+pub(crate) fn close_on_exec_from(first: RawFd) -> Result<(), Errno> {
+    // SAFETY: close_range takes numbers only, and with CLOEXEC closes nothing now.
+    check(unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    })
+    .map(drop)
+}
+
+/// Closes the copy of a descriptor that this process got by being forked and will not use.
+pub(crate) fn close_inherited(fd: BorrowedFd<'_>) {
+    // SAFETY: the owner lives in the parent's code, which this process never returns to.
+    unsafe { libc::close(fd.as_raw_fd()) };
+}
+
+/// Closes every descriptor from 3 on except `keep`, which is returned under a number of its own.
+///
+/// For a process that has just been forked and will use nothing else of its parent's.
+pub(crate) fn close_all_but(keep: OwnedFd) -> Result<OwnedFd, Errno> {
+    let raw = keep.as_raw_fd();
+    // SAFETY: descriptor 3 is made ours by dup3; whatever was there belonged to the parent's
+    // code, which does not run in this process any more.
+    let kept = unsafe {
+        if raw == 3 {
+            keep
+        } else {
+            check(libc::dup3(raw, 3, libc::O_CLOEXEC).into())?;
+            std::mem::forget(keep);
+            OwnedFd::from_raw_fd(3)
+        }
+    };
+    // SAFETY: as above, nothing in this process uses the descriptors closed here.
+    check(unsafe { libc::syscall(libc::SYS_close_range, 4, u32::MAX, 0) })?;
+    Ok(kept)
+}

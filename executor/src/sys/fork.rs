@@ -1,0 +1,89 @@
+//! Making processes.
+//!
+//! Both calls copy the caller's memory (no `CLONE_VM`). The zygote and what descends from it have
+//! a single thread, so no lock can be held by a thread that does not exist in the copy, and the
+//! child may allocate.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use super::{check, last_errno};
+
+/// Which side of a fork this is.
+pub(crate) enum Forked {
+    /// The process that called; the child and a descriptor of it.
+    Parent {
+        /// The child's id as the parent sees it.
+        pid: Pid,
+        /// The child's pidfd.
+        pidfd: OwnedFd,
+    },
+    /// The new process.
+    Child,
+}
+
+/// Beyond the 32 bits of the C library's constants.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// The kernel's `struct clone_args`, up to the fields of Linux 5.7.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Forks with `namespaces` (`CLONE_NEW*`) new for the child, born in `cgroup` (version 2) if one
+/// is given.
+pub(crate) fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {
+    let mut pidfd: libc::c_int = -1;
+    let mut args = CloneArgs {
+        flags: namespaces | libc::CLONE_PIDFD as u64,
+        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: `args` is laid out as the kernel has it, its one pointer is to a live integer, and
+    // without CLONE_VM the child runs on its own copy of this stack.
+    let result =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, std::mem::size_of::<CloneArgs>()) };
+    match Pid::from_raw(check(result)? as i32) {
+        None => Ok(Forked::Child),
+        Some(pid) => {
+            // SAFETY: the kernel has stored a new descriptor, which nobody else owns.
+            Ok(Forked::Parent { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+        }
+    }
+}
+
+/// Plain `fork` by the C library; `None` in the child.
+pub(crate) fn fork() -> Result<Option<Pid>, Errno> {
+    // SAFETY: the C library puts its own locks in order in the child, which uses nothing of Rust's
+    // that another thread could hold: see `start_zygote`.
+    match unsafe { libc::fork() } {
+        -1 => Err(last_errno()),
+        pid => Ok(Pid::from_raw(pid)),
+    }
+}
+
+/// Ends the process without running destructors or exit handlers, which belong to the program it
+/// was forked from.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: _exit does not return and touches no memory.
+    unsafe { libc::_exit(code) }
+}

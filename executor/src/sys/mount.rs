@@ -1,0 +1,54 @@
+//! Mount attributes and pivot_root.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+use super::check;
+
+/// The kernel's `struct mount_attr`.
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns: u64,
+}
+
+/// Sets attributes (`MOUNT_ATTR_*`) of the mount that `fd` is in, and of those below it if
+/// `recursive`.
+pub(crate) fn set_attributes(fd: BorrowedFd<'_>, set: u64, recursive: bool) -> Result<(), Errno> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    mount_setattr(
+        fd.as_raw_fd(),
+        c"",
+        flags,
+        &MountAttr { set, clear: 0, propagation: 0, userns: 0 },
+    )
+}
+
+/// Cuts every mount of this namespace off from those it was copied from.
+pub(crate) fn make_all_private() -> Result<(), Errno> {
+    mount_setattr(
+        libc::AT_FDCWD,
+        c"/",
+        libc::AT_RECURSIVE,
+        &MountAttr { set: 0, clear: 0, propagation: libc::MS_PRIVATE, userns: 0 },
+    )
+}
+
+fn mount_setattr(dir: i32, path: &CStr, flags: i32, attr: &MountAttr) -> Result<(), Errno> {
+    // SAFETY: the path ends in NUL, and `attr` is laid out as the kernel has it with its size.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            dir,
+            path.as_ptr(),
+            flags,
+            std::ptr::from_ref(attr),
+            std::mem::size_of::<MountAttr>(),
+        )
+    })
+    .map(drop)
+}

@@ -1,0 +1,129 @@
+//! Properties of the calling process, and its replacement by another program.
+
+use std::ffi::{CStr, CString, c_char};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+use super::{check, last_errno};
+
+/// Has the kernel send `signal` when the parent process ends.
+pub(crate) fn die_with_parent() -> Result<(), Errno> {
+    // SAFETY: PR_SET_PDEATHSIG takes a number.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }.into()).map(drop)
+}
+
+/// Closes `/proc/<pid>` and ptrace of this process to those without CAP_SYS_PTRACE.
+pub(crate) fn make_undumpable() -> Result<(), Errno> {
+    // SAFETY: PR_SET_DUMPABLE takes a number.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) }.into()).map(drop)
+}
+
+/// Shows `title` as the command line of this process instead of the one it inherited.
+///
+/// Inside a step, process 1 would otherwise show the daemon's arguments. Kernels that cannot do
+/// this leave the command line as it is.
+pub(crate) fn set_command_line(title: &'static CStr) {
+    let start = title.as_ptr() as libc::c_ulong;
+    let end = start + title.to_bytes_with_nul().len() as libc::c_ulong;
+    for (what, address) in [(libc::PR_SET_MM_ARG_START, start), (libc::PR_SET_MM_ARG_END, end)] {
+        // The end goes first where the new text lies above the old, or the kernel sees a range
+        // that ends before it starts; so set both, twice.
+        // SAFETY: the kernel only records the addresses, which are those of a static string.
+        unsafe { libc::prctl(libc::PR_SET_MM, what, address, 0, 0) };
+    }
+    // SAFETY: as above.
+    unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_ARG_START, start, 0, 0) };
+}
+
+/// Starts an empty session keyring, so that the daemon's keys are out of reach.
+pub(crate) fn new_session_keyring() -> Result<(), Errno> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: a null name asks for an anonymous keyring.
+    check(unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<c_char>())
+    })
+    .map(drop)
+}
+
+/// Sets a resource limit by its `RLIMIT_*` number.
+pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: prlimit64 reads the limit, which lives until the call returns; no old one is asked
+    // for.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            &raw const limit,
+            std::ptr::null_mut::<libc::rlimit64>(),
+        )
+    })
+    .map(drop)
+}
+
+/// Makes the terminal `fd` the controlling one of this session.
+pub(crate) fn set_controlling_terminal(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: TIOCSCTTY takes a number.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSCTTY, 0) }.into()).map(drop)
+}
+
+/// A list of strings as `execve` takes it.
+pub(crate) struct CStringArray<'a> {
+    pointers: Vec<*const c_char>,
+    _strings: std::marker::PhantomData<&'a CStr>,
+}
+
+impl<'a> CStringArray<'a> {
+    /// Borrows `strings` for as long as the array lives.
+    pub(crate) fn new(strings: &'a [CString]) -> Self {
+        let mut pointers: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        Self { pointers, _strings: std::marker::PhantomData }
+    }
+}
+
+/// Replaces this program by `path`; returns only if that fails.
+pub(crate) fn execve(path: &CStr, args: &CStringArray<'_>, env: &CStringArray<'_>) -> Errno {
+    // SAFETY: the path ends in NUL, and both arrays hold pointers to live strings and end in null.
+    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
+    last_errno()
+}
+
+/// Sends `signal` to every process of this pid namespace but its init, which is the caller.
+pub(crate) fn signal_all(signal: i32) {
+    // SAFETY: kill takes numbers. There being no other process is no error to the caller.
+    unsafe { libc::kill(-1, signal) };
+}
+
+/// Sends the signal of this number to a process.
+pub(crate) fn signal_one(pid: rustix::process::Pid, signal: i32) -> Result<(), Errno> {
+    // SAFETY: kill takes numbers.
+    check(unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) }.into()).map(drop)
+}
+
+/// What `wait4` found.
+pub(crate) enum Waited {
+    /// A child has ended, with this status as `waitpid` encodes it.
+    Ended(i32, i32),
+    /// There are children, but none has ended.
+    Running,
+    /// There is no child.
+    Childless,
+}
+
+/// Reaps any one child; waits for one to end if `block`.
+pub(crate) fn wait_any(block: bool) -> Waited {
+    let mut status = 0;
+    let flags = libc::__WALL | if block { 0 } else { libc::WNOHANG };
+    loop {
+        // SAFETY: waitpid writes the status to a live integer.
+        match unsafe { libc::waitpid(-1, &raw mut status, flags) } {
+            0 => return Waited::Running,
+            pid if pid > 0 => return Waited::Ended(pid, status),
+            _ if last_errno() == Errno::INTR => {}
+            _ => return Waited::Childless,
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The messages between the daemon, its zygote and the supervisors of running steps.
+//!
+//! All three are the same program, so the encoding (postcard) needs no versions.
+
+use std::ffi::CString;
+use std::fmt;
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+/// Daemon to zygote: start a process. Descriptors come along in the order of [`Descriptors`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// A step in namespaces of its own.
+    Run(Box<Step>),
+    /// One more process in the namespaces of a running step.
+    Exec(Box<Process>),
+}
+
+/// A step, checked and in the form in which the kernel takes it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Step {
+    pub(crate) root: Overlay,
+    pub(crate) mounts: Vec<StepMount>,
+    pub(crate) hostname: Vec<u8>,
+    pub(crate) private_network: bool,
+    pub(crate) shm_size: u64,
+    pub(crate) read_only_root: bool,
+    /// Whether device nodes on mounts must be made inert because no cgroup guards devices.
+    pub(crate) no_device_nodes: bool,
+    pub(crate) process: Process,
+}
+
+/// The process itself, started anew or joining a running step.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Process {
+    pub(crate) args: Vec<CString>,
+    pub(crate) env: Vec<CString>,
+    pub(crate) cwd: CString,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+    pub(crate) insecure: bool,
+    /// Resource number, soft and hard limit.
+    pub(crate) rlimits: Vec<(u32, u64, u64)>,
+    pub(crate) tty: bool,
+    pub(crate) oom_score_adj: i32,
+    pub(crate) cgroup: CgroupJoin,
+    pub(crate) has_stdin: bool,
+}
+
+/// How the process enters its cgroup.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum CgroupJoin {
+    /// There is none.
+    None,
+    /// By writing to this many `tasks` files, one a hierarchy.
+    V1(u8),
+    /// By being cloned into the directory given.
+    V2,
+}
+
+/// What overlayfs joins.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Overlay {
+    /// Top first, as overlayfs takes them.
+    pub(crate) lower: Vec<CString>,
+    /// Upper and work directory.
+    pub(crate) upper: Option<(CString, CString)>,
+}
+
+/// One mount besides the root and the standard ones.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StepMount {
+    pub(crate) target: CString,
+    pub(crate) read_only: bool,
+    pub(crate) source: MountSource,
+}
+
+/// Where a mount's content comes from.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum MountSource {
+    Bind { path: CString, subpath: Option<CString>, recursive: bool },
+    Overlay { overlay: Overlay, subpath: Option<CString> },
+    Tmpfs { size: Option<u64>, mode: u32 },
+    File { content: Vec<u8>, mode: u32, uid: u32, gid: u32 },
+}
+
+/// Supervisor (or zygote) to daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    /// The process exists; its pidfd comes along.
+    Spawned,
+    /// Something could not be done; no process of the step is left.
+    Failed(Failure),
+    /// These were missing and have been made for mounts to go onto.
+    Created(Vec<Created>),
+    /// The process has ended, with this status as `waitpid` encodes it, and so have all others.
+    Exited(i32),
+}
+
+/// Daemon to supervisor.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum Command {
+    /// Send this signal to the step's process.
+    Signal(i32),
+    /// Kill everything.
+    Kill,
+    /// The terminal has these rows and columns.
+    Resize(u16, u16),
+}
+
+/// A change made in the upper directory so that a mount could go onto its target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Created {
+    /// The path below the root, without symbolic links.
+    pub(crate) path: Vec<u8>,
+    pub(crate) kind: CreatedKind,
+}
+
+/// How a path came into the upper directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum CreatedKind {
+    Dir,
+    File,
+    /// A directory of a lower layer, copied up because something was made in it. Its change time
+    /// (seconds, nanoseconds) tells whether anything happened to it since.
+    CopiedUp(i64, u64),
+}
+
+/// What could not be done, to what, and why.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) stage: Stage,
+    pub(crate) subject: Vec<u8>,
+    pub(crate) errno: i32,
+}
+
+/// A part of setting up a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// Reading the request.
+    Request,
+    /// Making the processes and namespaces.
+    Namespaces,
+    /// Entering the namespaces of a running step.
+    Join,
+    /// Joining layers to a file system.
+    Overlay,
+    /// Finding or making the place of a mount.
+    MountTarget,
+    /// Mounting.
+    Mount,
+    /// Making device nodes.
+    Devices,
+    /// Changing the root directory.
+    PivotRoot,
+    /// Hiding parts of /proc and /sys.
+    Mask,
+    /// Setting the host name or bringing up the loopback interface.
+    Network,
+    /// Entering the control group.
+    Cgroup,
+    /// Giving the process its streams.
+    Streams,
+    /// Setting resource limits.
+    Rlimit,
+    /// Changing user, groups and capabilities.
+    Privileges,
+    /// Installing the system call filter.
+    Seccomp,
+    /// Entering the working directory.
+    WorkingDirectory,
+    /// Looking the command up.
+    FindCommand,
+    /// Executing it.
+    Exec,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Request => "read the request for",
+            Self::Namespaces => "make namespaces and processes:",
+            Self::Join => "join the running step:",
+            Self::Overlay => "join the layers of",
+            Self::MountTarget => "prepare the mount target",
+            Self::Mount => "mount",
+            Self::Devices => "make the device",
+            Self::PivotRoot => "change the root directory:",
+            Self::Mask => "mask",
+            Self::Network => "set up the network:",
+            Self::Cgroup => "enter the control group:",
+            Self::Streams => "connect the streams:",
+            Self::Rlimit => "set the resource limit",
+            Self::Privileges => "set the privileges:",
+            Self::Seccomp => "install the system call filter:",
+            Self::WorkingDirectory => "enter the working directory",
+            Self::FindCommand => "find the command",
+            Self::Exec => "execute",
+        })
+    }
+}
+
+/// Names what was being done when a system call failed.
+pub(crate) trait At<T> {
+    /// Makes the error a [`Failure`] of `stage` on `subject`.
+    fn at(self, stage: Stage, subject: impl AsRef<[u8]>) -> Result<T, Failure>;
+}
+
+impl<T> At<T> for Result<T, Errno> {
+    fn at(self, stage: Stage, subject: impl AsRef<[u8]>) -> Result<T, Failure> {
+        self.map_err(|errno| Failure {
+            stage,
+            subject: subject.as_ref().to_vec(),
+            errno: errno.raw_os_error(),
+        })
+    }
+}

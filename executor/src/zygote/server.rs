@@ -1,0 +1,71 @@
+//! The zygote's loop: receive a request, fork, forget.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
+use super::channel::{Receiver, send};
+use super::protocol::{At, Failure, Reply, Request, Stage};
+use crate::step::{self, Descriptors, Prepared};
+use crate::sys::fork::{self, Forked};
+use crate::sys::{fd, process, signal};
+
+const TITLE: &CStr = c"kiln-init";
+
+/// Serves requests until the daemon's end of `socket` closes.
+pub(super) fn run(socket: OwnedFd) -> ! {
+    let Ok(socket) = become_daemon(socket) else { fork::exit(1) };
+    let prepared = Prepared::new();
+    let mut receiver = Receiver::new();
+    loop {
+        match receiver.receive::<Request>(&socket, RecvFlags::empty()) {
+            Ok(Some((request, fds))) => serve(request, fds, socket.as_fd(), &prepared),
+            Ok(None) => fork::exit(0),
+            // A request that cannot be read has closed its reply socket by now, which tells its
+            // sender.
+            Err(Errno::INTR | Errno::BADMSG) => {}
+            Err(_) => fork::exit(1),
+        }
+    }
+}
+
+/// Lets go of everything that belongs to the daemon: descriptors, terminal, signals, name.
+fn become_daemon(socket: OwnedFd) -> Result<OwnedFd, Errno> {
+    signal::ignore_children_and_outside();
+    let socket = fd::close_all_but(socket)?;
+    let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    for stream in 0..=2 {
+        fd::duplicate_onto(null.as_fd(), stream)?;
+    }
+    rustix::process::chdir(c"/")?;
+    // A failure means that it leads a session already.
+    let _ = rustix::process::setsid();
+    process::make_undumpable()?;
+    process::set_command_line(TITLE);
+    rustix::thread::set_name(c"kiln-zygote")?;
+    Ok(socket)
+}
+
+fn serve(request: Request, fds: Vec<OwnedFd>, socket: BorrowedFd<'_>, prepared: &Prepared) {
+    let Some((reply, descriptors)) = Descriptors::sort(fds, &request) else { return };
+    let namespaces = step::namespaces(&request);
+    match fork::clone3(namespaces, None).at(Stage::Namespaces, "clone") {
+        Ok(Forked::Parent { pidfd, .. }) => {
+            // The daemon may have given up on the step already.
+            let _ = send(&reply, &Reply::Spawned, &[pidfd.as_fd()]);
+        }
+        Ok(Forked::Child) => {
+            // Holding the zygote's end would hide its death from the daemon.
+            fd::close_inherited(socket);
+            step::run(&request, &reply, descriptors, prepared)
+        }
+        Err(failure) => report(&reply, failure),
+    }
+}
+
+fn report(reply: &OwnedFd, failure: Failure) {
+    let _ = send(reply, &Reply::Failed(failure), &[]);
+}

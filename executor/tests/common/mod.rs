@@ -1,0 +1,157 @@
+//! A root file system with busybox, and steps that run in it.
+#![allow(dead_code, unreachable_pub, reason = "each test file takes what it needs")]
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use kiln_executor::{
+    Executor, ExecutorConfig, ExecutorError, Exit, Mount, Network, ProcessIo, ProcessSpec,
+    Resources, Rootfs, Running, Security, User, start_zygote,
+};
+use tempfile::TempDir;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// An executor with a cgroup of its own, and a directory with a busybox layer.
+pub struct Bench {
+    pub executor: Executor,
+    pub cgroup_parent: String,
+    pub dir: TempDir,
+}
+
+/// What a step printed and how it ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub stdout: String,
+    pub stderr: String,
+    pub exit: Exit,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let zygote = start_zygote().unwrap();
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let cgroup_parent = format!("kiln-test-{}-{number}", std::process::id());
+        let config = ExecutorConfig { cgroup_parent: cgroup_parent.clone(), oom_score_adj: 0 };
+        let executor = Executor::new(zygote, config).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        make_base(&dir.path().join("base"));
+        Self { executor, cgroup_parent, dir }
+    }
+
+    pub fn base(&self) -> PathBuf {
+        self.dir.path().join("base")
+    }
+
+    /// A step that runs `script` in a shell, on the base layer and a fresh upper directory.
+    pub fn spec(&self, script: &str) -> ProcessSpec {
+        self.command(&["/bin/sh", "-c", script])
+    }
+
+    pub fn command(&self, args: &[&str]) -> ProcessSpec {
+        let id = format!("step-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let (upper, work) =
+            (self.make_dir(&format!("{id}/upper")), self.make_dir(&format!("{id}/work")));
+        ProcessSpec {
+            id,
+            rootfs: Rootfs { lower: vec![self.base()], upper, work },
+            mounts: Vec::new(),
+            args: args.iter().map(OsString::from).collect(),
+            env: vec!["PATH=/usr/bin:/bin".into()],
+            cwd: "/".into(),
+            user: User::default(),
+            hostname: "buildkitsandbox".into(),
+            network: Network::None,
+            security: Security::Sandbox,
+            read_only_root: false,
+            rlimits: Vec::new(),
+            limits: Resources::default(),
+            cgroup_parent: None,
+            shm_size: None,
+            tty: false,
+        }
+    }
+
+    pub fn make_dir(&self, name: &str) -> PathBuf {
+        let dir = self.dir.path().join(name);
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    /// Runs a step to its end.
+    pub async fn run(&self, spec: ProcessSpec) -> Result<Outcome, ExecutorError> {
+        let (io, stdout, stderr) = pipes();
+        let mut running = self.executor.run(spec, io).await?;
+        let read = tokio::task::spawn_blocking(move || (read(stdout), read(stderr)));
+        let exit = running.wait().await?;
+        let (stdout, stderr) = read.await.unwrap();
+        Ok(Outcome { stdout, stderr, exit })
+    }
+
+    /// Runs a script and returns what it printed; panics unless it succeeds.
+    pub async fn output(&self, script: &str) -> String {
+        let outcome = self.run(self.spec(script)).await.unwrap();
+        assert_eq!(outcome.exit.status, kiln_executor::ExitStatus::Code(0), "{outcome:?}");
+        outcome.stdout
+    }
+
+    pub async fn start(&self, spec: ProcessSpec) -> (Running, std::fs::File) {
+        let (io, stdout, _) = pipes();
+        (self.executor.run(spec, io).await.unwrap(), stdout)
+    }
+}
+
+/// Streams for a step and the ends to read them from.
+pub fn pipes() -> (ProcessIo, fs::File, fs::File) {
+    let (stdout, stdout_write) = std::io::pipe().unwrap();
+    let (stderr, stderr_write) = std::io::pipe().unwrap();
+    let io = ProcessIo { stdin: None, stdout: stdout_write.into(), stderr: stderr_write.into() };
+    (io, OwnedFd::from(stdout).into(), OwnedFd::from(stderr).into())
+}
+
+pub fn read(mut file: fs::File) -> String {
+    let mut content = Vec::new();
+    file.read_to_end(&mut content).unwrap();
+    String::from_utf8_lossy(&content).into_owned()
+}
+
+/// Every path below `dir`, sorted.
+pub fn tree(dir: &Path) -> Vec<String> {
+    fn walk(dir: &Path, prefix: &str, paths: &mut Vec<String>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let entry = entry.unwrap();
+            let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            if entry.file_type().unwrap().is_dir() {
+                walk(&entry.path(), &format!("{path}/"), paths);
+            }
+            paths.push(path);
+        }
+    }
+    let mut paths = Vec::new();
+    walk(dir, "", &mut paths);
+    paths.sort();
+    paths
+}
+
+fn make_base(base: &Path) {
+    for dir in ["bin", "dev", "proc", "sys", "etc", "tmp", "root"] {
+        fs::create_dir_all(base.join(dir)).unwrap();
+    }
+    fs::copy("/bin/busybox", base.join("bin/busybox")).unwrap();
+    let applets = "sh cat echo ls id hostname mount umount unshare sleep true false kill ps touch \
+                   mkdir mknod ln rm stat grep ip head dd wc tty stty readlink chown printf env seq \
+                   ping test ulimit nproc date setsid chroot";
+    for applet in applets.split_whitespace() {
+        symlink("busybox", base.join("bin").join(applet)).unwrap();
+    }
+    fs::write(base.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
+}
+
+pub fn bind(source: PathBuf, target: &str) -> Mount {
+    Mount::Bind { source, subpath: None, target: target.into(), read_only: false, recursive: true }
+}
