@@ -41,6 +41,9 @@ mod size;
 
 pub mod expand;
 pub mod instruction;
+pub mod plan;
+
+pub mod lint;
 
 mod error;
 mod excerpt;

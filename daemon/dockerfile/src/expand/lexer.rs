@@ -13,7 +13,7 @@ const MOST_GROWTH: usize = 1 << 20;
 
 /// Most bytes that the patterns of one word may be matched against, a pattern itself counting as
 /// [`PATTERN_COST`].
-const MOST_MATCHING: usize = 64 << 20;
+const MOST_MATCHING: usize = 16 << 20;
 
 /// What compiling a pattern counts for, in bytes of matching.
 const PATTERN_COST: usize = 1 << 12;

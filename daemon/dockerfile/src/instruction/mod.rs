@@ -32,6 +32,7 @@ pub use mount::{
 pub use onbuild::parse_trigger;
 pub use run::{Network, Program, Run, Security};
 
+pub(crate) use mount::boolean;
 pub(crate) use parse::{Parsed, parse};
 pub(crate) use statement::Statement;
 
