@@ -35,5 +35,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .emit_rerun_if_changed(false)
         .include_file("wire.rs")
         .compile_fds(descriptors)?;
+    tonic_build::manual::Builder::new().compile(&[file_send()]);
     Ok(())
+}
+
+/// `FileSend.DiffCopy` carries one of two kinds of message, so its messages stay bytes.
+fn file_send() -> tonic_build::manual::Service {
+    let diff_copy = tonic_build::manual::Method::builder()
+        .name("diff_copy")
+        .route_name("DiffCopy")
+        .input_type("bytes::Bytes")
+        .output_type("bytes::Bytes")
+        .codec_path("crate::file_send::RawCodec")
+        .client_streaming()
+        .server_streaming()
+        .build();
+    tonic_build::manual::Service::builder()
+        .package("moby.filesync.v1")
+        .name("FileSend")
+        .method(diff_copy)
+        .build()
 }

@@ -21,7 +21,11 @@ pub use wire::moby::upload::v1 as upload;
 pub use wire::pb;
 pub use wire::stack;
 
+pub mod file_send;
 pub mod fsutil;
+pub mod header;
+pub mod pattern;
+pub mod session;
 
 /// Registry credentials that stay with the client.
 ///
