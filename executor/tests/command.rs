@@ -1,5 +1,5 @@
 //! The command: its output, exit, environment and how it is found.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -21,19 +21,27 @@ pub(crate) fn make_undumpable() -> Result<(), Errno> {
 
 /// Shows `title` as the command line of this process instead of the one it inherited.
 ///
-/// Inside a step, process 1 would otherwise show the daemon's arguments. Kernels that cannot do
-/// this leave the command line as it is.
-pub(crate) fn set_command_line(title: &'static CStr) {
-    let start = title.as_ptr() as libc::c_ulong;
-    let end = start + title.to_bytes_with_nul().len() as libc::c_ulong;
-    for (what, address) in [(libc::PR_SET_MM_ARG_START, start), (libc::PR_SET_MM_ARG_END, end)] {
-        // The end goes first where the new text lies above the old, or the kernel sees a range
-        // that ends before it starts; so set both, twice.
-        // SAFETY: the kernel only records the addresses, which are those of a static string.
-        unsafe { libc::prctl(libc::PR_SET_MM, what, address, 0, 0) };
+/// Inside a step, process 1 would otherwise show the daemon's arguments. Where the kernel does not
+/// tell where these are, they stay. For a forked process that does not read its arguments.
+pub(crate) fn set_command_line(title: &[u8]) {
+    let Some((start, length)) = command_line() else { return };
+    // SAFETY: the kernel has put the arguments into this range of the stack's lowest part, which
+    // stays mapped and writable; no reference to them is in use in this process.
+    let memory = unsafe { std::slice::from_raw_parts_mut(start as *mut u8, length) };
+    memory.fill(0);
+    for (to, from) in memory.iter_mut().zip(title) {
+        *to = *from;
     }
-    // SAFETY: as above.
-    unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_ARG_START, start, 0, 0) };
+}
+
+/// Address and length of the arguments: fields 48 and 49 of /proc/self/stat, counted from 1. The
+/// second field, a name in parentheses, may itself contain spaces.
+fn command_line() -> Option<(usize, usize)> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(45);
+    let start: usize = fields.next()?.parse().ok()?;
+    let end: usize = fields.next()?.parse().ok()?;
+    (start != 0).then_some((start, end.checked_sub(start)?))
 }
 
 /// Starts an empty session keyring, so that the daemon's keys are out of reach.

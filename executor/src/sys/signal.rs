@@ -51,8 +51,20 @@ pub(crate) fn child_events() -> Result<OwnedFd, Errno> {
     }
 }
 
-/// The C library reserves some numbers and the kernel refuses others; neither matters here.
+/// Of the numbers passed here, the kernel refuses only those whose effect cannot be changed.
 fn set_disposition(signal: i32, handler: libc::sighandler_t) {
-    // SAFETY: both dispositions used here run no code of this process.
-    unsafe { libc::signal(signal, handler) };
+    // Not by the C library, which keeps two numbers to itself, but a program may be started with
+    // these ignored. All zero but the handler is right on every architecture supported.
+    let action: [usize; 4] = [handler, 0, 0, 0];
+    // SAFETY: the kernel's sigaction is at most these four words, with the handler first, and its
+    // signal set has 8 bytes. Both dispositions used here run no code of this process.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            action.as_ptr(),
+            std::ptr::null_mut::<usize>(),
+            8_usize,
+        )
+    };
 }

@@ -1,6 +1,5 @@
 //! The zygote's loop: receive a request, fork, forget.
 
-use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
@@ -13,7 +12,8 @@ use crate::step::{self, Descriptors, Prepared};
 use crate::sys::fork::{self, Forked};
 use crate::sys::{fd, process, signal};
 
-const TITLE: &CStr = c"kiln-init";
+/// What `ps` shows of this process and of the supervisors forked from it.
+const TITLE: &[u8] = b"kiln-init";
 
 /// Serves requests until the daemon's end of `socket` closes.
 pub(super) fn run(socket: OwnedFd) -> ! {
@@ -22,7 +22,7 @@ pub(super) fn run(socket: OwnedFd) -> ! {
     let mut receiver = Receiver::new();
     loop {
         match receiver.receive::<Request>(&socket, RecvFlags::empty()) {
-            Ok(Some((request, fds))) => serve(request, fds, socket.as_fd(), &prepared),
+            Ok(Some((request, fds))) => serve(&request, fds, socket.as_fd(), &prepared),
             Ok(None) => fork::exit(0),
             // A request that cannot be read has closed its reply socket by now, which tells its
             // sender.
@@ -43,15 +43,15 @@ fn become_daemon(socket: OwnedFd) -> Result<OwnedFd, Errno> {
     rustix::process::chdir(c"/")?;
     // A failure means that it leads a session already.
     let _ = rustix::process::setsid();
-    process::make_undumpable()?;
     process::set_command_line(TITLE);
+    process::make_undumpable()?;
     rustix::thread::set_name(c"kiln-zygote")?;
     Ok(socket)
 }
 
-fn serve(request: Request, fds: Vec<OwnedFd>, socket: BorrowedFd<'_>, prepared: &Prepared) {
-    let Some((reply, descriptors)) = Descriptors::sort(fds, &request) else { return };
-    let namespaces = step::namespaces(&request);
+fn serve(request: &Request, fds: Vec<OwnedFd>, socket: BorrowedFd<'_>, prepared: &Prepared) {
+    let Some((reply, descriptors)) = Descriptors::sort(fds, request) else { return };
+    let namespaces = step::namespaces(request);
     match fork::clone3(namespaces, None).at(Stage::Namespaces, "clone") {
         Ok(Forked::Parent { pidfd, .. }) => {
             // The daemon may have given up on the step already.
@@ -60,7 +60,7 @@ fn serve(request: Request, fds: Vec<OwnedFd>, socket: BorrowedFd<'_>, prepared: 
         Ok(Forked::Child) => {
             // Holding the zygote's end would hide its death from the daemon.
             fd::close_inherited(socket);
-            step::run(&request, &reply, descriptors, prepared)
+            step::run(request, &reply, descriptors, prepared)
         }
         Err(failure) => report(&reply, failure),
     }
