@@ -1,0 +1,145 @@
+//! Rows of mutable directories: cache mounts and the files of local sources.
+//!
+//! They are written in place, so a row says what the directory is for and not what it holds. Who may
+//! use one at a time is for the caller to decide; a directory in use is pinned.
+
+use std::{fmt, time::SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Hit, Index, Pin, db::Batch, durable::Volatile, error::Result, links, pin::Pinnable,
+    schema::Family,
+};
+use crate::record_type::RecordType;
+
+/// A mutable directory: the number of its row, and of the directory. Layers are numbered from the
+/// same counter, so no layer has this number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DirId(pub u64);
+
+impl fmt::Display for DirId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for DirId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "directory {}", self.0)
+    }
+}
+
+/// What a mutable directory is for.
+///
+/// The numbers are part of the index's format.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum DirKind {
+    /// A cache mount; named by its id.
+    CacheMount = 0,
+    /// Files received from clients; named by what identifies the client's directory across builds.
+    LocalSource = 1,
+}
+
+impl DirKind {
+    /// Its type in lists of disk usage.
+    pub const fn record_type(self) -> RecordType {
+        match self {
+            Self::CacheMount => RecordType::CacheMount,
+            Self::LocalSource => RecordType::LocalSource,
+        }
+    }
+}
+
+/// What is known of a mutable directory.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DirRow {
+    /// Its number.
+    pub id: DirId,
+    /// What it is for.
+    pub kind: DirKind,
+    /// Its name; several directories may share one.
+    pub name: String,
+    /// What it took up on the disk when it was last measured, in bytes.
+    pub size: u64,
+    /// When it was made.
+    pub created_at: SystemTime,
+    /// What people see in a list of disk usage.
+    pub description: String,
+}
+
+impl Index {
+    /// Makes the row of a new mutable directory; making the directory is the caller's.
+    pub fn create_dir(&self, kind: DirKind, name: &str, description: &str) -> Result<Hit<DirRow>> {
+        let row = DirRow {
+            id: DirId(self.next_number()?),
+            kind,
+            name: name.to_owned(),
+            size: 0,
+            created_at: SystemTime::now(),
+            description: description.to_owned(),
+        };
+        let mut pins = self.pins.lock();
+        let mut batch = Batch::new(&self.db);
+        batch.put(Family::Dirs, &row.id.0.to_be_bytes(), &row);
+        batch.put_raw(Family::Links, &links::dir(kind, name, row.id), &[]);
+        self.put_volatile(&mut batch, Volatile::Dir(row.id))?;
+        batch.write()?;
+        let pin = pins.pin([Pinnable::Dir(row.id)]);
+        Ok(Hit { row, pin })
+    }
+
+    /// All directories of one kind and name, oldest first, each pinned.
+    pub fn dirs(&self, kind: DirKind, name: &str) -> Result<Vec<Hit<DirRow>>> {
+        let mut pins = self.pins.lock();
+        let mut found = Vec::new();
+        for link in self.db.scan_raw(Family::Links, &links::dirs_of(kind, name)) {
+            let Some(id) = links::trailing_number(&link?.0).map(DirId) else { continue };
+            if let Some(row) = self.dir(id)? {
+                found.push(Hit { row, pin: pins.pin([Pinnable::Dir(id)]) });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The row of a directory.
+    pub fn dir(&self, id: DirId) -> Result<Option<DirRow>> {
+        self.db.get(Family::Dirs, &id.0.to_be_bytes())
+    }
+
+    /// Notes that a directory is about to be written, and touches it. The pin shows that the caller
+    /// has it.
+    ///
+    /// Until it is made durable again, a loss of power drops it: half-written files in a cache mount
+    /// would break builds for as long as they stay.
+    pub fn open_dir_for_writing(&self, id: DirId, _pin: &Pin) -> Result<()> {
+        let mut batch = Batch::new(&self.db);
+        self.put_volatile(&mut batch, Volatile::Dir(id))?;
+        batch.write()?;
+        self.touch_dir(id);
+        Ok(())
+    }
+
+    /// Notes the measured size of a directory, in bytes.
+    pub fn set_dir_size(&self, id: DirId, size: u64) -> Result<()> {
+        let _pins = self.pins.lock();
+        let Some(mut row) = self.dir(id)? else { return Ok(()) };
+        if row.size == size {
+            return Ok(());
+        }
+        row.size = size;
+        let mut batch = Batch::new(&self.db);
+        batch.put(Family::Dirs, &id.0.to_be_bytes(), &row);
+        batch.write()
+    }
+
+    /// Deletes all rows of a directory.
+    pub(super) fn delete_dir(&self, batch: &mut Batch<'_>, row: &DirRow) -> Result<()> {
+        let key = row.id.0.to_be_bytes();
+        batch.delete(Family::Dirs, &key);
+        batch.delete(Family::Uses, &key);
+        batch.delete(Family::Links, &links::dir(row.kind, &row.name, row.id));
+        self.delete_volatile(batch, Volatile::Dir(row.id))
+    }
+}

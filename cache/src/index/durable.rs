@@ -1,0 +1,119 @@
+//! Which data is safe against a loss of power.
+//!
+//! Writing a blob, a layer or a directory leaves a **mark** in the same batch: this would not survive
+//! a loss of power. A background pass removes marks in groups: it takes the marks there are, has the
+//! caller sync the file system once, and deletes them in one synced batch, which also puts every
+//! earlier batch on the disk. After another boot, what still has a mark is dropped with its data.
+//!
+//! A row without its mark cannot come about: RocksDB recovers a prefix of the batches, across all
+//! column families.
+
+use super::{DirId, Index, db::Batch, error::Result, pin::Pinnable, schema::Family};
+use crate::{digest::Digest, layer::LayerId};
+
+/// Data that has a mark. A mark's key is the data's, then the mark's own number: removing a mark
+/// never removes one that was set later on the same data.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Volatile {
+    Layer(LayerId),
+    Blob(Digest),
+    Dir(DirId),
+}
+
+impl Volatile {
+    fn prefix(&self) -> Vec<u8> {
+        match self {
+            Self::Layer(id) => [&b"l"[..], &id.0.to_be_bytes()].concat(),
+            Self::Blob(digest) => [&b"b"[..], digest.as_bytes()].concat(),
+            Self::Dir(id) => [&b"d"[..], &id.0.to_be_bytes()].concat(),
+        }
+    }
+
+    /// The data that a mark is on.
+    pub(super) fn from_mark(mark: &[u8]) -> Option<Self> {
+        let (tag, rest) = mark.split_first()?;
+        let data = rest.get(..rest.len().checked_sub(8)?)?;
+        let number = || data.try_into().ok().map(u64::from_be_bytes);
+        match tag {
+            b'l' => number().map(LayerId).map(Self::Layer),
+            b'b' => data.try_into().ok().map(Digest::from_bytes).map(Self::Blob),
+            b'd' => number().map(DirId).map(Self::Dir),
+            _ => None,
+        }
+    }
+}
+
+/// The marks that one pass is about to remove.
+#[must_use = "marks stay until `mark_durable` is given the group"]
+#[derive(Debug)]
+pub struct DurableGroup {
+    marks: Vec<Box<[u8]>>,
+}
+
+impl DurableGroup {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// How many layers, blobs and directories it covers.
+    pub fn len(&self) -> usize {
+        self.marks.len()
+    }
+}
+
+impl Index {
+    /// Starts a pass: what is to become durable.
+    ///
+    /// Then sync the file systems that hold blobs, layers and directories (`syncfs`), and give the
+    /// group to [`Index::mark_durable`]. Directories in use are left for a later pass.
+    pub fn begin_durable(&self) -> Result<DurableGroup> {
+        let pins = self.pins.lock();
+        let mut marks = Vec::new();
+        for row in self.db.scan_raw(Family::Volatile, &[]) {
+            let (mark, _) = row?;
+            match Volatile::from_mark(&mark) {
+                Some(Volatile::Dir(id)) if pins.is_pinned(Pinnable::Dir(id)) => {}
+                _ => marks.push(mark),
+            }
+        }
+        Ok(DurableGroup { marks })
+    }
+
+    /// Ends a pass after the sync. When it returns, everything of the group survives a loss of power.
+    pub fn mark_durable(&self, group: DurableGroup) -> Result<()> {
+        if group.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::new(&self.db);
+        for mark in group.marks {
+            batch.delete(Family::Volatile, &mark);
+        }
+        batch.write_synced()
+    }
+
+    /// Whether a layer would survive a loss of power.
+    pub fn is_layer_durable(&self, id: LayerId) -> Result<bool> {
+        match self.marks(Volatile::Layer(id)).next() {
+            Some(mark) => mark.map(|_| false),
+            None => Ok(true),
+        }
+    }
+
+    pub(super) fn put_volatile(&self, batch: &mut Batch<'_>, data: Volatile) -> Result<()> {
+        let mark = [data.prefix(), self.next_number()?.to_be_bytes().to_vec()].concat();
+        batch.put_raw(Family::Volatile, &mark, &[]);
+        Ok(())
+    }
+
+    pub(super) fn delete_volatile(&self, batch: &mut Batch<'_>, data: Volatile) -> Result<()> {
+        for mark in self.marks(data) {
+            batch.delete(Family::Volatile, &mark?);
+        }
+        Ok(())
+    }
+
+    fn marks(&self, data: Volatile) -> impl Iterator<Item = Result<Box<[u8]>>> {
+        self.db.scan_raw(Family::Volatile, &data.prefix()).map(|row| row.map(|(mark, _)| mark))
+    }
+}

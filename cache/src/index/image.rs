@@ -1,0 +1,67 @@
+//! The local image store: names of images that were built or pulled.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Index, IndexError, db::Batch, error::Result, schema::Family};
+use crate::{descriptor::Descriptor, digest::Digest, layer::LayerId};
+
+/// An image that has a name here.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ImageRow {
+    /// The manifest, or the index of several.
+    pub target: Descriptor,
+    /// All blobs here that the image needs: manifests, configs, layers. They stay as long as the
+    /// name does.
+    pub blobs: Vec<Digest>,
+    /// Layers that hold the image unpacked, if it is. They may be collected: the blobs remain.
+    pub layers: Vec<LayerId>,
+    /// When the name was given to it.
+    pub updated_at: SystemTime,
+}
+
+impl Index {
+    /// The image of that name.
+    pub fn image(&self, name: &str) -> Result<Option<ImageRow>> {
+        self.db.get(Family::Images, name.as_bytes())
+    }
+
+    /// Names an image, taking the name from another if that has it.
+    ///
+    /// # Errors
+    /// [`IndexError::NoBlob`] if a blob is not in the content store.
+    pub fn put_image(&self, name: &str, row: &ImageRow) -> Result<()> {
+        let mut pins = self.pins.lock();
+        for digest in row.blobs.iter().chain([&row.target.digest]) {
+            if !self.db.contains(Family::Blobs, digest.as_bytes())? {
+                return Err(IndexError::NoBlob(*digest));
+            }
+            pins.note_reference(*digest);
+        }
+        let mut batch = Batch::new(&self.db);
+        batch.put(Family::Images, name.as_bytes(), row);
+        batch.write()
+    }
+
+    /// Takes a name from its image; `false` if there is none. What nothing else needs goes with the
+    /// next collection.
+    pub fn remove_image(&self, name: &str) -> Result<bool> {
+        let _pins = self.pins.lock();
+        let existed = self.db.contains(Family::Images, name.as_bytes())?;
+        let mut batch = Batch::new(&self.db);
+        batch.delete(Family::Images, name.as_bytes());
+        batch.write()?;
+        Ok(existed)
+    }
+
+    /// All images by name.
+    pub fn images(&self) -> Result<Vec<(String, ImageRow)>> {
+        self.db
+            .scan(Family::Images, &[])
+            .map(|row| {
+                row.map(|(name, image)| (String::from_utf8_lossy(&name).into_owned(), image))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,93 @@
+//! The index: what exists, what it came from, and who needs it.
+//!
+//! It is the only truth. A directory or blob without a row is garbage; a row without its data is
+//! dropped. Both are settled at the start, by [`Index::reconcile`].
+//!
+//! # What is safe when
+//! - A batch is written without waiting for the disk. It survives the end of the process at any
+//!   moment, and is never seen in part.
+//! - Data is safe against a loss of power after a pass of [`Index::begin_durable`], a sync of the
+//!   file system, and [`Index::mark_durable`]. What was not is dropped when another boot finds it.
+//! - Times of last use may be lost up to the last [`Index::flush_touches`].
+//!
+//! # Who may be removed when
+//! A layer goes after all that builds on it, and a record goes with the layers of its result. Under
+//! one lock, short and never held while files are read or freed, a lookup pins what it finds and a
+//! removal looks at the pins; so a build never loses what it found.
+//!
+//! Methods block for microseconds (reads, batches) unless they say that they walk over everything.
+
+mod blob;
+mod db;
+mod dir;
+mod durable;
+mod error;
+mod history;
+mod image;
+mod layer;
+mod links;
+mod numbers;
+mod pin;
+mod reconcile;
+mod record;
+mod remove;
+mod schema;
+mod touch;
+mod usage;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+pub use self::{
+    blob::BlobRow,
+    dir::{DirId, DirKind, DirRow},
+    durable::DurableGroup,
+    error::IndexError,
+    history::HistoryEntry,
+    image::ImageRow,
+    layer::{LayerRow, Presence},
+    pin::{Hit, Pin},
+    reconcile::{Dropped, OnDisk, Reconciled},
+    record::{KeyPart, PartValue, Record},
+    remove::Removed,
+};
+
+/// The index's database. Share it by reference or in an `Arc`.
+pub struct Index {
+    db: db::Db,
+    path: PathBuf,
+    numbers: numbers::Numbers,
+    pins: pin::PinTable,
+    touches: touch::Touches,
+    /// Held by a collection of blobs, of which there is one at a time.
+    collecting: Mutex<()>,
+}
+
+impl Index {
+    /// Opens the index in the directory `path`, or makes one.
+    ///
+    /// Nothing else may have it open; RocksDB sees to that.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, IndexError> {
+        let path = path.as_ref().to_owned();
+        let db = schema::open(&path)?;
+        let numbers = numbers::Numbers::load(&db)?;
+        Ok(Self {
+            db,
+            path,
+            numbers,
+            pins: pin::PinTable::default(),
+            touches: touch::Touches::default(),
+            collecting: Mutex::new(()),
+        })
+    }
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index").field("path", &self.path).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,283 @@
+//! Cache records: results by key.
+//!
+//! A record has one primary key, from which the keys of dependants are made, and may be found under
+//! others. Its result is a stack of layers. It lives as long as all of them do: a layer cannot go
+//! before those that build on it, and a record goes with the layers on top of its result.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Hit, Index, IndexError, Pin, db::Batch, error::Result, layer::LayerRow, links, pin::Pinnable,
+    schema::Family,
+};
+use crate::{
+    digest::Digest,
+    key::{CacheKey, Link},
+    layer::LayerId,
+    record_type::RecordType,
+};
+
+/// How many keys besides its primary one lead to a record. Beyond it the oldest is forgotten, which
+/// can make a miss but nothing worse.
+const MAX_ALIASES: usize = 64;
+/// How many links a record remembers for one input.
+const MAX_LINKS: usize = 16;
+
+/// A result and what it came from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// The primary key. Keys of dependants are made from this one.
+    pub key: CacheKey,
+    /// The digest of the op.
+    pub op: Digest,
+    /// Which of the op's outputs this is.
+    pub output: u32,
+    /// For each input, the links under which it is known; those that `key` was made from are first.
+    ///
+    /// Links of one input are alternatives: each stands for the same content as far as it matters.
+    pub inputs: Vec<Vec<Link>>,
+    /// The result: layers, bottom first. No layers is an empty file system.
+    pub result: Vec<LayerId>,
+    /// What people see of it.
+    pub description: String,
+    /// What kind of thing it is.
+    pub record_type: RecordType,
+    /// When the result was made.
+    pub created_at: SystemTime,
+    /// How long that took.
+    pub duration: Option<Duration>,
+}
+
+/// One named part of what a key was made of, for explanations.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KeyPart {
+    /// What it is, such as `arg VERSION` or `base image`.
+    pub name: String,
+    /// What it was.
+    pub value: PartValue,
+}
+
+/// The value of a [`KeyPart`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum PartValue {
+    /// A short text.
+    Text(String),
+    /// The digest of something longer.
+    Digest(Digest),
+}
+
+/// The row of a record.
+#[derive(Serialize, Deserialize)]
+struct StoredRecord {
+    record: Record,
+    /// The layers of the result on which no other of its layers builds: all the others live as long
+    /// as these do. Each has a link back to the record.
+    tops: Vec<LayerId>,
+    /// Other keys that were linked to it, oldest first. Some may lead elsewhere by now.
+    aliases: Vec<CacheKey>,
+}
+
+impl StoredRecord {
+    /// Notes an alias; returns one that must be forgotten for it.
+    fn add_alias(&mut self, alias: CacheKey) -> Option<CacheKey> {
+        if alias == self.record.key || self.aliases.contains(&alias) {
+            return None;
+        }
+        self.aliases.push(alias);
+        (self.aliases.len() > MAX_ALIASES).then(|| self.aliases.remove(0))
+    }
+}
+
+impl Index {
+    /// The record under the first of `keys` that has one, with its layers pinned and touched.
+    pub fn lookup(&self, keys: &[CacheKey]) -> Result<Option<Hit<Record>>> {
+        let mut pins = self.pins.lock();
+        for key in keys {
+            let record = match self.find(key) {
+                Ok(Some(stored)) => stored.record,
+                Ok(None) => continue,
+                Err(error @ IndexError::Damaged { .. }) => {
+                    tracing::warn!(%error, "a cache record cannot be read and is not used");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let pin = pins.pin(record.result.iter().copied().map(Pinnable::Layer));
+            drop(pins);
+            self.touch(record.result.last().copied());
+            return Ok(Some(Hit { row: record, pin }));
+        }
+        Ok(None)
+    }
+
+    /// The record under `key`, without pinning it: for explanations and exports.
+    pub fn record(&self, key: &CacheKey) -> Result<Option<Record>> {
+        Ok(self.find(key)?.map(|stored| stored.record))
+    }
+
+    /// What the primary key of a record was made of.
+    pub fn parts(&self, key: &CacheKey) -> Result<Vec<KeyPart>> {
+        Ok(self.db.get(Family::Parts, key.digest().as_bytes())?.unwrap_or_default())
+    }
+
+    /// Saves a record, the keys that lead to it, and the layers that are new with it, in one write.
+    ///
+    /// It replaces a record with the same primary key, and takes over `aliases` from others. The
+    /// layers of the result must be in `layers` or in the index, and held by a pin.
+    ///
+    /// # Errors
+    /// [`IndexError::NoLayer`] if the index lacks a layer; nothing is saved then.
+    pub fn save(
+        &self,
+        record: Record,
+        parts: &[KeyPart],
+        aliases: &[CacheKey],
+        layers: &[LayerRow],
+    ) -> Result<Pin> {
+        let mut pins = self.pins.lock();
+        let mut batch = Batch::new(&self.db);
+        self.put_layers(&mut pins, &mut batch, layers)?;
+
+        let key = record.key;
+        let result = record.result.clone();
+        let tops = self.tops(&result, layers)?;
+        let mut stored = StoredRecord { record, tops, aliases: Vec::new() };
+        if let Some(old) = self.stored(&key)? {
+            self.delete_links(&mut batch, &old);
+            stored.aliases = old.aliases;
+        }
+        for &layer in &stored.tops {
+            batch.put_raw(Family::Links, &links::record(layer, &key), &[]);
+        }
+        for alias in aliases {
+            self.put_alias(&mut batch, &mut stored, *alias)?;
+        }
+        batch.put(Family::Records, key.digest().as_bytes(), &stored);
+        if parts.is_empty() {
+            batch.delete(Family::Parts, key.digest().as_bytes());
+        } else {
+            batch.put(Family::Parts, key.digest().as_bytes(), &parts);
+        }
+        batch.write()?;
+        Ok(pins.pin(result.into_iter().map(Pinnable::Layer)))
+    }
+
+    /// Makes the record with the primary key `primary` findable under `alias` too, and remembers the
+    /// links that `alias` was made from, one per input, if they are given.
+    pub fn link(&self, alias: CacheKey, primary: &CacheKey, inputs: &[Link]) -> Result<()> {
+        let _pins = self.pins.lock();
+        let mut stored = self.stored(primary)?.ok_or(IndexError::NoRecord(*primary))?;
+        let mut batch = Batch::new(&self.db);
+        self.put_alias(&mut batch, &mut stored, alias)?;
+        if inputs.len() == stored.record.inputs.len() {
+            for (known, link) in stored.record.inputs.iter_mut().zip(inputs) {
+                if !known.contains(link) {
+                    if known.len() >= MAX_LINKS {
+                        // The first is what the primary key is made of.
+                        known.remove(1);
+                    }
+                    known.push(link.clone());
+                }
+            }
+        }
+        batch.put(Family::Records, primary.digest().as_bytes(), &stored);
+        batch.write()
+    }
+
+    /// All records, in order of their keys.
+    pub fn records(&self) -> impl Iterator<Item = Result<Record>> {
+        self.db
+            .scan::<StoredRecord>(Family::Records, &[])
+            .map(|row| row.map(|(_, stored)| stored.record))
+    }
+
+    fn stored(&self, primary: &CacheKey) -> Result<Option<StoredRecord>> {
+        self.db.get(Family::Records, primary.digest().as_bytes())
+    }
+
+    fn find(&self, key: &CacheKey) -> Result<Option<StoredRecord>> {
+        if let Some(stored) = self.stored(key)? {
+            return Ok(Some(stored));
+        }
+        match self.db.get::<CacheKey>(Family::Aliases, key.digest().as_bytes())? {
+            Some(primary) => self.stored(&primary),
+            None => Ok(None),
+        }
+    }
+
+    fn put_alias(
+        &self,
+        batch: &mut Batch<'_>,
+        stored: &mut StoredRecord,
+        alias: CacheKey,
+    ) -> Result<()> {
+        let primary = stored.record.key;
+        if let Some(forgotten) = stored.add_alias(alias) {
+            self.delete_alias(batch, &forgotten, &primary)?;
+        }
+        if alias != primary {
+            batch.put(Family::Aliases, alias.digest().as_bytes(), &primary);
+        }
+        Ok(())
+    }
+
+    /// Deletes an alias, unless it leads to another record by now.
+    fn delete_alias(
+        &self,
+        batch: &mut Batch<'_>,
+        alias: &CacheKey,
+        primary: &CacheKey,
+    ) -> Result<()> {
+        let leads_to = self.db.get::<CacheKey>(Family::Aliases, alias.digest().as_bytes())?;
+        if leads_to.as_ref() == Some(primary) {
+            batch.delete(Family::Aliases, alias.digest().as_bytes());
+        }
+        Ok(())
+    }
+
+    /// Deletes the records in whose result `layer` is on top; returns how many.
+    pub(super) fn delete_records_of(&self, batch: &mut Batch<'_>, layer: LayerId) -> Result<usize> {
+        let mut deleted = 0;
+        for row in self.db.scan_raw(Family::Links, &links::records_of(layer)) {
+            let (link, _) = row?;
+            batch.delete(Family::Links, &link);
+            let Some(key) = links::trailing_key(&link) else { continue };
+            batch.delete(Family::Records, key.digest().as_bytes());
+            batch.delete(Family::Parts, key.digest().as_bytes());
+            // What a damaged row had to say of others is lost; they lead nowhere now, a miss.
+            if let Ok(Some(stored)) = self.stored(&key) {
+                self.delete_links(batch, &stored);
+                for alias in &stored.aliases {
+                    self.delete_alias(batch, alias, &key)?;
+                }
+            }
+            deleted += 1;
+        }
+        Ok(deleted)
+    }
+
+    fn delete_links(&self, batch: &mut Batch<'_>, stored: &StoredRecord) {
+        for &layer in &stored.tops {
+            batch.delete(Family::Links, &links::record(layer, &stored.record.key));
+        }
+    }
+
+    /// The layers of a result on which no other of its layers builds.
+    fn tops(&self, result: &[LayerId], fresh: &[LayerRow]) -> Result<Vec<LayerId>> {
+        let mut below = HashSet::new();
+        let mut parents = |row: &LayerRow| below.extend(row.parents.iter().copied());
+        for &id in result {
+            if let Some(row) = fresh.iter().find(|row| row.id == id) {
+                parents(row);
+            } else {
+                parents(&self.layer(id)?.ok_or(IndexError::NoLayer(id))?);
+            }
+        }
+        Ok(result.iter().copied().filter(|id| !below.contains(id)).collect())
+    }
+}

@@ -1,0 +1,160 @@
+//! What takes up the disk, row by row.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    time::SystemTime,
+};
+
+use super::{DirRow, Index, error::Result, layer::LayerRow, pin::Pinnable, schema::Family};
+use crate::{
+    digest::Digest,
+    gc::{Usage, UsageId},
+    layer::LayerId,
+    record_type::RecordType,
+};
+
+impl Index {
+    /// All that takes up the disk. The sizes of all rows add up to what the disk shows. Walks over
+    /// everything.
+    ///
+    /// A blob that several layers share is counted with the first of them; one that a named image
+    /// needs is counted with [`UsageId::Content`], since removing a layer would not free it.
+    pub fn usage(&self) -> Result<Vec<Usage>> {
+        let mut layers: Vec<LayerRow> = self
+            .db
+            .scan(Family::Layers, &[])
+            .map(|row| row.map(|(_, layer)| layer))
+            .collect::<Result<_>>()?;
+        let dirs: Vec<DirRow> = self
+            .db
+            .scan(Family::Dirs, &[])
+            .map(|row| row.map(|(_, dir)| dir))
+            .collect::<Result<_>>()?;
+        layers.sort_unstable_by_key(|layer| layer.id);
+        let shared = self.layers_of_images()?;
+        let mut blobs = self.sizes_of_free_blobs()?;
+        let uses = self.uses()?;
+
+        let mut rows = Vec::with_capacity(layers.len() + dirs.len() + 2);
+        for layer in layers {
+            let of_blobs: u64 =
+                layer.blobs.iter().filter_map(|blob| blobs.free.remove(&blob.digest)).sum();
+            let used = uses.get(&layer.id.0);
+            rows.push(Usage {
+                id: UsageId::Layer(layer.id),
+                parents: layer.parents.iter().copied().map(UsageId::Layer).collect(),
+                in_use: false,
+                shared: shared.contains(&layer.id),
+                mutable: false,
+                size: layer.size.saturating_add(of_blobs),
+                created_at: layer.created_at,
+                last_used_at: used.map(|used| used.last),
+                usage_count: used.map_or(0, |used| used.count),
+                description: layer.description,
+                record_type: layer.record_type,
+            });
+        }
+        for dir in dirs {
+            let used = uses.get(&dir.id.0);
+            rows.push(Usage {
+                id: UsageId::Dir(dir.id),
+                parents: Vec::new(),
+                in_use: false,
+                shared: false,
+                mutable: true,
+                size: dir.size,
+                created_at: dir.created_at,
+                last_used_at: used.map(|used| used.last),
+                usage_count: used.map_or(0, |used| used.count),
+                description: dir.description,
+                record_type: dir.kind.record_type(),
+            });
+        }
+        self.mark_in_use(&mut rows);
+        pass_down(&mut rows);
+
+        let content = blobs.kept + blobs.free.values().sum::<u64>();
+        rows.push(overhead(UsageId::Content, content, "manifests, configs and blobs of images"));
+        rows.push(overhead(UsageId::Index, self.size_on_disk(), "index of the cache"));
+        Ok(rows)
+    }
+
+    fn layers_of_images(&self) -> Result<HashSet<LayerId>> {
+        let images = self.images()?;
+        Ok(images.into_iter().flat_map(|(_, image)| image.layers).collect())
+    }
+
+    fn sizes_of_free_blobs(&self) -> Result<BlobSizes> {
+        let needed = self.kept_blobs()?;
+        let mut sizes = BlobSizes::default();
+        for blob in self.blobs()? {
+            if needed.contains(&blob.digest) {
+                sizes.kept += blob.size;
+            } else {
+                sizes.free.insert(blob.digest, blob.size);
+            }
+        }
+        Ok(sizes)
+    }
+
+    fn mark_in_use(&self, rows: &mut [Usage]) {
+        let pins = self.pins.lock();
+        for row in rows {
+            row.in_use = match row.id {
+                UsageId::Layer(id) => pins.is_pinned(Pinnable::Layer(id)),
+                UsageId::Dir(id) => pins.is_pinned(Pinnable::Dir(id)),
+                UsageId::Content | UsageId::Index => true,
+            };
+        }
+    }
+
+    /// What the database's files take up, in bytes.
+    fn size_on_disk(&self) -> u64 {
+        let Ok(files) = fs::read_dir(&self.path) else { return 0 };
+        // A file may go while its directory is read.
+        files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
+    }
+}
+
+/// Sizes of blobs, by whether an image or a history entry needs them.
+#[derive(Default)]
+struct BlobSizes {
+    kept: u64,
+    free: HashMap<Digest, u64>,
+}
+
+/// A use of something is a use of all that it builds on, and so is a pin. Rows are ordered by
+/// layer, so what builds on something comes after it.
+fn pass_down(rows: &mut [Usage]) {
+    let positions: HashMap<_, _> =
+        rows.iter().enumerate().map(|(position, row)| (row.id, position)).collect();
+    for at in (0..rows.len()).rev() {
+        let (below, row) = rows.split_at_mut(at);
+        let Some(row) = row.first() else { continue };
+        for parent in &row.parents {
+            let Some(parent) = positions.get(parent).and_then(|&at| below.get_mut(at)) else {
+                continue;
+            };
+            parent.in_use |= row.in_use;
+            parent.shared |= row.shared;
+            parent.last_used_at = parent.last_used_at.max(row.last_used_at);
+        }
+    }
+}
+
+fn overhead(id: UsageId, size: u64, description: &str) -> Usage {
+    Usage {
+        id,
+        parents: Vec::new(),
+        in_use: true,
+        shared: false,
+        mutable: true,
+        size,
+        created_at: SystemTime::UNIX_EPOCH,
+        last_used_at: None,
+        usage_count: 0,
+        description: description.to_owned(),
+        record_type: RecordType::Internal,
+    }
+}
