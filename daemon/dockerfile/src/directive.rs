@@ -32,10 +32,16 @@ pub struct Directives {
     pub(crate) last_line: u32,
 }
 
+impl Default for Directives {
+    fn default() -> Self {
+        Self { syntax: None, check: None, escape: '\\', last_line: 0 }
+    }
+}
+
 impl Directives {
     /// Reads the head of `source`. Its first line may start with `#!`.
     pub(crate) fn read(source: &str) -> Result<Self, ParseError> {
-        let mut directives = Self { syntax: None, check: None, escape: '\\', last_line: 0 };
+        let mut directives = Self::default();
         let mut escape_seen = false;
         for (location, name, value) in head(source, "#") {
             let directive = Directive { value: value.to_owned(), location };

@@ -40,34 +40,61 @@ impl Dockerfile {
     /// # Errors
     /// The first mistake in the file. Bytes that are not UTF-8 are accepted in comments only.
     pub fn parse(source: &[u8]) -> Result<Self, ParseError> {
-        let text = Text::new(source)?;
-        let directives = Directives::read(&text.text)?;
+        match Self::parse_up_to_error(source) {
+            (file, None) => Ok(file),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// Parses a Dockerfile as far as the first mistake in it, so that what comes before can be
+    /// checked. Without a mistake there is at least one stage.
+    pub fn parse_up_to_error(source: &[u8]) -> (Self, Option<ParseError>) {
         let mut file = Self {
-            directives,
+            directives: Directives::default(),
             global_args: Vec::new(),
             stages: Vec::new(),
             empty_continuations: Vec::new(),
         };
-        let mut lines = Lines::new(&text.text, &text.damaged, &file.directives);
+        let error = file.read(source).err();
+        (file, error)
+    }
+
+    fn read(&mut self, source: &[u8]) -> Result<(), ParseError> {
+        let text = Text::new(source)?;
+        self.directives = Directives::read(&text.text)?;
+        let escape = self.directives.escape;
+        let mut lines = Lines::new(&text.text, &text.damaged, &self.directives);
         let mut is_empty = true;
         while let Some(logical) = lines.next_logical()? {
             is_empty = false;
             if logical.has_empty_continuation {
-                file.empty_continuations.push(Location::line(lines.number()));
+                self.empty_continuations.push(Location::line(lines.number()));
             }
-            let statement = Statement::read(logical, &mut lines, file.directives.escape)?;
-            match instruction::parse(statement)? {
-                Parsed::Stage(stage) => file.stages.push(stage),
-                Parsed::Instruction(instruction) => {
-                    add(&mut file.global_args, &mut file.stages, instruction)?;
-                }
+            match instruction::parse(Statement::read(logical, &mut lines, escape)?)? {
+                Parsed::Stage(stage) => self.stages.push(stage),
+                Parsed::Instruction(instruction) => self.add(instruction)?,
             }
         }
-        if file.stages.is_empty() {
+        if self.stages.is_empty() {
             let kind = if is_empty { ErrorKind::Empty } else { ErrorKind::NoStages };
             return Err(ParseError::with_locations(kind, Vec::new()));
         }
-        Ok(file)
+        Ok(())
+    }
+
+    /// Adds an instruction to the stage that is open, or to the arguments before the first.
+    fn add(&mut self, instruction: Instruction) -> Result<(), ParseError> {
+        if let Some(stage) = self.stages.last_mut() {
+            stage.instructions.push(instruction);
+            return Ok(());
+        }
+        let Instruction { keyword, location, comments, command, .. } = instruction;
+        let Command::Arg(definitions) = command else {
+            let kind = ErrorKind::OutsideStage { instruction: keyword.to_uppercase() };
+            return Err(ParseError::new(kind, location));
+        };
+        self.global_args.push(GlobalArg { definitions, location, comments });
+        Ok(())
     }
 
     /// The statements of a text that is not a whole Dockerfile.
@@ -81,25 +108,6 @@ impl Dockerfile {
         }
         Ok(statements)
     }
-}
-
-/// Adds an instruction to the stage that is open, or to the global arguments before the first.
-fn add(
-    global_args: &mut Vec<GlobalArg>,
-    stages: &mut [Stage],
-    instruction: Instruction,
-) -> Result<(), ParseError> {
-    if let Some(stage) = stages.last_mut() {
-        stage.instructions.push(instruction);
-        return Ok(());
-    }
-    let Instruction { keyword, location, comments, command, .. } = instruction;
-    let Command::Arg(definitions) = command else {
-        let kind = ErrorKind::OutsideStage { instruction: keyword.to_uppercase() };
-        return Err(ParseError::new(kind, location));
-    };
-    global_args.push(GlobalArg { definitions, location, comments });
-    Ok(())
 }
 
 /// The text of a file, and the lines of it that were not text.

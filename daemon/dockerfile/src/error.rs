@@ -12,7 +12,8 @@ pub struct ParseError {
 }
 
 impl ParseError {
-    pub(crate) fn new(kind: ErrorKind, location: Location) -> Self {
+    /// A mistake on the lines of `location`.
+    pub fn new(kind: ErrorKind, location: Location) -> Self {
         Self { kind: Box::new(kind), locations: vec![location] }
     }
 
@@ -39,6 +40,7 @@ impl ParseError {
         match &*self.kind {
             ErrorKind::UnknownInstruction { suggestion, .. }
             | ErrorKind::UnknownFlag { suggestion, .. }
+            | ErrorKind::BlankPlatform { suggestion, .. }
             | ErrorKind::UnknownTarget { suggestion, .. } => suggestion.as_deref(),
             ErrorKind::Mount(error) => error.suggestion(),
             ErrorKind::Device(error) => error.suggestion(),
@@ -266,6 +268,8 @@ pub enum ErrorKind {
     BlankPlatform {
         /// The platform as written.
         written: String,
+        /// The variable probably meant.
+        suggestion: Option<String>,
     },
     /// `COPY --from` with a variable in it.
     #[error(
@@ -286,10 +290,14 @@ pub enum ErrorKind {
         stage: String,
     },
     /// A stage that uses one defined after it.
-    #[error("stage {stage:?} uses {uses:?}, which needs to be defined before it")]
+    #[error(
+        "cannot {verb} from stage {uses:?}, it needs to be defined before current stage {stage:?}"
+    )]
     ForwardReference {
         /// The stage that uses the other.
         stage: String,
+        /// What it does with the other: `copy` or `mount`.
+        verb: &'static str,
         /// The later stage.
         uses: String,
     },

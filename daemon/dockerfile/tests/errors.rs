@@ -136,3 +136,10 @@ fn an_error_comes_with_help_and_its_lines() {
     assert_eq!(error.help().as_deref(), Some("did you mean from?"));
     insta::assert_snapshot!(excerpt("Dockerfile", source, error.locations()));
 }
+
+#[test]
+fn what_comes_before_a_mistake_can_still_be_checked() {
+    let (file, error) = Dockerfile::parse_up_to_error(b"FROM a AS b\nRUN c\nRNU d\nRUN e\n");
+    assert_eq!(error.unwrap().location().unwrap().start, 3);
+    assert_eq!(file.stages[0].instructions.len(), 1);
+}

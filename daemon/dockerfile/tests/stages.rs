@@ -120,6 +120,19 @@ fn triggers_add_uses() {
 }
 
 #[test]
+fn a_platform_that_is_nearly_a_variable_is_corrected() {
+    let source = b"ARG BUILDER=linux\nFROM --platform=$BUILDRE a\n";
+    let file = Dockerfile::parse(source).unwrap();
+    let globals = GlobalArgs::evaluate(&file, IndexMap::new(), &NoVariables).unwrap();
+    let error = Plan::new(&file, &globals, |_| false, &mut Linter::default()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "dockerfile parse error on line 2: empty platform value from expression $BUILDRE (did you \
+         mean BUILDER?)"
+    );
+}
+
+#[test]
 fn mistakes_are_named_with_every_line_that_leads_to_them() {
     let failure = |source: &str| {
         let error = plan(source).and_then(|plan| plan.reachable(plan.stages().len() - 1));

@@ -71,6 +71,8 @@ pub struct Use {
     pub reference: Reference,
     /// The instruction's lines.
     pub location: Location,
+    /// Whether it mounts what it reads, and does not copy from it.
+    pub is_mount: bool,
 }
 
 impl Plan {
@@ -128,7 +130,13 @@ impl Plan {
             lint::undefined_args(linter, stage, &expansion.unset, globals);
             lint::redundant_platform(linter, stage, &expansion, &globals.values);
             if expansion.text.is_empty() {
-                return Err(located(ErrorKind::BlankPlatform { written: written.clone() }));
+                let suggestion = expansion.unset.iter().find_map(|name| {
+                    suggest::closest(name, globals.values.keys().map(String::as_str))
+                });
+                return Err(located(ErrorKind::BlankPlatform {
+                    written: written.clone(),
+                    suggestion: suggestion.map(str::to_owned),
+                }));
             }
             used_args.extend(expansion.used.iter().cloned());
             platform = Some(expansion);
@@ -178,6 +186,7 @@ impl Plan {
         }
         for instruction in instructions {
             let location = instruction.location;
+            let mut is_mount = false;
             let references = match &instruction.command {
                 Command::Copy(copy) => match &copy.from {
                     Some(from) => vec![
@@ -185,15 +194,15 @@ impl Plan {
                     ],
                     None => Vec::new(),
                 },
-                Command::Run(run) => run
-                    .mounts
-                    .iter()
-                    .filter_map(|mount| mount.from())
-                    .map(|from| self.mount_source(from))
-                    .collect(),
+                Command::Run(run) => {
+                    is_mount = true;
+                    let froms = run.mounts.iter().filter_map(|mount| mount.from());
+                    froms.map(|from| self.mount_source(from)).collect()
+                }
                 _ => Vec::new(),
             };
-            let uses = references.into_iter().map(|reference| Use { reference, location });
+            let uses =
+                references.into_iter().map(|reference| Use { reference, location, is_mount });
             self.stages[stage].uses.extend(uses);
         }
         Ok(())
@@ -251,13 +260,19 @@ impl Plan {
             if std::mem::replace(&mut is_needed[index], true) {
                 continue;
             }
-            for (needed, location) in stage.needs() {
+            // A base is always an earlier stage.
+            if let Base::Stage(base) = stage.base {
+                pending.push(base);
+            }
+            for used in &stage.uses {
+                let Reference::Stage(needed) = used.reference else { continue };
                 if needed >= index && self.stages[needed].base != Base::Replaced {
                     let kind = ErrorKind::ForwardReference {
                         stage: stage.display_name.clone(),
+                        verb: if used.is_mount { "mount" } else { "copy" },
                         uses: self.stages[needed].display_name.clone(),
                     };
-                    return Err(ParseError::new(kind, location));
+                    return Err(ParseError::new(kind, used.location));
                 }
                 pending.push(needed);
             }
