@@ -13,7 +13,7 @@
 //!     .file("greeting", "hello\n");
 //! world.build(&context).succeeds();
 //! let again = world.build(&context).succeeds();
-//! assert_eq!(again.state("RUN cat /greeting"), State::Cached);
+//! again.step_is("RUN cat /greeting", &State::Cached);
 //! ```
 //!
 //! What a test may rely on: nothing here sleeps (every wait is for an event, with a deadline);
@@ -33,12 +33,14 @@ mod dedent;
 mod http;
 mod image;
 mod layer;
+mod leftovers;
 mod process;
 mod programs;
 mod progress;
 mod ready;
 mod registry;
 mod run;
+mod small_disk;
 mod tap;
 mod tool;
 mod world;
@@ -50,10 +52,13 @@ pub use daemon::Daemon;
 pub use dedent::dedent;
 pub use image::Image;
 pub use layer::{Entry, Kind, Layer, LayerTar, digest};
+pub use leftovers::{ends_within, mounts_below, processes_with};
 pub use process::Process;
 pub use programs::{kiln, kilnd};
 pub use progress::{Progress, State, Step};
 pub use registry::Registry;
 pub use run::{Invocation, Outcome, Running};
+pub use rustix::process::Signal;
+pub use small_disk::SmallDisk;
 pub use tool::tool;
 pub use world::World;

@@ -167,10 +167,12 @@ impl Outcome {
         step.unwrap_or_else(|| panic!("no step {instruction:?} in this log:\n{}", self.stderr))
     }
 
-    /// How the step of an instruction ended.
+    /// Fails unless the step of an instruction ended as `expected`.
     #[track_caller]
-    pub fn state(&self, instruction: &str) -> State {
-        self.step(instruction).state
+    pub fn step_is(&self, instruction: &str, expected: &State) -> &Self {
+        let state = self.step(instruction).state;
+        assert!(state == *expected, "{instruction:?} is {state:?}, in this log:\n{}", self.stderr);
+        self
     }
 
     /// Whether the log has a step of this instruction at all.

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 /// Runs `program` and returns its standard output. A failure, or a missing program, fails the test:
-/// `make deps-test` installs all of them.
+/// `make deps` installs all of them.
 #[track_caller]
 pub fn tool(program: &str, args: &[&str]) -> String {
     let output = Command::new(program)

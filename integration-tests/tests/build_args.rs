@@ -17,11 +17,11 @@ fn an_arg_invalidates_from_its_first_use() {
     assert_eq!(first.step("RUN echo after 1").log, ["after 1"]);
 
     let second = world.build(&context).arg("--build-arg=VERSION=2").succeeds();
-    assert_eq!(second.state("RUN echo before"), State::Cached);
+    second.step_is("RUN echo before", &State::Cached);
     assert_eq!(second.step("RUN echo after 2").log, ["after 2"]);
 
     let again = world.build(&context).arg("--build-arg=VERSION=2").succeeds();
-    assert_eq!(again.state("RUN echo after 2"), State::Cached);
+    again.step_is("RUN echo after 2", &State::Cached);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn proxy_settings_reach_the_step_but_not_its_key_or_the_image() {
     assert_eq!(first.step("RUN echo proxy=$HTTP_PROXY").log, ["proxy=http://one.invalid"]);
 
     let (second, image) = world.pushed("proxy", build("HTTP_PROXY=http://two.invalid"));
-    assert_eq!(second.state("RUN echo proxy=$HTTP_PROXY"), State::Cached);
+    second.step_is("RUN echo proxy=$HTTP_PROXY", &State::Cached);
     assert!(!image.config.to_string().contains(".invalid"), "{}", image.config);
 }
 

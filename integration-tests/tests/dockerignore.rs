@@ -97,7 +97,7 @@ fn a_change_of_an_ignored_file_changes_nothing() {
         .file("debug.log", "1");
     world.build(&context).succeeds();
     context.write("debug.log", "2");
-    assert_eq!(world.build(&context).succeeds().state("COPY . /src"), State::Cached);
+    world.build(&context).succeeds().step_is("COPY . /src", &State::Cached);
 }
 
 #[test]
@@ -127,5 +127,5 @@ fn files_that_the_daemon_has_from_the_last_build_are_not_sent_again() {
     let second = world.build(&context).succeeds();
     let sent = second.step("[internal] load build context").statuses.join("\n");
     assert!(!sent.contains("MB"), "{sent}");
-    assert_eq!(second.state("COPY . /src"), State::Done);
+    second.step_is("COPY . /src", &State::Done);
 }

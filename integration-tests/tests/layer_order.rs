@@ -103,11 +103,11 @@ fn a_new_mtime_is_no_change_and_a_new_mode_is_one() {
     let file = File::open(context.at("tool")).expect("file");
     file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_hours(1)).expect("mtime");
     let touched = world.build(&context).succeeds();
-    assert_eq!(touched.state("COPY tool /bin/tool"), State::Cached);
+    touched.step_is("COPY tool /bin/tool", &State::Cached);
 
     let context = context.mode("tool", 0o755);
     let executable = world.build(&context).succeeds();
-    assert_eq!(executable.state("COPY tool /bin/tool"), State::Done);
+    executable.step_is("COPY tool /bin/tool", &State::Done);
     assert_eq!(world.image(&context).file("bin/tool").mode, 0o755);
 }
 
@@ -154,8 +154,8 @@ fn dockerfiles_that_share_steps_share_their_results() {
     let two = Context::new().dockerfile("FROM busybox AS base\nRUN echo shared\nRUN echo two");
     world.build(&one).succeeds();
     let second = world.build(&two).succeeds();
-    assert_eq!(second.state("RUN echo shared"), State::Cached);
-    assert_eq!(second.state("RUN echo two"), State::Done);
+    second.step_is("RUN echo shared", &State::Cached);
+    second.step_is("RUN echo two", &State::Done);
 }
 
 #[test]
@@ -197,10 +197,10 @@ fn no_cache_runs_everything_again_and_no_cache_filter_one_stage() {
     world.build(&context).succeeds();
 
     let all = world.build(&context).arg("--no-cache").succeeds();
-    assert_eq!(all.state("RUN echo one > /one"), State::Done);
-    assert_eq!(all.state("RUN echo two > /two"), State::Done);
+    all.step_is("RUN echo one > /one", &State::Done);
+    all.step_is("RUN echo two > /two", &State::Done);
 
     let filtered = world.build(&context).arg("--no-cache-filter=two").succeeds();
-    assert_eq!(filtered.state("RUN echo one > /one"), State::Cached);
-    assert_eq!(filtered.state("RUN echo two > /two"), State::Done);
+    filtered.step_is("RUN echo one > /one", &State::Cached);
+    filtered.step_is("RUN echo two > /two", &State::Done);
 }

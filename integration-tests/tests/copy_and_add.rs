@@ -1,0 +1,214 @@
+//! COPY and ADD.
+
+use std::io::Write;
+
+use kiln_integration_tests::{Context, Kind, LayerTar, World};
+
+#[test]
+fn a_copied_file_belongs_to_root_or_to_whom_chown_names() {
+    let world = World::start();
+    let context = Context::new()
+        .dockerfile(
+            "
+            FROM busybox
+            COPY file /root-owned
+            COPY --chown=user file /by-name
+            COPY --chown=user:root file /with-group
+            COPY --chown=12:34 file /by-number
+            ",
+        )
+        .file("file", "");
+    let image = world.image(&context);
+    for (path, owner) in [
+        ("root-owned", (0, 0)),
+        ("by-name", (1000, 1000)),
+        ("with-group", (1000, 0)),
+        ("by-number", (12, 34)),
+    ] {
+        let file = image.file(path);
+        assert_eq!((file.uid, file.gid), owner, "{path}");
+    }
+}
+
+#[test]
+fn a_copied_file_keeps_its_mode_or_gets_that_of_chmod() {
+    let world = World::start();
+    let context = Context::new()
+        .dockerfile(
+            "
+            FROM busybox
+            COPY tool /kept
+            COPY --chmod=600 tool /octal
+            COPY --chmod=u=rw,go=r tool /symbolic
+            ",
+        )
+        .file("tool", "")
+        .mode("tool", 0o751);
+    let image = world.image(&context);
+    for (path, mode) in [("kept", 0o751), ("octal", 0o600), ("symbolic", 0o644)] {
+        assert_eq!(image.file(path).mode, mode, "{path}");
+    }
+}
+
+#[test]
+fn destinations_follow_the_rules_of_the_reference() {
+    let world = World::start();
+    let context = Context::new()
+        .dockerfile(
+            "
+            FROM busybox
+            WORKDIR /work
+            COPY one.txt renamed.txt
+            COPY one.txt folder/
+            COPY one.txt two.txt relative/
+            COPY dir /copied
+            COPY dir/ /slash/
+            COPY *.txt /wild/
+            COPY d?r/[i]nner /class/
+            ",
+        )
+        .file("one.txt", "1")
+        .file("two.txt", "2")
+        .file("dir/inner", "i");
+    let image = world.image(&context);
+    for path in [
+        "work/renamed.txt",
+        "work/folder/one.txt",
+        "work/relative/two.txt",
+        "copied/inner",
+        "slash/inner",
+        "wild/one.txt",
+        "wild/two.txt",
+        "class/inner",
+    ] {
+        assert_eq!(image.file(path).kind, Kind::File, "{path}");
+    }
+    assert!(!image.has("copied/dir"));
+}
+
+#[test]
+fn a_link_in_a_folder_is_copied_and_a_link_in_the_destination_is_followed_inside_the_image() {
+    let world = World::start();
+    let context = Context::new()
+        .dockerfile(
+            "
+            FROM busybox
+            RUN mkdir /real && ln -s /real /alias
+            COPY dir /alias/
+            ",
+        )
+        .file("dir/file", "f")
+        .symlink("dir/link", "file");
+    let image = world.image(&context);
+    assert_eq!(image.file("real/file").text(), "f");
+    assert_eq!(image.file("real/link").link, "file");
+    assert_eq!(image.file("alias").kind, Kind::Symlink);
+}
+
+#[test]
+fn copy_link_makes_a_layer_that_does_not_depend_on_those_below() {
+    let world = World::start();
+    let context = Context::new()
+        .dockerfile("FROM busybox\nRUN echo 1 > /below\nCOPY --link file /dir/file")
+        .file("file", "linked");
+    let (_, first) = world.pushed("link", world.build(&context));
+    context.write_dockerfile("FROM busybox\nRUN echo 2 > /below\nCOPY --link file /dir/file");
+    let (_, second) = world.pushed("link", world.build(&context));
+    assert_eq!(first.layers.last(), second.layers.last());
+    assert_eq!(second.file("dir/file").text(), "linked");
+    assert_eq!(second.file("below").text(), "2\n");
+}
+
+#[test]
+fn files_come_out_of_heredocs() {
+    let world = World::start();
+    let context = Context::new().dockerfile(
+        "
+        FROM busybox
+        ARG NAME=you
+        COPY <<one.txt <<\"two.txt\" /docs/
+        hello $NAME
+        one.txt
+        hello $NAME
+        two.txt
+        RUN <<EOF
+        echo from > /run
+        echo heredoc >> /run
+        EOF
+        RUN cat <<EOF > /piped
+        a line
+        EOF
+        ",
+    );
+    let image = world.image(&context);
+    assert_eq!(image.file("docs/one.txt").text(), "hello you\n");
+    assert_eq!(image.file("docs/two.txt").text(), "hello $NAME\n");
+    assert_eq!(image.file("run").text(), "from\nheredoc\n");
+    assert_eq!(image.file("piped").text(), "a line\n");
+}
+
+#[test]
+fn add_unpacks_local_archives_and_copy_does_not() {
+    let world = World::start();
+    let tar = LayerTar::new().dir("pkg", 0o755).file("pkg/file", 0o640, b"packed").finish();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&tar).expect("gzip");
+    let context = Context::new()
+        .dockerfile(
+            "
+            FROM scratch
+            ADD plain.tar /plain/
+            ADD packed.tar.gz /gz/
+            ADD packed.tar.zst /zst/
+            ADD not-an-archive.tar /as-is/
+            COPY plain.tar /copied/
+            ",
+        )
+        .file("plain.tar", &tar)
+        .file("packed.tar.gz", gzip.finish().expect("gzip"))
+        .file("packed.tar.zst", zstd::encode_all(&tar[..], 0).expect("zstd"))
+        .file("not-an-archive.tar", "text");
+    let image = world.image(&context);
+    for folder in ["plain", "gz", "zst"] {
+        let file = image.file(&format!("{folder}/pkg/file"));
+        assert_eq!((file.text().as_str(), file.mode), ("packed", 0o640), "{folder}");
+    }
+    assert_eq!(image.file("as-is/not-an-archive.tar").text(), "text");
+    assert!(image.has("copied/plain.tar"));
+}
+
+#[test]
+fn workdir_makes_its_folder_for_the_user_that_is_set() {
+    let world = World::start();
+    let context =
+        Context::new().dockerfile("FROM busybox\nUSER user\nWORKDIR /home/app\nRUN id -u > uid");
+    let image = world.image(&context);
+    assert_eq!(image.file("home/app").uid, 1000);
+    assert_eq!(image.file("home/app/uid").text(), "1000\n");
+}
+
+#[test]
+fn a_source_that_is_not_in_the_context_is_an_error_with_its_line() {
+    let world = World::start();
+    let context = Context::new()
+        .dockerfile("FROM busybox\nWORKDIR /app\nCOPY packge.json yarn.lock ./")
+        .file("package.json", "{}")
+        .file("yarn.lock", "");
+    world
+        .build(&context)
+        .fails()
+        .says("packge.json")
+        .says(">>> COPY packge.json yarn.lock ./")
+        .says("not found");
+}
+
+#[test]
+fn a_source_outside_of_the_context_is_not_reachable() {
+    let world = World::start();
+    let context = Context::new()
+        .dockerfile("FROM busybox\nCOPY ../../../../../../etc/hostname /leak")
+        .symlink("out", "/etc");
+    world.build(&context).fails().says("not found");
+    context.write_dockerfile("FROM busybox\nCOPY out/hostname /leak");
+    world.build(&context).fails().says("not found");
+}

@@ -1,0 +1,138 @@
+//! `--cache-to` and `--cache-from`: a builder with an empty disk starts where another ended.
+
+use kiln_integration_tests::{Context, Daemon, World};
+
+const DOCKERFILE: &str = "
+    FROM busybox AS build
+    COPY source .
+    RUN cp -v source /out
+    RUN echo not in the image > /note
+    FROM busybox
+    COPY --from=build /out /out
+    RUN wc -c /out > /size
+";
+
+fn project() -> Context {
+    Context::new().dockerfile(DOCKERFILE).file("source", "content")
+}
+
+#[test]
+fn an_empty_daemon_hits_every_step_of_a_cache_in_a_registry() {
+    let world = World::start();
+    let context = project();
+    let reference = format!("type=registry,ref={}", world.registry.reference("app:buildcache"));
+    world
+        .build(&context)
+        .args(["--cache-to", &format!("{reference},mode=max")])
+        .succeeds()
+        .says("exporting cache to registry");
+
+    let second = Daemon::start(&world.registry);
+    let build = second
+        .build(&context)
+        .args(["--cache-from", &reference])
+        .args(["--push", "-t", &world.registry.reference("app:latest")])
+        .succeeds();
+    assert_eq!(build.ran(), <[&str; 0]>::default(), "{}", build.stderr);
+    let image = world.registry.image("app:latest");
+    assert_eq!(image.file("out").text(), "content");
+    assert_eq!(image.file("size").text(), "7 /out\n");
+}
+
+#[test]
+fn the_step_after_the_cached_ones_runs_on_what_the_cache_holds() {
+    let world = World::start();
+    let context = project();
+    let reference = format!("type=registry,ref={}", world.registry.reference("app:buildcache"));
+    world.build(&context).args(["--cache-to", &format!("{reference},mode=max")]).succeeds();
+
+    let second = Daemon::start(&world.registry);
+    context.write_dockerfile(&DOCKERFILE.replace("> /size", "> /size && cat /size"));
+    let build = second.build(&context).args(["--cache-from", &reference]).succeeds();
+    assert_eq!(build.step("RUN cp -v source /out").log, <[&str; 0]>::default());
+    assert_eq!(build.step("RUN wc -c /out > /size && cat /size").log, ["7 /out"]);
+}
+
+#[test]
+fn mode_min_holds_the_steps_of_the_result_and_mode_max_all_of_them() {
+    let world = World::start();
+    let context = project();
+    for (mode, output) in [("min", &["'source' -> '/out'"][..]), ("max", &[])] {
+        let reference = format!("type=registry,ref={}", world.registry.reference(mode));
+        let cache = format!("{reference},mode={mode}");
+        world.build(&context).args(["--cache-to", &cache]).succeeds();
+
+        let second = Daemon::start(&world.registry);
+        // A change at the end of the first stage makes the daemon look for the steps before it.
+        context.write_dockerfile(&DOCKERFILE.replace("/note", "/note2"));
+        let build =
+            second.build(&context).args(["--cache-from", &reference, "--target=build"]).succeeds();
+        assert_eq!(build.step("RUN cp -v source /out").log, output, "mode={mode}");
+        context.write_dockerfile(DOCKERFILE);
+    }
+}
+
+#[test]
+fn of_several_caches_each_may_help_and_a_missing_one_does_not_hurt() {
+    let world = World::start();
+    let reference = |name: &str| format!("type=registry,ref={}", world.registry.reference(name));
+    for name in ["one", "two"] {
+        let part =
+            Context::new().dockerfile(&format!("FROM busybox\nRUN echo {name} | tee /{name}"));
+        let cache = format!("{},mode=max", reference(name));
+        world.build(&part).args(["--cache-to", &cache]).succeeds();
+    }
+    let both = Context::new().dockerfile(
+        "
+        FROM busybox AS one
+        RUN echo one | tee /one
+        FROM busybox AS two
+        RUN echo two | tee /two
+        FROM scratch
+        COPY --from=one /one /
+        COPY --from=two /two /
+        ",
+    );
+    let second = Daemon::start(&world.registry);
+    let build = second
+        .build(&both)
+        .args(["--cache-from", &reference("one"), "--cache-from", &reference("two")])
+        .args(["--cache-from", &reference("missing")])
+        .succeeds();
+    // Steps whose content had to be fetched may show that instead of CACHED; what they must not
+    // show is output, for they did not run.
+    for step in ["RUN echo one | tee /one", "RUN echo two | tee /two"] {
+        assert_eq!(build.step(step).log, <[&str; 0]>::default(), "{}", build.stderr);
+    }
+}
+
+#[test]
+fn a_cache_in_a_folder_serves_an_empty_daemon() {
+    let world = World::start();
+    let context = project();
+    let folder = Context::new();
+    let cache = folder.at("cache").display().to_string();
+    world
+        .build(&context)
+        .args(["--cache-to", &format!("type=local,dest={cache},mode=max")])
+        .succeeds();
+    assert!(folder.at("cache/index.json").is_file());
+
+    let second = Daemon::start(&world.registry);
+    let build = second
+        .build(&context)
+        .args(["--cache-from", &format!("type=local,src={cache}")])
+        .succeeds();
+    assert_eq!(build.ran(), <[&str; 0]>::default(), "{}", build.stderr);
+}
+
+#[test]
+fn a_failed_cache_export_fails_the_build_and_names_the_cache() {
+    let world = World::start();
+    let context = Context::new().dockerfile("FROM busybox\nRUN true");
+    world
+        .build(&context)
+        .args(["--cache-to", "type=registry,ref=127.0.0.1:1/no/registry"])
+        .fails()
+        .says("127.0.0.1:1");
+}

@@ -1,0 +1,99 @@
+//! What instructions leave in an image's configuration and history.
+
+use kiln_integration_tests::{Context, World};
+use serde_json::{Value, json};
+
+#[test]
+fn every_instruction_leaves_its_mark() {
+    let world = World::start();
+    let context = Context::new().dockerfile(
+        r#"
+        FROM busybox
+        LABEL org.example.one="1" two=2
+        ENV GREETING="hello world" PATH=/usr/bin:$PATH
+        WORKDIR /srv
+        WORKDIR app
+        EXPOSE 80 443/udp
+        USER user:user
+        STOPSIGNAL SIGQUIT
+        HEALTHCHECK --interval=5s --retries=3 CMD true
+        SHELL ["/bin/sh", "-ec"]
+        ENTRYPOINT ["/bin/echo"]
+        CMD echo hello
+        ONBUILD RUN true
+        "#,
+    );
+    let config = world.image(&context).config["config"].clone();
+    assert_eq!(config["Labels"], json!({"org.example.one": "1", "two": "2"}));
+    assert_eq!(config["Env"], json!(["PATH=/usr/bin:/bin", "GREETING=hello world"]));
+    assert_eq!(config["WorkingDir"], "/srv/app");
+    assert_eq!(config["ExposedPorts"], json!({"80/tcp": {}, "443/udp": {}}));
+    assert_eq!(config["User"], "user:user");
+    assert_eq!(config["StopSignal"], "SIGQUIT");
+    assert_eq!(config["Healthcheck"]["Interval"], 5_000_000_000_u64);
+    assert_eq!(config["Healthcheck"]["Retries"], 3);
+    assert_eq!(config["Healthcheck"]["Test"], json!(["CMD-SHELL", "true"]));
+    assert_eq!(config["Shell"], json!(["/bin/sh", "-ec"]));
+    assert_eq!(config["Entrypoint"], json!(["/bin/echo"]));
+    assert_eq!(config["Cmd"], json!(["/bin/sh", "-ec", "echo hello"]));
+    assert_eq!(config["OnBuild"], json!(["RUN true"]));
+}
+
+#[test]
+fn volumes_are_listed() {
+    let world = World::start();
+    let context = Context::new().dockerfile("FROM busybox\nVOLUME /data /logs\nVOLUME [\"/more\"]");
+    let volumes = world.image(&context).config["config"]["Volumes"].clone();
+    assert_eq!(volumes, json!({"/data": {}, "/logs": {}, "/more": {}}));
+}
+
+#[test]
+fn history_has_one_line_an_instruction_and_marks_those_without_a_layer() {
+    let world = World::start();
+    let context = Context::new()
+        .dockerfile("FROM busybox\nENV A=1\nCOPY file /\nRUN true\nCMD [\"/bin/sh\"]")
+        .file("file", "");
+    let image = world.image(&context);
+    let history = image.config["history"].as_array().expect("history").clone();
+    let lines: Vec<_> = history
+        .iter()
+        .map(|item| {
+            let line = item["created_by"].as_str().expect("created_by");
+            (line, item["empty_layer"] == Value::Bool(true))
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            ("busybox", false),
+            ("ENV A=1", true),
+            ("COPY file / # buildkit", false),
+            ("RUN /bin/sh -c true # buildkit", false),
+            ("CMD [\"/bin/sh\"]", true),
+        ]
+    );
+    assert_eq!(image.layers.len(), 3);
+    image.diff_ids();
+}
+
+#[test]
+fn labels_of_the_command_line_are_added() {
+    let world = World::start();
+    let context = Context::new().dockerfile("FROM busybox\nLABEL who=file kept=yes");
+    let build = world.build(&context).args(["--label", "who=command", "--label", "extra=1"]);
+    let (_, image) = world.pushed("labels", build);
+    assert_eq!(
+        image.config["config"]["Labels"],
+        json!({"who": "command", "kept": "yes", "extra": "1"})
+    );
+}
+
+#[test]
+fn an_image_for_another_platform_says_so() {
+    let world = World::start();
+    let context = Context::new().dockerfile("FROM scratch\nCOPY Dockerfile /");
+    let build = world.build(&context).args(["--platform", "linux/arm64"]);
+    let (_, image) = world.pushed("arm", build);
+    assert_eq!(image.config["architecture"], "arm64");
+    assert_eq!(image.config["os"], "linux");
+}
