@@ -70,6 +70,21 @@ impl Dir {
         }
     }
 
+    /// Opens the directory at a path in which no component is a symbolic link.
+    pub(crate) fn strict_dir(&self, path: &Path) -> Result<Self, Errno> {
+        if path.as_os_str().is_empty() {
+            return self.dir(OsStr::new("."));
+        }
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        loop {
+            match rustix::fs::openat2(&self.fd, path, OPEN_DIR, Mode::empty(), resolve) {
+                Ok(fd) => return Ok(Self { fd }),
+                Err(Errno::AGAIN) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// What is known about a name; `None` if there is no such name.
     pub(crate) fn stat(&self, name: &OsStr) -> io::Result<Option<Metadata>> {
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {

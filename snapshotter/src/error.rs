@@ -74,14 +74,17 @@ impl FsError {
 pub(crate) trait At<T> {
     /// Names what was tried, and where.
     fn at(self, action: &'static str, path: &Path) -> Result<T, FsError>;
+
+    /// The same, where the path would have to be built.
+    fn at_path(self, action: &'static str, path: impl FnOnce() -> PathBuf) -> Result<T, FsError>;
 }
 
 impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
     fn at(self, action: &'static str, path: &Path) -> Result<T, FsError> {
-        self.map_err(|source| FsError::Io {
-            action,
-            path: path.to_path_buf(),
-            source: source.into(),
-        })
+        self.at_path(action, || path.to_path_buf())
+    }
+
+    fn at_path(self, action: &'static str, path: impl FnOnce() -> PathBuf) -> Result<T, FsError> {
+        self.map_err(|source| FsError::Io { action, path: path(), source: source.into() })
     }
 }

@@ -52,7 +52,17 @@ pub mod writer;
 
 pub mod copy;
 
+pub mod apply;
+pub mod diff;
+mod tar;
+mod whiteout;
+
+pub mod tree;
+
 pub mod usage;
+
+#[cfg(test)]
+mod fixture;
 
 pub use error::FsError;
 pub use layer::{LayerDir, LayerId, OverlayMarks, ParseLayerIdError};

@@ -244,7 +244,7 @@ impl<'e, 'o> Engine<'e, 'o> {
         let mode = (!metadata.is_symlink()).then(|| self.options.mode_of(metadata));
         let (owner, mtime) = (self.options.owner_of(metadata), self.options.mtime_of(metadata));
         set_on_name(&parent.dir, name, Some(owner), mode, Some(mtime))
-            .at("set the metadata", &path())
+            .at_path("set the metadata", path)
             .map_err(CopyError::Destination)?;
         for (key, value) in entry.xattrs().map_err(CopyError::Source)? {
             file::tolerate(parent.dir.set_xattr(name, &key, &value), &key, &path());

@@ -24,6 +24,7 @@ use crate::error::FsError;
 use crate::view::{Follow, View};
 use crate::writer::{LayerWriter, NewEntry};
 
+pub(crate) use file::{Cloning, copy_whole};
 pub use options::{CopyOptions, Decision, Filter, ModeChange};
 
 /// A copy failed.

@@ -60,7 +60,7 @@ pub(crate) fn resolve(
         }
         let current = entered.last().map_or(root, |(_, dir)| dir);
         let here = || full_path(&entered, Some(&name));
-        let Some((part, metadata)) = current.child(&name).at("look up", &here())? else {
+        let Some((part, metadata)) = current.child(&name).at_path("look up", here)? else {
             missing.push(name);
             continue;
         };
@@ -70,7 +70,7 @@ pub(crate) fn resolve(
             if links > MAX_LINKS {
                 return Err(FsError::SymlinkLoop(here()));
             }
-            let target = part.dir.read_link(&name).at("read the link", &here())?;
+            let target = part.dir.read_link(&name).at_path("read the link", here)?;
             if target.as_encoded_bytes().starts_with(b"/") {
                 entered.clear();
             }
@@ -79,7 +79,7 @@ pub(crate) fn resolve(
             let (path, part) = (here(), part.clone());
             let parent = Arc::clone(current);
             return Ok(Resolved::Found { path, parent, part, metadata });
-        } else if let Some(dir) = current.enter(&name).at("open the directory", &here())? {
+        } else if let Some(dir) = current.enter(&name).at_path("open the directory", here)? {
             entered.push((name, Arc::new(dir)));
         } else {
             return Ok(Resolved::Blocked { path: here() });

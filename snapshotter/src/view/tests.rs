@@ -1,65 +1,13 @@
 //! Views over hand-made layers: `fs` directories written with ordinary calls.
 
-use std::fs;
 use std::io::Read;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use crate::FsError;
 use crate::dir::Dir;
-use crate::{FsError, LayerDir, LayerId, Overlay, Snapshotter};
+use crate::fixture::Stack;
 
 use super::*;
-
-struct Stack {
-    _scratch: tempfile::TempDir,
-    layers: Vec<LayerDir>,
-}
-
-impl Stack {
-    /// Layers with the given entries: `dir/`, `file=content`, `link->target`, `-hidden`,
-    /// `dir/!` (opaque).
-    fn new(layers: &[&[&str]]) -> Self {
-        let scratch = tempfile::tempdir().unwrap();
-        let snapshots = Overlay::open(scratch.path()).unwrap();
-        let layers = (0..)
-            .zip(layers)
-            .map(|(id, entries)| {
-                let layer = snapshots.create(LayerId(id)).unwrap();
-                entries.iter().for_each(|entry| make(&layer, entry));
-                layer
-            })
-            .collect();
-        Self { _scratch: scratch, layers }
-    }
-
-    fn view(&self) -> View {
-        View::of_layers(&self.layers).unwrap()
-    }
-}
-
-fn make(layer: &LayerDir, entry: &str) {
-    let at = |path: &str| {
-        let path = layer.fs().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        path
-    };
-    if let Some(path) = entry.strip_suffix("/!") {
-        fs::create_dir_all(at(path)).unwrap();
-        Dir::open(&at(path)).unwrap().set_opaque(layer.marks()).unwrap();
-    } else if let Some((path, target)) = entry.split_once("->") {
-        symlink(target, at(path)).unwrap();
-    } else if let Some(path) = entry.strip_suffix('/') {
-        fs::create_dir_all(at(path)).unwrap();
-    } else if let Some((path, content)) = entry.split_once('=') {
-        fs::write(at(path), content).unwrap();
-    } else if let Some(path) = entry.strip_prefix('-') {
-        let path = at(path);
-        let parent = Dir::open(path.parent().unwrap()).unwrap();
-        parent.create_whiteout(path.file_name().unwrap()).unwrap();
-    } else {
-        panic!("{entry}");
-    }
-}
 
 fn read(view: &View, path: &str) -> Option<String> {
     let mut file = match view.open(path) {
@@ -79,7 +27,8 @@ fn walk(view: &View) -> Vec<String> {
 
 #[test]
 fn upper_layers_hide_replace_and_merge_what_is_below() {
-    let rows: &[(&str, &[&[&str]], &[&str])] = &[
+    type Names<'a> = &'a [&'a str];
+    let rows: &[(&str, &[Names<'_>], Names<'_>)] = &[
         ("directories merge", &[&["d/a=1"], &["d/b=2"]], &["d", "d/a", "d/b"]),
         ("a file replaces a file", &[&["a=1"], &["a=2"]], &["a"]),
         ("a file hides a directory", &[&["d/a=1"], &["d=file"]], &["d"]),

@@ -43,14 +43,32 @@ impl Walk {
 
     fn open(&self, path: &Path) -> Result<Arc<MergedDir>, FsError> {
         let dir = match (self.levels.last(), path.file_name()) {
-            (Some(Level { dir: Some(parent), path: above, .. }), Some(name))
-                if path.parent() == Some(above) =>
-            {
+            (Some(Level { dir: Some(parent), .. }), Some(name)) => {
                 parent.enter(name).at("open the directory", path)?.map(Arc::new)
             }
             _ => self.view.merged(path)?,
         };
         dir.ok_or_else(|| FsError::NotADirectory(path.to_path_buf()))
+    }
+
+    /// Opens the innermost level again, and with it those above that the way back needs next.
+    fn reopen(&mut self) -> Result<(), FsError> {
+        let depth = self.levels.len();
+        let mut dir: Option<Arc<MergedDir>> = None;
+        for (index, level) in self.levels.iter_mut().enumerate() {
+            let entered = match (&dir, level.path.file_name()) {
+                (Some(above), Some(name)) => {
+                    above.enter(name).at("open the directory", &level.path)?.map(Arc::new)
+                }
+                _ => self.view.merged(&level.path)?,
+            };
+            let entered = entered.ok_or_else(|| FsError::NotADirectory(level.path.clone()))?;
+            if index + MAX_OPEN >= depth {
+                level.dir = Some(Arc::clone(&entered));
+            }
+            dir = Some(entered);
+        }
+        Ok(())
     }
 
     fn descend(&mut self, path: PathBuf) -> Result<(), FsError> {
@@ -73,22 +91,11 @@ impl Walk {
                 self.levels.pop();
                 continue;
             };
-            let dir = match &level.dir {
-                Some(dir) => Arc::clone(dir),
-                None => {
-                    let path = level.path.clone();
-                    let dir = self
-                        .view
-                        .merged(&path)?
-                        .ok_or_else(|| FsError::NotADirectory(path.clone()))?;
-                    if let Some(level) = self.levels.last_mut() {
-                        level.dir = Some(Arc::clone(&dir));
-                    }
-                    dir
-                }
-            };
-            let Some(level) = self.levels.last() else { return Ok(None) };
-            let path = level.path.join(&child.name);
+            if level.dir.is_none() {
+                self.reopen()?;
+            }
+            let Some(Level { path, dir: Some(dir), .. }) = self.levels.last() else { continue };
+            let path = path.join(&child.name);
             // A part that is gone means that the tree changed since its names were read.
             let Some(part) = dir.parts.get(child.part) else { continue };
             let Some(metadata) = part.dir.stat(&child.name).at("look up", &path)? else { continue };

@@ -232,9 +232,10 @@ impl LayerWriter {
             Ok(dir) => {
                 let opaque =
                     parent.lower.is_some() && dir.is_opaque(marks).at("read the mark", &path)?;
-                let lower = match opaque {
-                    true => None,
-                    false => parent.enter_lower(name).at("open the directory", &path)?,
+                let lower = if opaque {
+                    None
+                } else {
+                    parent.enter_lower(name).at("open the directory", &path)?
                 };
                 UpperDir { path, dir, lower }
             }

@@ -26,7 +26,7 @@ impl LayerWriter {
         // Where nothing lies below, creating tells by itself whether the name is taken.
         if replace == Replace::Files
             && parent.lower.is_some()
-            && parent.lookup(name).at("look up", &path())?.is_some_and(|found| found.is_dir())
+            && parent.lookup(name).at_path("look up", path)?.is_some_and(|found| found.is_dir())
         {
             return Err(FsError::IsADirectory(path()));
         }
@@ -41,7 +41,7 @@ impl LayerWriter {
         if self.times.contains_key(&parent.path) {
             self.touch(&parent.path);
         }
-        created.at("create", &path())
+        created.at_path("create", path)
     }
 
     /// Makes a directory at a name that shows none, replacing what is there.

@@ -1,0 +1,234 @@
+//! Packed layers, told by their entries, and by the layers they unpack to.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::apply::apply;
+use crate::fixture::{Stack, describe, list, list_layer};
+use crate::tar::{EntryKind, Reader};
+use crate::{Follow, LayerWriter, NewEntry, Owner};
+
+fn pack(layer: &LayerDir, lower: Option<&View>) -> Vec<u8> {
+    let mut out = Vec::new();
+    diff(layer, lower, &mut out, &DiffOptions::default()).unwrap();
+    out
+}
+
+/// Names with what they are, as in `tar -t`.
+fn names(stream: &[u8]) -> Vec<String> {
+    let mut reader = Reader::new(stream);
+    let mut names = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        let mut name = String::from_utf8(entry.name).unwrap();
+        if entry.kind == EntryKind::Hardlink {
+            name = name + "==" + std::str::from_utf8(&entry.link).unwrap();
+        }
+        names.push(name);
+    }
+    names
+}
+
+#[test]
+fn a_layer_has_what_differs_from_the_stack_below() {
+    type Names<'a> = &'a [&'a str];
+    let rows: &[(&str, Names<'_>, Names<'_>, Names<'_>)] = &[
+        ("what is new", &[], &["d/f=1", "e/"], &["d/", "d/f", "e/"]),
+        ("parents come along", &["d/e/f=1"], &["d/e/g=1"], &["d/", "d/e/", "d/e/g"]),
+        ("copied-up directories alone do not", &["d/e/f=1"], &["d/e/"], &[]),
+        ("whiteouts", &["d/f=1", "d/g/x=1"], &["-d/f", "-d/g"], &["d/", "d/.wh.f", "d/.wh.g"]),
+        ("whiteouts of nothing are nothing", &["d/f=1"], &["-d/x", "-y"], &[]),
+        ("opaque directories", &["d/f=1"], &["d/!", "d/f=2"], &["d/", "d/.wh..wh..opq", "d/f"]),
+        ("opaque over nothing is not", &[], &["d/!", "d/f=2"], &["d/", "d/f"]),
+        (
+            "a whiteout in an opaque directory is nothing",
+            &["d/f=1"],
+            &["d/!", "-d/f"],
+            &["d/", "d/.wh..wh..opq"],
+        ),
+        ("a new type", &["f=1", "d/g="], &["f/", "d=2"], &["d", "f/"]),
+        ("sorted depth first", &[], &["b=", "a/c=", "a.b="], &["a/", "a/c", "a.b", "b"]),
+    ];
+    for (rule, base, upper, expected) in rows {
+        let stack = Stack::new(&[base, upper]);
+        let lower = View::of_layers(&stack.layers[..1]).unwrap();
+        assert_eq!(names(&pack(&stack.layers[1], Some(&lower))), *expected, "{rule}");
+    }
+}
+
+#[test]
+fn without_a_stack_below_everything_is_packed() {
+    let stack = Stack::new(&[&["d/!", "-x", "d/f=1"]]);
+    assert_eq!(names(&pack(&stack.layers[0], None)), ["d/", "d/.wh..wh..opq", "d/f", ".wh.x"]);
+}
+
+#[test]
+fn files_that_equal_those_below_are_left_out() {
+    let touch = |layer: &LayerDir, path: &str, secs, nanos| {
+        let at = Timestamp { secs, nanos };
+        layer.open().unwrap().set_mtime(path.as_ref(), at).unwrap();
+    };
+    let entries: &[&str] = &["same=1", "time=1", "text=1", "fine=1", "mode=1", "link->a"];
+    let stack =
+        Stack::new(&[entries, &["same=1", "time=1", "text=2", "fine=2", "mode=1", "link->a"]]);
+    for (index, layer) in stack.layers.iter().enumerate() {
+        for path in ["same", "time", "text", "mode", "link"] {
+            touch(layer, path, 1000, 0);
+        }
+        touch(layer, "fine", 1000, 7);
+        touch(layer, "time", 1000 + index as i64, 0);
+    }
+    stack.layers[1].open().unwrap().set_mode("mode".as_ref(), 0o600).unwrap();
+    let lower = View::of_layers(&stack.layers[..1]).unwrap();
+    // With a fraction, the time alone tells.
+    assert_eq!(names(&pack(&stack.layers[1], Some(&lower))), ["mode", "text", "time"]);
+}
+
+#[test]
+fn hardlinks_point_to_the_first_name() {
+    let stack = Stack::new(&[&["d/b=1", "z="]]);
+    let fs = stack.layers[0].fs();
+    std::fs::hard_link(fs.join("d/b"), fs.join("d/a")).unwrap();
+    std::fs::hard_link(fs.join("d/b"), fs.join("c")).unwrap();
+    // A name elsewhere makes no link here.
+    std::fs::hard_link(fs.join("z"), stack.outside().join("z")).unwrap();
+    assert_eq!(names(&pack(&stack.layers[0], None)), ["c", "d/", "d/a==c", "d/b==c", "z"]);
+}
+
+#[test]
+fn times_are_whole_seconds_and_at_most_the_epoch_asked_for() {
+    let stack = Stack::new(&[&["a=1", "b=2"]]);
+    let root = stack.layers[0].open().unwrap();
+    root.set_mtime("a".as_ref(), Timestamp { secs: 500, nanos: 999_999_999 }).unwrap();
+    let mut out = Vec::new();
+    let options = DiffOptions { max_mtime: Some(Timestamp::from_secs(1000)) };
+    let diffed = diff(&stack.layers[0], None, &mut out, &options).unwrap();
+    assert_eq!((diffed.entries, diffed.content), (2, 2));
+    let mut reader = Reader::new(out.as_slice());
+    let mut times = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        times.push(entry.mtime);
+    }
+    assert_eq!(times, [500, 1000].map(Timestamp::from_secs));
+}
+
+#[test]
+fn what_a_layer_cannot_say_is_refused() {
+    let stack = Stack::new(&[&["d/.wh.x="], &["d/"]]);
+    let result = diff(&stack.layers[0], None, Vec::new(), &DiffOptions::default());
+    assert!(matches!(result, Err(DiffError::ReservedName(_))));
+    let dir = stack.layers[1].open().unwrap().dir("d".as_ref()).unwrap();
+    dir.set_own_xattr(b"trusted.overlay.redirect", b"/x").unwrap();
+    let result = diff(&stack.layers[1], None, Vec::new(), &DiffOptions::default());
+    assert!(matches!(result, Err(DiffError::Redirected(_))));
+}
+
+/// One change to a tree.
+#[derive(Debug, Clone)]
+enum Change {
+    Dir(String, u32),
+    File(String, Vec<u8>, u32, u32),
+    Link(String, String),
+    Remove(String),
+}
+
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        8 => prop::sample::select(vec!["a", "b", "c"]).prop_map(str::to_owned),
+        1 => Just("ü".repeat(60)),
+        1 => "[ -.0-~]{1,8}".prop_filter("a name", |name| !name.starts_with('.')),
+    ]
+}
+
+fn path() -> impl Strategy<Value = String> {
+    prop::collection::vec(name(), 1..4).prop_map(|names| names.join("/"))
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let mode = 0_u32..0o10000;
+    prop_oneof![
+        2 => (path(), mode.clone()).prop_map(|(path, mode)| Change::Dir(path, mode)),
+        4 => (path(), prop::collection::vec(any::<u8>(), 0..2000), mode, any::<u32>())
+            .prop_map(|(path, data, mode, id)| Change::File(path, data, mode, id % 4_000_000_000)),
+        1 => (path(), path()).prop_map(|(path, target)| Change::Link(path, target)),
+        3 => path().prop_map(Change::Remove),
+    ]
+}
+
+/// Does what can be done; the rest is refused, which other tests are about.
+fn write(writer: &mut LayerWriter, change: &Change) {
+    let mtime = Some(Timestamp::from_secs(1000));
+    let _ = match change {
+        Change::Dir(path, mode) => {
+            writer.mkdir_all(path, &NewEntry { mode: *mode, owner: None, mtime }).map(drop)
+        }
+        Change::File(path, data, mode, id) => {
+            let owner = Some(Owner { uid: *id, gid: *id / 2 });
+            writer.write_file(path, data, &NewEntry { mode: *mode, owner, mtime })
+        }
+        Change::Link(path, target) => {
+            writer.symlink(target, path, &NewEntry { mode: 0, owner: None, mtime })
+        }
+        Change::Remove(path) => writer.remove(path),
+    };
+}
+
+/// Directories in which something changed have the time of that moment, fractions included.
+fn settle_times(layer: &LayerDir) {
+    let view = View::of_directory(&layer.fs()).unwrap();
+    for entry in view.walk("").unwrap().map(Result::unwrap) {
+        entry.dir.set_mtime(&entry.name, Timestamp::from_secs(2000)).unwrap();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn unpacking_a_packed_layer_gives_the_layer(
+        layers in prop::collection::vec(prop::collection::vec(change(), 0..12), 1..4)
+    ) {
+        let mut stack = Stack::new(&[]);
+        let mut copies = Stack::new(&[]);
+        for changes in &layers {
+            let layer = stack.empty_layer();
+            let mut writer = LayerWriter::new(&layer, &stack.view()).unwrap();
+            for change in changes {
+                write(&mut writer, change);
+            }
+            writer.finish().unwrap();
+            settle_times(&layer);
+
+            // Alone, the layer's own files come back as they are.
+            let alone = copies.empty_layer();
+            let stream = pack(&layer, None);
+            let _ = apply(stream.as_slice(), &alone, None).unwrap();
+            prop_assert_eq!(list_layer(&alone), list_layer(&layer));
+            let plain = |layer: &LayerDir| View::of_directory(&layer.fs()).unwrap();
+            prop_assert_eq!(describe_unmarked(&plain(&alone)), describe_unmarked(&plain(&layer)));
+            prop_assert_eq!(&pack(&alone, None), &stream);
+            copies.remove(&alone);
+
+            // On its stack, the merged trees are the same.
+            let copy = copies.empty_layer();
+            let stream = pack(&layer, Some(&stack.view()));
+            apply(stream.as_slice(), &copy, Some(&copies.view())).unwrap();
+            stack.layers.push(layer);
+            copies.layers.push(copy);
+            prop_assert_eq!(list(&copies.view()), list(&stack.view()));
+            prop_assert_eq!(describe(&copies.view()), describe(&stack.view()));
+        }
+    }
+}
+
+/// Without whiteouts, whose owner and time mean nothing.
+fn describe_unmarked(view: &View) -> std::collections::BTreeMap<String, String> {
+    let mut described = describe(view);
+    described.retain(|path, _| {
+        !view.lookup(path, Follow::NoLast).unwrap().unwrap().metadata().is_whiteout()
+    });
+    described
+}
