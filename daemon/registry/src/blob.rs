@@ -61,7 +61,10 @@ impl Client {
             retries: Retries::transient(),
             progress: 0,
         };
-        download.connection = Some(download.connect().await?);
+        // At the end of the blob there is nothing to ask for.
+        if offset < size {
+            download.connection = Some(download.connect().await?);
+        }
         let inner = stream::try_unfold(download, |mut download| async move {
             Ok(download.next().await?.map(|chunk| (chunk, download)))
         });

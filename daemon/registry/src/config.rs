@@ -108,6 +108,37 @@ mod tests {
     }
 
     #[test]
+    fn the_tables_of_buildkitd_toml_are_read() {
+        let text = r#"
+            mirrors = ["yourmirror.local:5000", "core.harbor.domain/proxy.docker.io"]
+            http = true
+            insecure = true
+            ca = ["/etc/config/myca.pem"]
+            tlsconfigdir = ["/etc/certs.d/x"]
+            [[keypair]]
+            key = "/etc/config/key.pem"
+            cert = "/etc/config/cert.pem"
+        "#;
+        let expected = HostConfig {
+            mirrors: vec![
+                "yourmirror.local:5000".to_owned(),
+                "core.harbor.domain/proxy.docker.io".to_owned(),
+            ],
+            http: Some(true),
+            insecure: Some(true),
+            ca: vec!["/etc/config/myca.pem".into()],
+            tlsconfigdir: vec!["/etc/certs.d/x".into()],
+            keypair: vec![KeyPair {
+                key: "/etc/config/key.pem".into(),
+                cert: "/etc/config/cert.pem".into(),
+            }],
+        };
+        assert_eq!(toml::from_str::<HostConfig>(text).unwrap(), expected);
+        assert_eq!(toml::from_str::<HostConfig>("").unwrap(), HostConfig::default());
+        assert!(toml::from_str::<HostConfig>("insecur = true").is_err());
+    }
+
+    #[test]
     fn loopback_is_plain_unless_told_otherwise() {
         let table = |http, insecure| HostConfig { http, insecure, ..HostConfig::default() };
         let rows = [
