@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use crate::dir::Dir;
-use crate::{FileKind, LayerDir, LayerId, Overlay, Snapshotter, View};
+use crate::{Entry, FileKind, LayerDir, LayerId, Overlay, Snapshotter, View};
 
 /// A few layers in a directory of their own.
 pub(crate) struct Stack {
@@ -83,43 +83,38 @@ fn make(layer: &LayerDir, entry: &str) {
 
 /// The entries of a tree in the notation of [`Stack::new`], `dir/` also where it is a parent.
 pub(crate) fn list(view: &View) -> Vec<String> {
-    let entries = view.walk("").unwrap().map(Result::unwrap);
-    entries
-        .map(|entry| {
-            let path = entry.path().to_str().unwrap().to_owned();
-            match entry.metadata().kind {
-                FileKind::Directory => path + "/",
-                FileKind::File => {
-                    let mut content = Vec::new();
-                    entry.open().unwrap().read_to_end(&mut content).unwrap();
-                    path + "=" + &String::from_utf8_lossy(&content)
-                }
-                FileKind::Symlink => path + "->" + entry.read_link().unwrap().to_str().unwrap(),
-                other => format!("{path} {other:?}"),
-            }
-        })
-        .collect()
+    view.walk("").unwrap().map(|entry| notation(&entry.unwrap())).collect()
 }
 
 /// The files of one layer as they are, marks included: `-hidden`, `dir/!`.
 pub(crate) fn list_layer(layer: &LayerDir) -> Vec<String> {
     let plain = View::of_directory(&layer.fs()).unwrap();
-    let mut entries: Vec<String> = list(&plain)
-        .into_iter()
-        .map(|entry| match entry.strip_suffix(" CharDevice") {
-            Some(path) => format!("-{path}"),
-            None => entry,
-        })
-        .collect();
-    for entry in &mut entries {
-        if entry.ends_with('/') && !entry.contains("->") {
-            let dir = Dir::open(&layer.fs().join(&*entry)).unwrap();
-            if dir.is_opaque(layer.marks()).unwrap() {
-                entry.push('!');
-            }
-        }
-    }
+    let entries = plain.walk("").unwrap().map(Result::unwrap);
     entries
+        .map(|entry| match entry.metadata().kind {
+            FileKind::CharDevice => format!("-{}", entry.path().display()),
+            FileKind::Directory => {
+                let dir = entry.dir.dir(&entry.name).unwrap();
+                let mark = if dir.is_opaque(layer.marks()).unwrap() { "!" } else { "" };
+                notation(&entry) + mark
+            }
+            _ => notation(&entry),
+        })
+        .collect()
+}
+
+fn notation(entry: &Entry) -> String {
+    let path = entry.path().to_str().unwrap().to_owned();
+    match entry.metadata().kind {
+        FileKind::Directory => path + "/",
+        FileKind::File => {
+            let mut content = Vec::new();
+            entry.open().unwrap().read_to_end(&mut content).unwrap();
+            path + "=" + &String::from_utf8_lossy(&content)
+        }
+        FileKind::Symlink => path + "->" + entry.read_link().unwrap().to_str().unwrap(),
+        other => format!("{path} {other:?}"),
+    }
 }
 
 /// Everything about every entry of a tree, for comparing trees. Hardlinks are told by the first
