@@ -1,0 +1,47 @@
+# Kiln's set-up, tests and lints. `make try` is where to start.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+export PATH := $(PATH):$(HOME)/.cargo/bin
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+# Dependencies outside of the workspace never change between builds, and the rest is small.
+export CARGO_INCREMENTAL ?= 0
+
+SETUP := integration-tests/setup.sh
+
+.PHONY: help build try test lint fmt deps
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build kiln and kilnd into target/debug
+	@$(SETUP) build
+	cargo build --workspace --bins
+
+try: ## Build a first image with a daemon of its own, and look at the cache at work
+	@$(SETUP) try
+	@$(MAKE) --no-print-directory build
+	@integration-tests/try.sh "$$CARGO_TARGET_DIR/debug"
+
+test: ## Run all tests
+	@$(SETUP) test
+	@$(MAKE) --no-print-directory build
+	cargo test --workspace --doc
+	@if command -v cargo-nextest >/dev/null; then \
+		set -x; cargo nextest run --workspace --no-fail-fast; \
+	else \
+		set -x; cargo test --workspace --lib --bins --tests --no-fail-fast; \
+	fi
+
+lint: ## Check format and lints
+	@$(SETUP) build
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- --deny warnings
+
+fmt: ## Format everything
+	cargo fmt --all
+
+deps: ## Install the system packages that building and testing need
+	@$(SETUP) build
+	@$(SETUP) test
