@@ -18,7 +18,7 @@ use tokio_util::io::StreamReader;
 use crate::client::Client;
 use crate::digest::VerifiedStream;
 use crate::endpoint::Endpoint;
-use crate::error::{Error, Malformed, shown};
+use crate::error::{Action, Error, Malformed, shown};
 use crate::purpose::Purpose;
 use crate::reference::ImageRef;
 use crate::request::Request;
@@ -57,7 +57,7 @@ impl Client {
             size,
             position: offset,
             connection: None,
-            _transfer: self.transfer(image).await,
+            _transfer: self.transfer(image, Action::Pull).await,
             retries: Retries::transient(),
             progress: 0,
         };

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::auth::{Authenticator, Authorizer};
 use crate::config::{HostConfig, Protocol, RegistryConfig};
 use crate::endpoint::{Endpoint, Mirror};
-use crate::error::Error;
+use crate::error::{Action, Error};
 use crate::reference::{ImageRef, wire_host};
 use crate::transport::{Transport, Trust};
 use crate::turns::Turns;
@@ -30,8 +30,9 @@ struct Shared {
     config: RegistryConfig,
     trust: Trust,
     transports: Mutex<HashMap<(String, Protocol), Arc<Transport>>>,
-    /// By registry, however many mirrors answer for it.
-    transfers: Mutex<HashMap<String, Arc<Semaphore>>>,
+    /// By registry, however many mirrors answer for it, and direction: a push whose source is a
+    /// pull must not wait for pushes like itself.
+    transfers: Mutex<HashMap<(String, Action), Arc<Semaphore>>>,
 }
 
 impl Client {
@@ -80,12 +81,16 @@ impl Client {
         Ok(Endpoint { transport, prefix: "/v2".to_owned(), namespace: None })
     }
 
-    /// Waits until another blob may be transferred from or to the registry of `image`.
-    pub(crate) async fn transfer(&self, image: &ImageRef) -> Option<OwnedSemaphorePermit> {
+    /// Waits until another blob may be pulled from, or pushed to, the registry of `image`.
+    pub(crate) async fn transfer(
+        &self,
+        image: &ImageRef,
+        action: Action,
+    ) -> Option<OwnedSemaphorePermit> {
         let limit = self.shared.config.max_concurrency.get();
         let semaphore = {
             let mut transfers = self.shared.transfers.lock();
-            let entry = transfers.entry(image.host().to_owned());
+            let entry = transfers.entry((image.host().to_owned(), action));
             Arc::clone(entry.or_insert_with(|| Arc::new(Semaphore::new(limit))))
         };
         // Fails only for semaphores that are closed, which these never are.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-/// Blob transfers that run at once with one registry, unless configured.
+/// Blobs pulled at once from one registry, and as many pushed, unless configured.
 pub const DEFAULT_MAX_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 
 /// Everything that is configured about registries.
@@ -15,7 +15,8 @@ pub const DEFAULT_MAX_CONCURRENCY: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 pub struct RegistryConfig {
     /// By registry host as references name it (`docker.io`, `localhost:5000`), and by mirror host.
     pub hosts: BTreeMap<String, HostConfig>,
-    /// Blob transfers that run at once with one registry (`system.maxRegistryConcurrency`).
+    /// Blobs pulled at once from one registry, and as many pushed
+    /// (`system.maxRegistryConcurrency`).
     pub max_concurrency: NonZeroUsize,
 }
 

@@ -13,7 +13,7 @@ use url::Url;
 use crate::client::Client;
 use crate::digest::{sha256, verify};
 use crate::endpoint::Endpoint;
-use crate::error::Error;
+use crate::error::{Action, Error};
 use crate::manifest::announced_digest;
 use crate::purpose::Purpose;
 use crate::reference::ImageRef;
@@ -51,13 +51,17 @@ impl Client {
         let purpose = Purpose::push(image, format!("{}@{digest}", image.name()));
         let upload = Upload::new(&source, digest, descriptor.size());
         let endpoint = self.registry(image)?;
-        let _transfer = self.transfer(image).await;
+        let _transfer = self.transfer(image, Action::Push).await;
         let mut retries = Retries::transient();
         // An upload that broke cannot be sent again to where it went: each attempt starts a new
         // one, after a look whether the last one arrived after all.
         loop {
-            if self.blob_exists(image, digest, &purpose).await? {
-                return Ok(BlobPush::Existed);
+            match self.blob_exists(image, digest, &purpose).await {
+                Ok(true) => return Ok(BlobPush::Existed),
+                // A refusal is left to the upload, whose answer has words for it; and who may not
+                // read may still write.
+                Ok(false) | Err(Error::Unauthorized { .. } | Error::Denied { .. }) => {}
+                Err(error) => return Err(error),
             }
             let attempt = Attempt { client: self, endpoint: &endpoint, image, purpose: &purpose };
             let error = match attempt.upload(digest, descriptor.size(), &upload).await {
@@ -150,8 +154,11 @@ impl Client {
     ) -> Result<bool, Error> {
         let request =
             Request::new(purpose, Method::HEAD, url.clone()).accept(&format!("{media_type}, */*"));
-        let response = self.send(endpoint, &request, Retries::transient()).await?;
         // Other answers are left to the PUT, which has words for them.
+        let response = match self.send(endpoint, &request, Retries::transient()).await {
+            Err(Error::Unauthorized { .. }) => return Ok(false),
+            outcome => outcome?,
+        };
         Ok(response.status().is_success() && announced_digest(&response)?.as_ref() == Some(digest))
     }
 

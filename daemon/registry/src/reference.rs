@@ -365,4 +365,22 @@ mod tests {
         let pinned = image.with_digest(DIGEST.parse().unwrap());
         assert_eq!(pinned.to_string(), format!("localhost:5000/x@{DIGEST}"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_accepted_reads_back_the_same_and_fits_an_address(
+            text in "[a-zA-Z0-9.:/@_\\[\\]%?# -]{0,40}|[a-z0-9.:/_-]{1,30}(:[a-zA-Z0-9_.-]{1,8})?"
+        ) {
+            if let Ok(image) = text.parse::<ImageRef>() {
+                proptest::prop_assert_eq!(&image.to_string().parse::<ImageRef>().unwrap(), &image);
+                proptest::prop_assert_eq!(&image.familiar().parse::<ImageRef>().unwrap(), &image);
+                let address = format!("https://{}/v2/{}/x", image.wire_host(), image.repository());
+                let path = format!("/v2/{}/x", image.repository());
+                // Numbers that are no IPv4 address make a name that only a request finds wrong.
+                if let Ok(url) = url::Url::parse(&address) {
+                    proptest::prop_assert_eq!(url.path(), path);
+                }
+            }
+        }
+    }
 }

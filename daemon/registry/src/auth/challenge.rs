@@ -199,4 +199,18 @@ mod tests {
         headers.append(WWW_AUTHENTICATE, giant.parse().unwrap());
         assert_eq!(challenges(&headers), [bearer("x", "", "", ""), Challenge::Basic]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_header_ends(header in "\\PC*|[a-zA-Z=\", \\\\]*") {
+            parse(&header);
+        }
+
+        #[test]
+        fn quoted_values_are_read_as_they_were_meant(realm in "\\PC*") {
+            let quoted = realm.replace('\\', "\\\\").replace('"', "\\\"");
+            let header = format!("Bearer realm=\"{quoted}\",service=x");
+            proptest::prop_assert_eq!(parse(&header), [bearer(&realm, "x", "", "")]);
+        }
+    }
 }

@@ -93,27 +93,22 @@ impl Transport {
     /// The plain form of `url`, if `error` shows that its host does not speak TLS and that is
     /// allowed; from then on the host is asked in plain.
     pub(super) fn fall_back(&self, url: &Url, error: &reqwest::Error) -> Option<Url> {
-        let is_ours = url.scheme() == "https" && authority(url) == self.host;
-        if self.protocol != Protocol::HttpsUnverifiedOrHttp || !is_ours {
+        let own = Url::parse(&format!("https://{}", self.host)).ok()?;
+        if self.protocol != Protocol::HttpsUnverifiedOrHttp || own.origin() != url.origin() {
             return None;
         }
+        // Without a port, the other protocol is at another port.
         let is_refused = error.is_connect() && is_io(error, std::io::ErrorKind::ConnectionRefused);
-        let is_other_port = is_refused && url.port().is_none();
-        if !is_other_port && !speaks_no_tls(error) {
+        if !speaks_no_tls(error) && (!is_refused || url.port().is_some()) {
             return None;
         }
-        let mut plain = url.clone();
-        plain.set_scheme("http").ok()?;
+        let mut plain = Url::parse(&format!("http://{}", self.host)).ok()?;
+        plain.set_path(url.path());
+        plain.set_query(url.query());
         self.has_fallen_back.store(true, Ordering::Relaxed);
         tracing::debug!(host = self.host, "host does not speak TLS, using plain HTTP");
         Some(plain)
     }
-}
-
-/// Host and port as configuration writes them.
-fn authority(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 fn causes<'a>(

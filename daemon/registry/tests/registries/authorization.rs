@@ -273,3 +273,32 @@ async fn a_real_registry_accepts_user_and_password() {
         assert!(error.to_string().contains("push access denied"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn who_may_write_but_not_read_can_push() {
+    let server = Scripted::start(|request, _| match request.method.as_str() {
+        "HEAD" => Reply::new(403),
+        "POST" => Reply::new(202).body("").header("Location", "/upload"),
+        _ => Reply::new(201).body(""),
+    })
+    .await;
+    let source = || async { Ok(&b"x"[..]) };
+    client().push_blob(&server.image("x"), &layer(b"x"), source).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_push_has_the_words_of_the_registry() {
+    let server = Scripted::start(|request, _| match request.method.as_str() {
+        "HEAD" => Reply::new(403),
+        _ => Reply::new(403).body(r#"{"errors":[{"code":"DENIED","message":"not yours"}]}"#),
+    })
+    .await;
+    let (image, blob) = (server.image("x"), layer(b"x"));
+    let error = client().push_blob(&image, &blob, || async { Ok(&b"x"[..]) }).await.unwrap_err();
+    let expected = format!(
+        "{}@{}: push denied by the registry: denied: not yours",
+        image.name(),
+        blob.digest()
+    );
+    assert_eq!(error.to_string(), expected);
+}

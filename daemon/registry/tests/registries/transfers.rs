@@ -162,3 +162,22 @@ async fn transfers_wait_for_their_turn() {
     drop(first);
     assert_eq!(second.await.unwrap().unwrap(), b"content");
 }
+
+#[tokio::test]
+async fn a_push_may_have_a_pull_from_the_same_registry_as_its_source() {
+    let server = Scripted::start(|request, _| match request.method.as_str() {
+        "HEAD" => Reply::new(404),
+        "GET" => Reply::ok("content"),
+        "POST" => Reply::new(202).body("").header("Location", "/upload"),
+        _ => Reply::new(201).body(""),
+    })
+    .await;
+    let max_concurrency = NonZeroUsize::MIN;
+    let client = Client::new(RegistryConfig { max_concurrency, ..RegistryConfig::default() });
+    let (from, to, blob) = (server.image("from"), server.image("to"), layer(b"content"));
+    let source = || async {
+        let stream = client.blob(&from, &blob, 0).await.map_err(std::io::Error::other)?;
+        Ok(stream.into_reader())
+    };
+    client.push_blob(&to, &blob, source).await.unwrap();
+}
