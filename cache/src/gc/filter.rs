@@ -218,22 +218,23 @@ fn read_selector(rest: &mut &str) -> Result<Selector, Reason> {
         return Ok(Selector { field, test: Test::Present });
     }
     let operator = take_while(rest, |c| "=!~".contains(c));
-    let (to_test, may_be_pattern): (fn(String) -> Result<Test, Reason>, bool) = match operator {
-        "==" => (|value| Ok(Test::Equal(value)), false),
-        "!=" => (|value| Ok(Test::NotEqual(value)), false),
-        "~=" => (read_pattern, true),
-        _ => return Err(Reason::NoOperator),
+    if !matches!(operator, "==" | "!=" | "~=") {
+        return Err(Reason::NoOperator);
+    }
+    *rest = rest.trim_start();
+    let value = read_value(rest, operator == "~=")?;
+    *rest = rest.trim_start();
+    let test = match operator {
+        "==" => Test::Equal(value),
+        "!=" => Test::NotEqual(value),
+        _ => Test::Matches(read_pattern(&value)?),
     };
-    *rest = rest.trim_start();
-    let value = read_value(rest, may_be_pattern)?;
-    *rest = rest.trim_start();
-    Ok(Selector { field, test: to_test(value)? })
+    Ok(Selector { field, test })
 }
 
-fn read_pattern(pattern: String) -> Result<Test, Reason> {
+fn read_pattern(pattern: &str) -> Result<Regex, Reason> {
     // Bounded, since a client chooses it.
-    let pattern = RegexBuilder::new(&pattern).size_limit(1 << 20).build();
-    pattern.map(Test::Matches).map_err(|_| Reason::BadRegex)
+    RegexBuilder::new(pattern).size_limit(1 << 20).build().map_err(|_| Reason::BadRegex)
 }
 
 fn read_value(rest: &mut &str, may_be_pattern: bool) -> Result<String, Reason> {

@@ -1,6 +1,6 @@
 //! Amounts of disk space as users write them.
 
-use std::str::FromStr;
+use std::{io, path::Path, str::FromStr};
 
 /// The file system that holds the cache.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -9,6 +9,17 @@ pub struct DiskStat {
     pub total: u64,
     /// What is free, in bytes.
     pub free: u64,
+}
+
+impl DiskStat {
+    /// The file system at `path`. Free is what `df` calls available.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(Self {
+            total: stat.f_blocks.saturating_mul(stat.f_frsize),
+            free: stat.f_bavail.saturating_mul(stat.f_frsize),
+        })
+    }
 }
 
 /// An amount of disk space, absolute or relative to the disk. Nothing is "not limited".
@@ -108,6 +119,12 @@ mod tests {
         {
             assert!(text.parse::<Space>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_file_system_has_no_more_free_than_it_has() {
+        let disk = DiskStat::of(Path::new("/")).unwrap();
+        assert!(disk.free <= disk.total && disk.total > 0);
     }
 
     #[test]

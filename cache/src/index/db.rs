@@ -8,6 +8,9 @@ use super::{IndexError, error::Result, schema::Family};
 /// The database, whose families are all open.
 pub(super) struct Db(DB);
 
+/// A key and an undecoded row.
+pub(super) type RawRow = (Box<[u8]>, Box<[u8]>);
+
 impl Db {
     pub(super) fn new(db: DB) -> Self {
         Self(db)
@@ -40,7 +43,7 @@ impl Db {
         &'a self,
         family: Family,
         prefix: &[u8],
-    ) -> impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>)>> + use<'a> {
+    ) -> impl Iterator<Item = Result<RawRow>> + use<'a> {
         let mut options = ReadOptions::default();
         // A walk over everything would push the rows that builds ask for out of the small cache.
         options.fill_cache(false);

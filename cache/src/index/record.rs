@@ -83,6 +83,13 @@ struct StoredRecord {
 }
 
 impl StoredRecord {
+    /// Deletes the links of layers to the record.
+    fn delete_links(&self, batch: &mut Batch<'_>) {
+        for &layer in &self.tops {
+            batch.delete(Family::Links, &links::record(layer, &self.record.key));
+        }
+    }
+
     /// Notes an alias; returns one that must be forgotten for it.
     fn add_alias(&mut self, alias: CacheKey) -> Option<CacheKey> {
         if alias == self.record.key || self.aliases.contains(&alias) {
@@ -148,7 +155,7 @@ impl Index {
         let tops = self.tops(&result, layers)?;
         let mut stored = StoredRecord { record, tops, aliases: Vec::new() };
         if let Some(old) = self.stored(&key)? {
-            self.delete_links(&mut batch, &old);
+            old.delete_links(&mut batch);
             stored.aliases = old.aliases;
         }
         for &layer in &stored.tops {
@@ -157,6 +164,7 @@ impl Index {
         for alias in aliases {
             self.put_alias(&mut batch, &mut stored, *alias)?;
         }
+        batch.delete(Family::Aliases, key.digest().as_bytes());
         batch.put(Family::Records, key.digest().as_bytes(), &stored);
         if parts.is_empty() {
             batch.delete(Family::Parts, key.digest().as_bytes());
@@ -189,25 +197,19 @@ impl Index {
         batch.write()
     }
 
-    /// All records, in order of their keys.
-    pub fn records(&self) -> impl Iterator<Item = Result<Record>> {
-        self.db
-            .scan::<StoredRecord>(Family::Records, &[])
-            .map(|row| row.map(|(_, stored)| stored.record))
-    }
-
     fn stored(&self, primary: &CacheKey) -> Result<Option<StoredRecord>> {
         self.db.get(Family::Records, primary.digest().as_bytes())
     }
 
+    /// The record that `key` leads to. Where a key is the primary one of a record and was given to
+    /// another one since, the other is newer.
     fn find(&self, key: &CacheKey) -> Result<Option<StoredRecord>> {
-        if let Some(stored) = self.stored(key)? {
+        if let Some(primary) = self.db.get::<CacheKey>(Family::Aliases, key.digest().as_bytes())?
+            && let Some(stored) = self.stored(&primary)?
+        {
             return Ok(Some(stored));
         }
-        match self.db.get::<CacheKey>(Family::Aliases, key.digest().as_bytes())? {
-            Some(primary) => self.stored(&primary),
-            None => Ok(None),
-        }
+        self.stored(key)
     }
 
     fn put_alias(
@@ -251,7 +253,7 @@ impl Index {
             batch.delete(Family::Parts, key.digest().as_bytes());
             // What a damaged row had to say of others is lost; they lead nowhere now, a miss.
             if let Ok(Some(stored)) = self.stored(&key) {
-                self.delete_links(batch, &stored);
+                stored.delete_links(batch);
                 for alias in &stored.aliases {
                     self.delete_alias(batch, alias, &key)?;
                 }
@@ -259,12 +261,6 @@ impl Index {
             deleted += 1;
         }
         Ok(deleted)
-    }
-
-    fn delete_links(&self, batch: &mut Batch<'_>, stored: &StoredRecord) {
-        for &layer in &stored.tops {
-            batch.delete(Family::Links, &links::record(layer, &stored.record.key));
-        }
     }
 
     /// The layers of a result on which no other of its layers builds.

@@ -58,42 +58,56 @@ impl Index {
     /// Those that are pinned by now stay, and so do layers on which others build that stay.
     fn remove(&self, victims: &[UsageId]) -> Result<Removed> {
         let mut removed = Removed::default();
+        let mut gone = HashSet::new();
         for chunk in victims.chunks(CHUNK) {
             let pins = self.pins.lock();
+            let mut batch = Batch::new(&self.db);
             for victim in chunk {
                 match *victim {
-                    UsageId::Layer(id) if self.remove_layer(&pins, id)? => removed.layers.push(id),
-                    UsageId::Dir(id) if self.remove_dir(&pins, id)? => removed.dirs.push(id),
+                    UsageId::Layer(id) if self.remove_layer(&pins, &mut batch, id, &gone)? => {
+                        gone.insert(id);
+                        removed.layers.push(id);
+                    }
+                    UsageId::Dir(id) if self.remove_dir(&pins, &mut batch, id)? => {
+                        removed.dirs.push(id);
+                    }
                     _ => {}
                 }
             }
+            batch.write()?;
         }
         Ok(removed)
     }
 
-    fn remove_layer(&self, pins: &PinLock<'_>, id: LayerId) -> Result<bool> {
+    /// Deletes a layer and its records, unless a layer builds on it that is not `gone`.
+    fn remove_layer(
+        &self,
+        pins: &PinLock<'_>,
+        batch: &mut Batch<'_>,
+        id: LayerId,
+        gone: &HashSet<LayerId>,
+    ) -> Result<bool> {
         if pins.is_pinned(Pinnable::Layer(id)) {
             return Ok(false);
         }
-        if let Some(child) = self.db.scan_raw(Family::Links, &links::children_of(id)).next() {
-            return child.map(|_| false);
+        for link in self.db.scan_raw(Family::Links, &links::children_of(id)) {
+            let child = links::trailing_number(&link?.0).map(LayerId);
+            if child.is_none_or(|child| !gone.contains(&child)) {
+                return Ok(false);
+            }
         }
         let Some(row) = self.layer(id)? else { return Ok(false) };
-        let mut batch = Batch::new(&self.db);
-        self.delete_records_of(&mut batch, id)?;
-        self.delete_layer(&mut batch, &row)?;
-        batch.write()?;
+        self.delete_records_of(batch, id)?;
+        self.delete_layer(batch, &row)?;
         Ok(true)
     }
 
-    fn remove_dir(&self, pins: &PinLock<'_>, id: DirId) -> Result<bool> {
+    fn remove_dir(&self, pins: &PinLock<'_>, batch: &mut Batch<'_>, id: DirId) -> Result<bool> {
         if pins.is_pinned(Pinnable::Dir(id)) {
             return Ok(false);
         }
         let Some(row) = self.dir(id)? else { return Ok(false) };
-        let mut batch = Batch::new(&self.db);
-        self.delete_dir(&mut batch, &row)?;
-        batch.write()?;
+        self.delete_dir(batch, &row)?;
         Ok(true)
     }
 }

@@ -1,6 +1,11 @@
 //! What the index promises, seen from outside.
 
-use std::{io::Write, time::SystemTime};
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Command, Stdio},
+    time::SystemTime,
+};
 
 use super::*;
 use crate::{
@@ -172,6 +177,18 @@ fn an_alias_that_moved_to_another_record_outlives_the_first() {
 }
 
 #[test]
+fn the_newer_of_two_records_has_a_key_that_both_claim() {
+    let fixture = Fixture::new();
+    fixture.step("a", &[]);
+    let layer = fixture.step("b", &[]);
+    let again = record("b", vec![layer]);
+    drop(fixture.index.save(again, &[], &[key("a")], &[]).unwrap());
+    assert_eq!(fixture.hit(&key("a")).unwrap().key, key("b"));
+    fixture.step("a", &[]);
+    assert_eq!(fixture.hit(&key("a")).unwrap().key, key("a"));
+}
+
+#[test]
 fn links_are_remembered_after_those_of_the_primary_key() {
     let fixture = Fixture::new();
     let layer = fixture.index.alloc_layer().unwrap();
@@ -299,7 +316,7 @@ fn a_blob_goes_when_neither_layer_nor_image_nor_history_nor_build_needs_it() {
         blobs.into_iter().map(|blob| blob.digest).collect::<Vec<_>>()
     };
     assert_eq!(collected(&fixture), []);
-    drop(fixture.index.remove_history("ref"));
+    fixture.index.remove_history("ref").unwrap();
     assert_eq!(collected(&fixture), [of_history]);
     assert!(fixture.index.remove_image("name").unwrap());
     let mut image_blobs = [of_image, target];
@@ -497,6 +514,67 @@ fn a_process_that_is_killed_loses_nothing_that_was_saved() {
     let on_disk = OnDisk { layers: vec![layer], dirs: vec![], blobs: vec![blob] };
     assert_eq!(index.reconcile(&on_disk, "boot-1").unwrap(), Reconciled::default());
     assert_eq!(index.lookup(&[key("a")]).unwrap().unwrap().row.result, [layer]);
+}
+
+/// Where [`saves_until_it_is_killed`] saves; it does nothing if this is not set.
+const VICTIM_ROOT: &str = "KILN_CACHE_TEST_ROOT";
+
+/// The other process of the test below.
+#[test]
+fn saves_until_it_is_killed() {
+    let Some(root) = std::env::var_os(VICTIM_ROOT) else { return };
+    let index = Index::open(Path::new(&root).join("index")).unwrap();
+    index.reconcile(&OnDisk::default(), "boot-1").unwrap();
+    let mut below = Vec::new();
+    for number in 0.. {
+        let layer = index.alloc_layer().unwrap();
+        let row = LayerRow::new(layer, below.last().copied().into_iter().collect());
+        below = vec![layer];
+        let aliases = [key(&format!("alias {number}"))];
+        let saved = record(&format!("step {number}"), vec![layer]);
+        drop(index.save(saved, &[], &aliases, &[row]).unwrap());
+        println!("\nsaved {number} {layer}");
+    }
+}
+
+#[test]
+fn a_sigkill_loses_nothing_that_was_saved_and_leaves_no_half_of_anything() {
+    for saves in [1, 50, 400] {
+        let root = tempfile::tempdir().unwrap();
+        let mut victim = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "index::tests::saves_until_it_is_killed", "--nocapture"])
+            .env(VICTIM_ROOT, root.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(victim.stdout.take().unwrap()).lines();
+        let mut layers = Vec::new();
+        for line in lines {
+            let line = line.unwrap();
+            let Some(saved) = line.strip_prefix("saved ") else { continue };
+            let (_, layer) = saved.split_once(' ').unwrap();
+            layers.push(LayerId(layer.parse().unwrap()));
+            if layers.len() == saves {
+                victim.kill().unwrap();
+            }
+        }
+        victim.wait().unwrap();
+        assert!(layers.len() >= saves);
+
+        let index = Index::open(root.path().join("index")).unwrap();
+        // The victim may have come one step further than it could say.
+        let one_more = LayerId(layers.last().unwrap().0 + 2);
+        let on_disk = [layers.as_slice(), &[one_more]].concat();
+        let on_disk = OnDisk { layers: on_disk, ..OnDisk::default() };
+        index.reconcile(&on_disk, "boot-1").unwrap();
+        for (number, layer) in layers.iter().enumerate() {
+            for name in [format!("step {number}"), format!("alias {number}")] {
+                let hit = index.lookup(&[key(&name)]).unwrap().unwrap();
+                assert_eq!(hit.row.result, [*layer]);
+            }
+        }
+        assert!(index.alloc_layer().unwrap() > one_more);
+    }
 }
 
 #[test]

@@ -42,7 +42,9 @@ impl Records {
             choices = choices
                 .iter()
                 .flat_map(|choice: &Vec<Link>| {
-                    links.iter().map(move |link| [choice.as_slice(), &[link.clone()]].concat())
+                    links
+                        .iter()
+                        .map(move |link| [choice.as_slice(), std::slice::from_ref(link)].concat())
                 })
                 .collect();
         }
