@@ -1,7 +1,22 @@
 //! BuildKit's wire, and the pure logic that both of its ends share.
 //!
 //! The types and services are generated from the `.proto` files of this crate; modules are named by
-//! what they are for, one to a package of the wire.
+//! what they are for, one to a package of the wire. Beside them is what both ends must do alike:
+//! the connection inside a [`session`], the copy of a file tree ([`fsutil`]), path patterns
+//! ([`mod@pattern`]), metadata ([`header`]) and the details of errors ([`detail`]).
+//!
+//! ```
+//! use kiln_proto::pattern::Matcher;
+//! use kiln_proto::{detail, errdefs};
+//!
+//! let ignored = Matcher::new(&["**/*.o", "!keep"])?;
+//! assert!(ignored.matches("src/main.o"));
+//!
+//! let vertex = errdefs::Vertex { digest: "sha256:12".into() };
+//! let status = detail::status(tonic::Code::Unknown, "make failed", vec![detail::pack(&vertex)]);
+//! assert_eq!(detail::find(&status), Some(vertex));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod wire;
 
@@ -21,6 +36,8 @@ pub use wire::moby::upload::v1 as upload;
 pub use wire::pb;
 pub use wire::stack;
 
+pub mod caps;
+pub mod detail;
 pub mod file_send;
 pub mod fsutil;
 pub mod header;

@@ -158,13 +158,13 @@ impl<K: Sink> State<'_, K> {
 
     async fn handle(&mut self, packet: Packet) -> Result<(), ReceiveError<K::Error>> {
         match packet.r#type() {
-            PacketType::PacketStat => match packet.stat {
-                Some(stat) => self.entry(stat).await,
-                None => {
-                    self.walked = true;
-                    Ok(())
+            PacketType::PacketStat => {
+                if let Some(stat) = packet.stat {
+                    return self.entry(stat).await;
                 }
-            },
+                self.walked = true;
+                Ok(())
+            }
             PacketType::PacketData => self.data(packet.id, packet.data).await,
             PacketType::PacketErr => Err(sender_error(&packet)),
             PacketType::PacketReq | PacketType::PacketFin => {

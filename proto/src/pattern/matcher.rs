@@ -74,6 +74,10 @@ impl Matcher {
 
     /// [`Self::matches`] for an entry of a directory whose result is known; `None` stands for the
     /// top of the tree.
+    ///
+    /// This is what a walk does, and it is not quite the same: an exception that names a directory
+    /// which nothing had matched is not remembered for what is in it. Builders have always walked
+    /// their contexts so, and ignore files are written for that.
     pub fn matches_in(&self, path: &str, directory: Option<&Matched>) -> bool {
         let mut matched = false;
         for (index, pattern) in self.patterns.iter().enumerate() {

@@ -7,12 +7,15 @@ use crate::secrets::{GetSecretRequest, GetSecretResponse};
 use futures::{Stream, StreamExt};
 use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tonic::body::Body;
 use tonic::server::StreamingService;
 use tonic::service::Routes;
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 /// Two tunnels, each of which reads what the other writes.
@@ -48,9 +51,10 @@ async fn bytes_arrive_in_order_and_whole() {
 #[tokio::test]
 async fn a_writer_waits_for_a_slow_reader() {
     let (mut left, right) = pair();
+    let data = vec![0; 1 << 16];
     let endless = async {
         loop {
-            left.write_all(&[0; 1 << 16]).await.unwrap();
+            left.write_all(&data).await.unwrap();
         }
     };
     assert!(timeout(Duration::from_millis(100), endless).await.is_err());
@@ -90,9 +94,11 @@ proptest! {
     }
 }
 
+type Taken = oneshot::Sender<(SessionInfo, Channel)>;
+
 /// A daemon that knows nothing but `Session`, and hands on what it accepted.
 #[derive(Clone)]
-struct OnlySession(Arc<Mutex<Option<oneshot::Sender<(SessionInfo, tonic::transport::Channel)>>>>);
+struct OnlySession(Arc<Mutex<Option<Taken>>>);
 
 type Answer = futures::stream::Map<Outgoing, fn(BytesMessage) -> Result<BytesMessage, Status>>;
 
@@ -115,28 +121,30 @@ impl StreamingService<BytesMessage> for OnlySession {
     }
 }
 
-/// A control client whose transport is a daemon in this process.
-fn control(
-    daemon: OnlySession,
-) -> ControlClient<
-    impl tower::Service<
-        http::Request<tonic::body::Body>,
-        Response = http::Response<tonic::body::Body>,
-        Error = std::convert::Infallible,
-        Future = futures::future::BoxFuture<
-            'static,
-            Result<http::Response<tonic::body::Body>, std::convert::Infallible>,
-        >,
-    > + Clone,
-> {
-    ControlClient::new(tower::service_fn(move |request| {
-        let daemon = daemon.clone();
-        let answered: futures::future::BoxFuture<'static, _> = Box::pin(async move {
+/// A transport that is a daemon in this process.
+#[derive(Clone)]
+struct InProcess(OnlySession);
+
+impl tower::Service<http::Request<Body>> for InProcess {
+    type Response = http::Response<Body>;
+    type Error = std::convert::Infallible;
+    type Future = futures::future::BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let daemon = self.0.clone();
+        Box::pin(async move {
             let codec = tonic_prost::ProstCodec::default();
             Ok(tonic::server::Grpc::new(codec).streaming(daemon, request).await)
-        });
-        answered
-    }))
+        })
+    }
+}
+
+fn control(daemon: OnlySession) -> ControlClient<InProcess> {
+    ControlClient::new(InProcess(daemon))
 }
 
 struct Echo;
