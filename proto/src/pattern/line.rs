@@ -4,6 +4,9 @@ use super::glob::{self, BadGlob};
 use super::program::Program;
 
 /// One pattern, without its `!`.
+///
+/// `*` and `?` stay inside a component, `**` crosses them, `[…]` is a set, `\c` is `c` itself, also
+/// where `c` is a letter (other builders read `\a` or `\d` as regular expressions do).
 #[derive(Debug, Clone)]
 pub struct Pattern {
     text: String,
