@@ -1,0 +1,196 @@
+//! What a collection takes, and what it must leave.
+
+use super::*;
+use crate::gc::UsageId;
+
+#[test]
+fn removing_a_layer_removes_the_records_that_need_it() {
+    let fixture = Fixture::new();
+    let base = fixture.step("base", &[]);
+    let top = fixture.step("top", &[base]);
+    fixture.index.put_layer_data(top, "content", b"tree").unwrap();
+    assert_eq!(fixture.index.layer_data(top, "content").unwrap().unwrap(), b"tree");
+
+    let removed = fixture.prune_all();
+    assert_eq!(removed.layers, [top, base]);
+    assert_eq!(removed.rows.len(), 2);
+    assert_eq!(fixture.hit(&key("base")), None);
+    assert_eq!(fixture.hit(&key("top")), None);
+    assert_eq!(fixture.index.layer(top).unwrap(), None);
+    assert_eq!(fixture.index.layer_data(top, "content").unwrap(), None);
+    assert!(matches!(
+        fixture.index.put_layer_data(top, "content", b"tree"),
+        Err(IndexError::NoLayer(_))
+    ));
+}
+
+#[test]
+fn a_merged_result_goes_with_either_of_its_tops() {
+    for nth in [0, 1] {
+        let fixture = Fixture::new();
+        let tops = [fixture.step("a", &[]), fixture.step("b", &[])];
+        drop(fixture.index.save(record("merged", tops.to_vec()), &[], &[], &[]).unwrap());
+        let pin = fixture.index.pin_layers(&[tops[1 - nth]]);
+        assert_eq!(fixture.prune_all().layers, [tops[nth]]);
+        drop(pin);
+        assert_eq!(fixture.hit(&key("merged")), None);
+    }
+}
+
+#[test]
+fn what_was_found_stays_until_its_pin_is_dropped() {
+    let fixture = Fixture::new();
+    let base = fixture.step("base", &[]);
+    let top = fixture.step("top", &[base]);
+    let unused = fixture.step("unused", &[base]);
+    let hit = fixture.index.lookup(&[key("top")]).unwrap().unwrap();
+    assert_eq!(fixture.prune_all().layers, [unused]);
+    assert!(fixture.hit(&key("base")).is_some());
+    drop(hit);
+    assert_eq!(fixture.prune_all().layers, [top, base]);
+}
+
+#[test]
+fn a_blob_goes_when_neither_layer_nor_image_nor_history_nor_build_needs_it() {
+    let fixture = Fixture::new();
+    let [of_layer, of_image, of_history, of_build, target] =
+        ["layer", "image", "history", "build", "target"].map(|content| fixture.blob(content));
+    let layer = fixture.step("a", &[]);
+    let descriptor = Descriptor::new("layer", of_layer.row.digest, of_layer.row.size);
+    fixture.index.set_blob(layer, descriptor).unwrap();
+    let row = image(&target.row, &[&of_image.row], &[]);
+    fixture.index.put_image("name", &row).unwrap();
+    let entry = HistoryEntry { data: b"{}".to_vec(), blobs: vec![of_history.row.digest] };
+    fixture.index.put_history("ref", &entry).unwrap();
+    let [of_layer, of_image, of_history, target] =
+        [of_layer, of_image, of_history, target].map(|hit| hit.row.digest);
+
+    let collected = |fixture: &Fixture| {
+        let blobs = fixture.index.collect_blobs(&fixture.store).unwrap();
+        blobs.into_iter().map(|blob| blob.digest).collect::<Vec<_>>()
+    };
+    assert_eq!(collected(&fixture), []);
+    fixture.index.remove_history("ref").unwrap();
+    assert_eq!(collected(&fixture), [of_history]);
+    assert!(fixture.index.remove_image("name").unwrap());
+    let mut image_blobs = [of_image, target];
+    image_blobs.sort_unstable();
+    assert_eq!(collected(&fixture), image_blobs);
+    fixture.prune_all();
+    assert_eq!(collected(&fixture), [of_layer]);
+    let last = of_build.row.digest;
+    assert_eq!(fixture.store.list().unwrap().len(), 1);
+    drop(of_build);
+    assert_eq!(collected(&fixture), [last]);
+    assert_eq!(fixture.store.list().unwrap(), []);
+    assert!(fixture.index.blob(&last).unwrap().is_none());
+}
+
+#[test]
+fn an_image_without_its_blobs_is_refused() {
+    let fixture = Fixture::new();
+    let blob = Blob { digest: op("none"), size: 1 };
+    let error = fixture.index.put_image("name", &image(&blob, &[], &[])).unwrap_err();
+    assert!(matches!(error, IndexError::NoBlob(_)));
+    assert!(!fixture.index.remove_image("name").unwrap());
+}
+
+#[test]
+fn mutable_directories_are_found_by_kind_and_name() {
+    let fixture = Fixture::new();
+    let mount = fixture.index.create_dir(DirKind::CacheMount, "id", "cache mount id").unwrap();
+    let second = fixture.index.create_dir(DirKind::CacheMount, "id", "cache mount id").unwrap();
+    let source = fixture.index.create_dir(DirKind::LocalSource, "id", "context").unwrap();
+    let ids = |kind| -> Vec<_> {
+        let found = fixture.index.dirs(kind, "id").unwrap();
+        found.into_iter().map(|hit| hit.row.id).collect()
+    };
+    assert_eq!(ids(DirKind::CacheMount), [mount.row.id, second.row.id]);
+    assert_eq!(ids(DirKind::LocalSource), [source.row.id]);
+
+    fixture.index.set_dir_size(mount.row.id, 5).unwrap();
+    fixture.index.open_dir_for_writing(mount.row.id, &mount.pin).unwrap();
+    let id = second.row.id;
+    drop(second);
+    assert_eq!(fixture.prune_all().dirs, [id]);
+    assert_eq!(ids(DirKind::CacheMount), [mount.row.id]);
+    assert_eq!(fixture.index.dir(mount.row.id).unwrap().unwrap().size, 5);
+}
+
+#[test]
+fn sizes_add_up_and_nothing_is_counted_twice() {
+    let fixture = Fixture::new();
+    let [shared, kept] = ["shared blob", "kept"].map(|content| fixture.blob(content));
+    let base = fixture.step("base", &[]);
+    let top = fixture.step("top", &[base]);
+    for layer in [base, top] {
+        fixture.index.update_layer(layer, |row| row.size = 100).unwrap();
+        let descriptor = Descriptor::new("layer", shared.row.digest, shared.row.size);
+        fixture.index.set_blob(layer, descriptor).unwrap();
+    }
+    fixture.index.put_image("name", &image(&kept.row, &[&kept.row], &[top])).unwrap();
+
+    let rows = fixture.index.usage().unwrap();
+    let row = |id| rows.iter().find(|row| row.id == id).unwrap();
+    assert_eq!(row(UsageId::Layer(base)).size, 111);
+    assert_eq!(row(UsageId::Layer(top)).size, 100);
+    assert_eq!(row(UsageId::Layer(top)).parents, [UsageId::Layer(base)]);
+    assert!(row(UsageId::Layer(base)).shared, "an image needs all below its layers");
+    assert_eq!(row(UsageId::Content).size, 4);
+    assert!(row(UsageId::Index).size > 0);
+    assert_eq!(rows.len(), 4);
+}
+
+#[test]
+fn uses_are_counted_and_count_for_all_below() {
+    let fixture = Fixture::new();
+    let base = fixture.step("base", &[]);
+    let top = fixture.step("top", &[base]);
+    for _ in 0..2 {
+        assert!(fixture.hit(&key("top")).is_some());
+        fixture.index.flush_touches().unwrap();
+    }
+    assert!(fixture.hit(&key("top")).is_some());
+    let usage = |fixture: &Fixture, layer| {
+        let rows = fixture.index.usage().unwrap();
+        rows.into_iter().find(|row| row.id == UsageId::Layer(layer)).unwrap()
+    };
+    assert_eq!(usage(&fixture, top).usage_count, 3);
+    assert!(usage(&fixture, top).last_used_at.is_some());
+    assert_eq!(usage(&fixture, base).last_used_at, usage(&fixture, top).last_used_at);
+    assert_eq!(usage(&fixture, base).usage_count, 0);
+    let fixture = fixture.reopen();
+    assert_eq!(usage(&fixture, top).usage_count, 2, "the last use was not written");
+}
+
+#[test]
+fn builds_and_a_collection_at_the_same_time_never_lose_what_was_found() {
+    let fixture = Fixture::new();
+    let index = &fixture.index;
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            let fixture = &fixture;
+            scope.spawn(move || {
+                for round in 0..60 {
+                    let name = format!("step {}", round % 7);
+                    if let Some(hit) = index.lookup(&[key(&name)]).unwrap() {
+                        for layer in &hit.row.result {
+                            assert!(index.layer(*layer).unwrap().is_some());
+                        }
+                    } else {
+                        fixture.step(&name, &[]);
+                    }
+                    let blob = fixture.blob(&format!("blob {}", (round + thread) % 5));
+                    assert!(fixture.store.stat(&blob.row.digest).unwrap().is_some());
+                    assert!(index.blob(&blob.row.digest).unwrap().is_some());
+                }
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..40 {
+                fixture.prune_all();
+                index.collect_blobs(&fixture.store).unwrap();
+            }
+        });
+    });
+}
