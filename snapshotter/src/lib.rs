@@ -58,6 +58,7 @@ mod tar;
 mod whiteout;
 
 pub mod tree;
+pub mod unpack;
 
 pub mod usage;
 

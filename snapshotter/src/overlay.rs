@@ -85,10 +85,16 @@ impl Snapshotter for Overlay {
     }
 
     fn mount(&self, stack: &[LayerId], upper: Option<LayerId>) -> Result<Rootfs, SnapshotError> {
-        let lower = stack
-            .iter()
-            .map(|&id| Ok(self.layer(id)?.fs()))
-            .collect::<Result<_, SnapshotError>>()?;
+        let mut lower: Vec<PathBuf> = Vec::with_capacity(stack.len());
+        for &id in stack {
+            let layer = self.layer(id)?;
+            // To the kernel, the mark means nothing on the root of a layer.
+            let opaque = layer.open().and_then(|dir| dir.is_opaque(self.marks));
+            if opaque.map_err(|source| layer_error(id, "open its files", source))? {
+                lower.clear();
+            }
+            lower.push(layer.fs());
+        }
         let upper = upper.map(|id| self.layer(id)).transpose()?;
         Ok(Rootfs {
             lower,
@@ -122,6 +128,12 @@ mod tests {
         assert_eq!(rootfs.lower, ["1/fs", "3/fs"].map(|path| scratch.path().join(path)));
         assert_eq!(rootfs.upper, Some(scratch.path().join("20/fs")));
         assert_eq!(rootfs.work, Some(scratch.path().join("20/work")));
+
+        let opaque = snapshots.layer(LayerId(3)).unwrap();
+        opaque.open().unwrap().set_opaque(opaque.marks()).unwrap();
+        let rootfs = snapshots.mount(&[LayerId(1), LayerId(3), LayerId(20)], None).unwrap();
+        assert_eq!(rootfs.lower, ["3/fs", "20/fs"].map(|path| scratch.path().join(path)));
+        assert_eq!((rootfs.upper, rootfs.work), (None, None));
 
         snapshots.remove(LayerId(3)).unwrap();
         snapshots.remove(LayerId(3)).unwrap();

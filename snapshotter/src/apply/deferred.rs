@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::apply::ApplyError;
-use crate::copy::Cloning;
-use crate::copy::copy_whole;
+use crate::copy::{Cloning, copy_whole};
 use crate::dir::Dir;
 use crate::error::{At, FsError};
 use crate::layer::LayerDir;
@@ -94,7 +93,8 @@ fn link_or_copy(dir: &Dir, link: &Path, found: &Entry) -> Result<(), FsError> {
     match dir.link(name, &found.dir, &found.name) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(Errno::XDEV | Errno::MLINK | Errno::PERM) if found.metadata().is_file() => {
-            copy_whole(&mut Cloning::default(), found, dir, link)
+            let file = dir.create_file(name).at("create", link)?;
+            copy_whole(&mut Cloning::default(), found, &file, link)
         }
         Err(error) => Err(error).at("create the hardlink", link),
     }

@@ -12,7 +12,7 @@ use crate::sys::xattr;
 use crate::tar::Entry;
 
 /// Sets everything on an open file that has its content.
-pub(super) fn set_on_file(file: &File, entry: &Entry) -> io::Result<()> {
+pub(crate) fn set_on_file(file: &File, entry: &Entry) -> io::Result<()> {
     dir::set_owner(file, owner(entry))?;
     for (key, value) in settable(entry) {
         tolerate(xattr::set_of(file.as_fd(), key, value), key)?;
@@ -22,7 +22,7 @@ pub(super) fn set_on_file(file: &File, entry: &Entry) -> io::Result<()> {
 }
 
 /// Sets all but the modification time, which entries yet to come would move.
-pub(super) fn set_on_dir(dir: &Dir, entry: &Entry) -> io::Result<()> {
+pub(crate) fn set_on_dir(dir: &Dir, entry: &Entry) -> io::Result<()> {
     dir.set_own_owner(owner(entry))?;
     for (key, value) in settable(entry) {
         tolerate(dir.set_own_xattr(key, value), key)?;
@@ -31,7 +31,7 @@ pub(super) fn set_on_dir(dir: &Dir, entry: &Entry) -> io::Result<()> {
 }
 
 /// Sets everything on a name that cannot be opened; `has_mode` is false for a symbolic link.
-pub(super) fn set_on_name(
+pub(crate) fn set_on_name(
     dir: &Dir,
     name: &OsStr,
     entry: &Entry,

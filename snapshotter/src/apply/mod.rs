@@ -9,14 +9,15 @@
 //! no device that reads as a whiteout and no attribute of overlayfs's is made, and a name that
 //! would leave the tree is an error.
 
+mod content;
 mod deferred;
 mod error;
-mod metadata;
-mod name;
+pub(crate) mod metadata;
+pub(crate) mod name;
 mod target;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io::Read;
 
@@ -25,6 +26,7 @@ use crate::tar::Reader;
 use crate::view::View;
 
 pub use crate::tar::TarError;
+pub(crate) use content::write_entry;
 pub use deferred::Deferred;
 pub use error::ApplyError;
 

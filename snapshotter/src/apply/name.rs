@@ -12,7 +12,7 @@ const MAX_LENGTH: usize = 4095;
 
 /// A name as a path relative to the root: a leading slash and `.` left out, `..` resolved as
 /// written.
-pub(super) fn parse(name: &[u8]) -> Result<PathBuf, ApplyError> {
+pub(crate) fn parse(name: &[u8]) -> Result<PathBuf, ApplyError> {
     if name.len() > MAX_LENGTH || name.contains(&0) {
         return Err(ApplyError::Name { name: printable(name) });
     }

@@ -2,22 +2,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use crate::apply::content::write_entry;
 use crate::apply::{ApplyError, Deferred, deferred, metadata, name};
 use crate::dir::Dir;
 use crate::error::{At, FsError};
 use crate::layer::{LayerDir, OverlayMarks};
 use crate::metadata::{Device, FileKind, Timestamp};
 use crate::remove_tree::remove_tree;
-use crate::tar::{Entry, EntryKind, Reader, Sparse};
+use crate::tar::{Entry, EntryKind, Reader};
 use crate::view::{Follow, View};
 use crate::whiteout::{self, Mark};
 
@@ -208,13 +207,8 @@ impl Target {
         name: &OsStr,
         reader: &mut Reader<R>,
     ) -> Result<u64, ApplyError> {
-        let mut file = self.create(dir, path, |dir| dir.create_file(name))?;
-        let size = match &entry.sparse {
-            Some(sparse) => write_sparse(&file, path, sparse, reader)?,
-            None => write_content(&mut file, path, reader)?,
-        };
-        metadata::set_on_file(&file, entry).at("set the metadata", path)?;
-        Ok(size)
+        let file = self.create(dir, path, |dir| dir.create_file(name))?;
+        write_entry(file, entry, path, reader)
     }
 
     fn directory(
@@ -278,46 +272,4 @@ impl Target {
         }
         metadata::set_on_name(dir, name, entry, true).at("set the metadata", path)
     }
-}
-
-fn write_content<R: Read>(
-    file: &mut File,
-    path: &Path,
-    reader: &mut Reader<R>,
-) -> Result<u64, ApplyError> {
-    let mut size = 0;
-    reader.content(|piece| {
-        size += piece.len() as u64;
-        Ok::<_, ApplyError>(file.write_all(piece).at("write the file", path)?)
-    })?;
-    Ok(size)
-}
-
-fn write_sparse<R: Read>(
-    file: &File,
-    path: &Path,
-    sparse: &Sparse,
-    reader: &mut Reader<R>,
-) -> Result<u64, ApplyError> {
-    file.set_len(sparse.size).at("set the file's size", path)?;
-    let mut segments = sparse.segments.iter().copied();
-    let (mut offset, mut rest) = (0, 0);
-    let mut size = 0;
-    reader.content(|mut piece| {
-        while !piece.is_empty() {
-            if rest == 0 {
-                // The layout was checked to have as much room as there is content.
-                let Some(next) = segments.next() else { break };
-                (offset, rest) = next;
-            }
-            let length = piece.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
-            file.write_all_at(&piece[..length], offset).at("write the file", path)?;
-            piece = &piece[length..];
-            offset += length as u64;
-            rest -= length as u64;
-            size += length as u64;
-        }
-        Ok::<_, ApplyError>(())
-    })?;
-    Ok(size)
 }

@@ -14,7 +14,7 @@ fn record(name: &str, kind: RecordKind) -> Record {
 
 /// An archive in a notation like the fixture's: `dir/`, `file=content`, `link->target`,
 /// `name==target` (hardlink), `node:c1,3`, `fifo|`.
-fn archive(entries: &[&str]) -> Vec<u8> {
+pub(crate) fn archive(entries: &[&str]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
     for entry in entries {
         let (record, content) = parse(entry);

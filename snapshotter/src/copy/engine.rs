@@ -11,6 +11,7 @@ use crate::copy::file::{self, Cloning};
 use crate::copy::{Copied, CopyError, CopyOptions, Decision};
 use crate::dir::Dir;
 use crate::error::{At, FsError};
+use crate::layer::LayerDir;
 use crate::metadata::FileKind;
 use crate::view::{Entry, View};
 use crate::writer::attributes::set_on_name;
@@ -81,6 +82,9 @@ impl<'e, 'o> Engine<'e, 'o> {
         self.enter(source, target, Decision::Include)?;
         while let Some(entry) = walk.next() {
             let entry = entry.map_err(CopyError::Source)?;
+            if self.options.is_cancelled() {
+                return Err(CopyError::Cancelled);
+            }
             while self
                 .levels
                 .last()
@@ -270,10 +274,17 @@ impl<'e, 'o> Engine<'e, 'o> {
             }
             self.links.insert(inode, parent.path.join(name));
         }
-        let layer = self.src.layer(entry.layer()).map(crate::LayerDir::id);
+        let layer = self.src.layer(entry.layer()).map(LayerDir::id);
+        let may_link = self.dst.shared().may_link(layer, metadata.ino)
+            // The name has the file already: it stays the only one.
+            || parent
+                .lookup_lower(name)
+                .at_path("look up", || parent.path.join(name))
+                .map_err(CopyError::Destination)?
+                .is_some_and(|below| (below.dev, below.ino) == (metadata.dev, metadata.ino));
         if self.device == Some(metadata.dev)
             && self.options.keeps(metadata)
-            && self.dst.shared().may_link(layer, metadata.ino)
+            && may_link
             && self.link(parent, name, replace, (&entry.dir, &entry.name))?
         {
             self.dst.shared().add(metadata.ino);

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use crate::dir::{self, Dir};
+use crate::dir;
 use crate::error::{At, FsError};
 use crate::layer::OverlayMarks;
 use crate::metadata::Owner;
@@ -38,21 +38,19 @@ impl Cloning {
     }
 }
 
-/// Copies a regular file with all its metadata to a path whose parent is `dir`.
+/// Fills a new file with another's content and metadata; `path` is where it is, for messages.
 pub(crate) fn copy_whole(
     cloning: &mut Cloning,
     source: &Entry,
-    dir: &Dir,
+    target: &File,
     path: &Path,
 ) -> Result<(), FsError> {
-    let name = path.file_name().unwrap_or_default();
     let metadata = source.metadata();
     let from = source.open()?;
-    let target = dir.create_file(name).at("create", path)?;
-    cloning.copy_content(&from, &target).at("copy the content", path)?;
-    set_metadata(&target, metadata.owner(), metadata.mode).at("set the metadata", path)?;
-    copy_xattrs(&from, &target, path).at("read the extended attributes", source.path())?;
-    dir::set_mtime(&target, metadata.mtime).at("set the modification time", path)
+    cloning.copy_content(&from, target).at("copy the content", path)?;
+    set_metadata(target, metadata.owner(), metadata.mode).at("set the metadata", path)?;
+    copy_xattrs(&from, target, path).at("read the extended attributes", source.path())?;
+    dir::set_mtime(target, metadata.mtime).at("set the modification time", path)
 }
 
 pub(crate) fn set_metadata(file: &File, owner: Owner, mode: u32) -> io::Result<()> {

@@ -36,6 +36,9 @@ pub enum CopyError {
     /// The destination cannot be written.
     #[error(transparent)]
     Destination(FsError),
+    /// [`CopyOptions::cancelled`] said so.
+    #[error("the copy was cancelled")]
+    Cancelled,
 }
 
 /// What a copy did.

@@ -58,6 +58,8 @@ pub struct CopyOptions<'a> {
     pub always_replace: bool,
     /// What to copy; `None` copies everything.
     pub filter: Option<Filter<'a>>,
+    /// Asked before each entry whether to give up.
+    pub cancelled: Option<&'a dyn Fn() -> bool>,
 }
 
 impl fmt::Debug for CopyOptions<'_> {
@@ -96,6 +98,10 @@ impl CopyOptions<'_> {
         self.owner_of(source) == source.owner()
             && self.mode_of(source) == source.mode
             && self.mtime_of(source) == source.mtime
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.is_some_and(|cancelled| cancelled())
     }
 
     pub(super) fn decide(&mut self, path: &Path, is_dir: bool) -> Decision {

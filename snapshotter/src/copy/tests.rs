@@ -476,3 +476,23 @@ fn a_tree_far_deeper_than_the_descriptor_limit_is_copied() {
         copied(&stack, &stack.view(), &View::empty(), "top", "x", &mut options).unwrap();
     assert_eq!(done.entries, 1 + 2 * 1200);
 }
+
+#[test]
+fn a_file_that_a_stack_has_at_the_very_name_is_linked_again() {
+    let stack = Stack::new(&[&["f=1"]]);
+    let source = View::of_directory(&stack.layers[0].fs()).unwrap();
+    let mut options = CopyOptions { create_dest_path: true, ..CopyOptions::default() };
+    let (first, _) = copied(&stack, &source, &View::empty(), "f", "a", &mut options).unwrap();
+    let base = View::of_layers(&[first]).unwrap();
+    let (_, again) = copied(&stack, &source, &base, "f", "a", &mut options).unwrap();
+    assert_eq!(again.linked, 1);
+}
+
+#[test]
+fn a_cancelled_copy_stops() {
+    let stack = Stack::new(&[&["d/f=1"]]);
+    let mut options =
+        CopyOptions { create_dest_path: true, cancelled: Some(&|| true), ..CopyOptions::default() };
+    let result = copied(&stack, &stack.view(), &View::empty(), "d", "x", &mut options);
+    assert!(matches!(result, Err(CopyError::Cancelled)));
+}

@@ -14,7 +14,7 @@ mod writer;
 mod tests;
 
 pub use error::TarError;
-pub(crate) use reader::{Entry, EntryKind, Reader, printable};
+pub(crate) use reader::{Entry, EntryKind, Reader, is_header, printable};
 pub(crate) use sparse::Sparse;
 pub(crate) use writer::{Record, RecordKind, Writer};
 

@@ -361,6 +361,13 @@ impl Extended {
     }
 }
 
+/// Whether a stream that begins like this has a header first.
+pub(crate) fn is_header(beginning: &[u8]) -> bool {
+    let Some(block) = beginning.get(..BLOCK) else { return false };
+    let empty = block.iter().all(|&byte| byte == 0);
+    !empty && verify_checksum(tar::Header::from_byte_slice(block)).is_ok()
+}
+
 fn verify_checksum(header: &tar::Header) -> Result<(), TarError> {
     let stored = number::parse(&header.as_old().cksum).ok_or(TarError::Checksum)?;
     let (mut unsigned, mut signed) = (0_i64, 0_i64);

@@ -1,6 +1,7 @@
 //! The merged read-only view of a stack, in user space.
 
 mod entry;
+mod glob;
 pub(crate) mod merged_dir;
 pub(crate) mod resolve;
 mod walk;
@@ -153,6 +154,12 @@ impl View {
 
     pub(crate) fn root(&self) -> &Arc<MergedDir> {
         &self.root
+    }
+
+    /// The tree below a directory, as if that were the root.
+    pub(crate) fn below(&self, path: &Path) -> Result<Self, FsError> {
+        let (_, root) = self.directory(path)?;
+        Ok(Self { root, layers: self.layers.clone() })
     }
 
     /// The merged directory at a path; `None` if there is something else, or nothing.
