@@ -1,2 +1,55 @@
-//! Kiln's daemon.
-fn main() {}
+//! Kiln's daemon: builds container images for clients that speak BuildKit's API.
+//!
+//! The modules, in the order in which a build flows through them: [`control`] and [`session`]
+//! take requests and reach back to clients; [`frontend`] makes a [`graph`]; [`solver`] evaluates
+//! it by [`ops`] on [`layers`]; [`image`], [`remote`] and [`exporter`] exchange results with the
+//! world.
+
+mod builds;
+mod caches;
+mod caps;
+mod compression;
+mod config;
+mod control;
+mod daemon;
+mod exporter;
+mod frontend;
+mod graph;
+mod image;
+mod layers;
+mod ops;
+mod remote;
+mod serve;
+mod session;
+mod solver;
+mod upkeep;
+mod worker;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+
+use crate::config::{Config, Flags};
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    match run(flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: Flags) -> anyhow::Result<()> {
+    let config = Config::load(flags);
+    config::start_log(config.as_ref().ok());
+    let config = config?;
+    let _lock = serve::lock_root(&config.root)?;
+    // Forks, so it has to come before the first thread.
+    let zygote = kiln_executor::start_zygote().context("cannot start the executor")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve::run(config, zygote))
+}

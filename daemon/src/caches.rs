@@ -1,0 +1,194 @@
+//! Cache mounts: directories that outlive the steps that write to them.
+
+use std::collections::HashMap;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kiln_cache::{DirId, DirKind, Index, Pin};
+use kiln_proto::pb;
+use kiln_snapshotter::copy::{CopyOptions, copy};
+use kiln_snapshotter::{Follow, LayerWriter, View};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::ops::path::clean;
+use crate::solver::{Build, Snapshot};
+
+/// The daemon's cache mounts.
+pub(crate) struct CacheMounts {
+    root: PathBuf,
+    index: Arc<Index>,
+    users: Arc<Users>,
+}
+
+/// Who uses which directory now.
+#[derive(Default)]
+struct Users {
+    by_dir: Mutex<HashMap<DirId, Use>>,
+    /// Changes whenever a directory is given back.
+    released: watch::Sender<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Shared(usize),
+    Exclusive,
+}
+
+/// The right to use one cache mount; given back on drop.
+pub(crate) struct CacheLease {
+    id: DirId,
+    path: PathBuf,
+    users: Arc<Users>,
+    _pin: Pin,
+}
+
+impl CacheMounts {
+    pub(crate) fn open(root: &Path, index: Arc<Index>) -> anyhow::Result<Self> {
+        let root = root.join("cachemounts");
+        std::fs::create_dir_all(&root).with_context(|| root.display().to_string())?;
+        Ok(Self { root, index, users: Arc::default() })
+    }
+
+    /// Where the files of a cache mount are.
+    pub(crate) fn path(&self, id: DirId) -> PathBuf {
+        self.root.join(id.to_string())
+    }
+
+    /// All directories, whether or not the index knows them.
+    pub(crate) fn list(&self) -> anyhow::Result<Vec<DirId>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.root)? {
+            found.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(DirId));
+        }
+        Ok(found)
+    }
+
+    /// Takes the cache mount that `options` name, as their sharing mode allows; made from `seed`
+    /// if there is none yet. `waiting` hears of it once if a lock has to be waited for.
+    pub(crate) async fn lease(
+        &self,
+        build: &Arc<Build>,
+        options: &pb::CacheOpt,
+        seed: Option<&Snapshot>,
+        selector: &str,
+        waiting: &impl Fn(&str),
+    ) -> anyhow::Result<CacheLease> {
+        let mut name = options.id.clone();
+        if let Some(seed) = seed {
+            // Another seed is another cache.
+            let seed = build.daemon.layers.freeze(seed).await?;
+            name = format!("{name}:{:?}:{selector}", seed.ids().last());
+        }
+        let mut released = self.users.released.subscribe();
+        let mut told = false;
+        loop {
+            released.mark_unchanged();
+            if let Some(lease) = self.take(&name, options.sharing())? {
+                return Ok(lease);
+            }
+            if options.sharing() != pb::CacheSharingOpt::Locked
+                || self.index.dirs(DirKind::CacheMount, &name)?.is_empty()
+            {
+                return self.create(build, &name, options.sharing(), seed, selector).await;
+            }
+            if !std::mem::replace(&mut told, true) {
+                waiting(&format!("the lock on cache mount {:?}", options.id));
+            }
+            released.changed().await?;
+        }
+    }
+
+    /// A directory of that name that is free for this kind of use.
+    fn take(
+        &self,
+        name: &str,
+        sharing: pb::CacheSharingOpt,
+    ) -> anyhow::Result<Option<CacheLease>> {
+        for found in self.index.dirs(DirKind::CacheMount, name)? {
+            let id = found.row.id;
+            let mut users = self.users.by_dir.lock();
+            let next = match (users.get(&id), sharing) {
+                (None, pb::CacheSharingOpt::Shared) => Use::Shared(1),
+                (None, _) => Use::Exclusive,
+                (Some(Use::Shared(count)), pb::CacheSharingOpt::Shared) => Use::Shared(count + 1),
+                (Some(_), _) => continue,
+            };
+            users.insert(id, next);
+            drop(users);
+            let (path, users) = (self.path(id), self.users.clone());
+            let lease = CacheLease { id, path, users, _pin: found.pin };
+            self.index.open_dir_for_writing(id, &lease._pin)?;
+            return Ok(Some(lease));
+        }
+        Ok(None)
+    }
+
+    async fn create(
+        &self,
+        build: &Arc<Build>,
+        name: &str,
+        sharing: pb::CacheSharingOpt,
+        seed: Option<&Snapshot>,
+        selector: &str,
+    ) -> anyhow::Result<CacheLease> {
+        let layers = &build.daemon.layers;
+        let source = match seed {
+            Some(seed) => {
+                layers.fetch(build, seed).await?;
+                layers.view(seed)?
+            }
+            None => View::empty(),
+        };
+        let layer = layers.create()?;
+        let (dir, selector, files) = (layer.dir().clone(), clean(selector), layer.path());
+        let seeded = seed.is_some();
+        let task = tokio::task::spawn_blocking(move || {
+            if !seeded {
+                return Ok(());
+            }
+            let top = source.lookup(&selector, Follow::Last)?;
+            let top = top.with_context(|| format!("\"{selector}\": not found"))?;
+            let mut writer = LayerWriter::new(&dir, &View::empty())?;
+            let mut options = CopyOptions { dir_copy_contents: true, ..CopyOptions::default() };
+            copy(&source, &selector, &mut writer, "/", &mut options)?;
+            writer.finish()?;
+            let metadata = top.metadata();
+            chown(&files, Some(metadata.uid), Some(metadata.gid))?;
+            std::fs::set_permissions(&files, std::fs::Permissions::from_mode(metadata.mode))?;
+            anyhow::Ok(())
+        });
+        task.await?.with_context(|| format!("cannot make cache mount {name:?}"))?;
+        let description = format!("cached mount {name} from exec");
+        let found = self.index.create_dir(DirKind::CacheMount, name, &description)?;
+        let id = found.row.id;
+        let path = self.path(id);
+        std::fs::rename(layer.path(), &path).with_context(|| path.display().to_string())?;
+        let usage = match sharing {
+            pb::CacheSharingOpt::Shared => Use::Shared(1),
+            pb::CacheSharingOpt::Private | pb::CacheSharingOpt::Locked => Use::Exclusive,
+        };
+        self.users.by_dir.lock().insert(id, usage);
+        Ok(CacheLease { id, path, users: self.users.clone(), _pin: found.pin })
+    }
+}
+
+impl CacheLease {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for CacheLease {
+    fn drop(&mut self) {
+        let mut users = self.users.by_dir.lock();
+        match users.get_mut(&self.id) {
+            Some(Use::Shared(count)) if *count > 1 => *count -= 1,
+            _ => drop(users.remove(&self.id)),
+        }
+        drop(users);
+        self.users.released.send_modify(|count| *count += 1);
+    }
+}

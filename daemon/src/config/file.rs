@@ -1,0 +1,199 @@
+//! `kilnd.toml`: the keys of `buildkitd.toml` that have a meaning here. Any other is refused by
+//! name.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use kiln_cache::gc::{Filter, Limits, Policy};
+use kiln_registry::HostConfig;
+use serde::Deserialize;
+
+use super::units::{DiskSpace, Duration};
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ConfigFile {
+    pub(super) debug: bool,
+    pub(super) trace: bool,
+    pub(super) root: Option<PathBuf>,
+    #[serde(rename = "insecure-entitlements")]
+    pub(super) insecure_entitlements: Vec<String>,
+    pub(super) log: Log,
+    pub(super) grpc: Grpc,
+    pub(super) worker: Workers,
+    pub(super) registry: BTreeMap<String, HostConfig>,
+    pub(super) dns: Dns,
+    pub(super) system: System,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) format: LogFormat,
+    pub(super) level: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// `[grpc]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Grpc {
+    pub(super) address: Vec<String>,
+    pub(super) uid: Option<u32>,
+    pub(super) gid: Option<u32>,
+}
+
+/// `[worker]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Workers {
+    pub(super) oci: Worker,
+    pub(super) containerd: OtherWorker,
+}
+
+/// `[worker.oci]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Worker {
+    pub(super) enabled: Option<bool>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) platforms: Vec<String>,
+    pub(super) snapshotter: Option<String>,
+    #[serde(rename = "networkMode")]
+    pub(super) network_mode: Option<String>,
+    pub(super) gc: Option<bool>,
+    pub(super) gckeepstorage: Option<DiskSpace>,
+    #[serde(rename = "reservedSpace")]
+    pub(super) reserved_space: Option<DiskSpace>,
+    #[serde(rename = "maxUsedSpace")]
+    pub(super) max_used_space: Option<DiskSpace>,
+    #[serde(rename = "minFreeSpace")]
+    pub(super) min_free_space: Option<DiskSpace>,
+    pub(super) gcpolicy: Vec<GcPolicy>,
+    #[serde(rename = "max-parallelism")]
+    pub(super) max_parallelism: Option<usize>,
+    #[serde(rename = "defaultCgroupParent")]
+    pub(super) default_cgroup_parent: Option<String>,
+}
+
+/// `[worker.containerd]`: only to say that it is off.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct OtherWorker {
+    pub(super) enabled: bool,
+}
+
+/// `[[worker.oci.gcpolicy]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct GcPolicy {
+    all: bool,
+    filters: Vec<PolicyFilter>,
+    #[serde(rename = "keepDuration")]
+    keep_duration: Duration,
+    #[serde(rename = "keepBytes", alias = "reservedSpace")]
+    reserved_space: DiskSpace,
+    #[serde(rename = "maxUsedSpace")]
+    max_used_space: DiskSpace,
+    #[serde(rename = "minFreeSpace")]
+    min_free_space: DiskSpace,
+}
+
+#[derive(Debug)]
+struct PolicyFilter(Filter);
+
+impl<'de> Deserialize<'de> for PolicyFilter {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+impl GcPolicy {
+    pub(super) fn into_policy(self) -> Policy {
+        Policy {
+            all: self.all,
+            filters: self.filters.into_iter().map(|filter| filter.0).collect(),
+            keep_duration: self.keep_duration.0,
+            limits: Limits {
+                reserved_space: self.reserved_space.0,
+                max_used_space: self.max_used_space.0,
+                min_free_space: self.min_free_space.0,
+            },
+        }
+    }
+}
+
+/// `[dns]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Dns {
+    nameservers: Vec<std::net::IpAddr>,
+    options: Vec<String>,
+    #[serde(rename = "searchDomains")]
+    search_domains: Vec<String>,
+}
+
+impl Dns {
+    pub(super) fn resolv_conf(&self) -> String {
+        let mut text = String::new();
+        for server in &self.nameservers {
+            let _ = writeln!(text, "nameserver {server}");
+        }
+        for (word, values) in [("search", &self.search_domains), ("options", &self.options)] {
+            if !values.is_empty() {
+                let _ = writeln!(text, "{word} {}", values.join(" "));
+            }
+        }
+        text
+    }
+}
+
+/// `[system]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct System {
+    #[serde(rename = "maxRegistryConcurrency")]
+    pub(super) max_registry_concurrency: Option<NonZeroUsize>,
+}
+
+impl ConfigFile {
+    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(&text).with_context(|| path.display().to_string())
+    }
+
+    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
+        let file: Self = toml::from_str(text)?;
+        file.check()?;
+        Ok(file)
+    }
+
+    /// Refuses values that name something this daemon does not have.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        if self.worker.containerd.enabled {
+            bail!("worker.containerd.enabled: this daemon has no containerd worker");
+        }
+        match self.worker.oci.snapshotter.as_deref() {
+            None | Some("" | "auto" | "overlayfs") => {}
+            Some(other) => bail!("worker.oci.snapshotter: {other:?} is not supported: overlayfs is"),
+        }
+        match self.worker.oci.network_mode.as_deref() {
+            None | Some("" | "auto" | "host") => Ok(()),
+            Some(other) => bail!("worker.oci.networkMode: {other:?} is not supported: host is"),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What the daemon was told: flags first, then `buildkitd.toml`'s keys, then defaults.
+
+mod file;
+mod flags;
+mod listen;
+mod units;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::bail;
+use kiln_cache::Digest;
+use kiln_cache::gc::{DiskStat, Limits, Policy, default_policies};
+use kiln_executor::{ExecutorConfig, Network};
+use kiln_registry::RegistryConfig;
+use tracing_subscriber::EnvFilter;
+
+use crate::image::Platform;
+use file::ConfigFile;
+
+pub(crate) use flags::Flags;
+pub(crate) use listen::Listener;
+
+/// Everything that can be configured, checked.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Where all state is.
+    pub(crate) root: PathBuf,
+    pub(crate) addresses: Vec<String>,
+    /// Owner of unix sockets, where given.
+    pub(crate) socket_owner: (Option<u32>, Option<u32>),
+    /// End after so long without clients.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// What clients may be granted.
+    entitlements: Vec<String>,
+    pub(crate) registry: RegistryConfig,
+    pub(crate) gc: bool,
+    pub(crate) gc_policies: Vec<Policy>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) platforms: Vec<Platform>,
+    /// Steps that may run at once.
+    pub(crate) max_parallelism: Option<usize>,
+    pub(crate) worker_id: String,
+    cgroup_parent: Option<String>,
+    dns: file::Dns,
+    log: file::Log,
+}
+
+impl Config {
+    /// Reads the configuration that `flags` name.
+    pub(crate) fn load(flags: Flags) -> anyhow::Result<Self> {
+        let (path, required) = match &flags.config {
+            Some(path) => (path.clone(), true),
+            None => (default_file(), false),
+        };
+        let mut file = if required || path.exists() {
+            ConfigFile::read(&path)?
+        } else {
+            ConfigFile::default()
+        };
+        flags.overlay(&mut file)?;
+        Self::from_file(file, flags.idle_timeout)
+    }
+
+    fn from_file(file: ConfigFile, idle_timeout: Option<u64>) -> anyhow::Result<Self> {
+        let worker = file.worker.oci;
+        if worker.enabled == Some(false) {
+            bail!("the oci worker is disabled, but this daemon has no other");
+        }
+        let root = file.root.unwrap_or_else(default_root);
+        let limits = Limits {
+            reserved_space: worker.reserved_space.or(worker.gckeepstorage).unwrap_or_default().0,
+            max_used_space: worker.max_used_space.unwrap_or_default().0,
+            min_free_space: worker.min_free_space.unwrap_or_default().0,
+        };
+        let gc_policies = if worker.gcpolicy.is_empty() {
+            default_policies(limits, disk(&root))
+        } else {
+            worker.gcpolicy.into_iter().map(file::GcPolicy::into_policy).collect()
+        };
+        for entitlement in &file.insecure_entitlements {
+            if !matches!(entitlement.as_str(), "network.host" | "security.insecure") {
+                bail!("unknown or unsupported entitlement {entitlement:?}");
+            }
+        }
+        let platforms = match worker.platforms.as_slice() {
+            [] => vec![Platform::host()],
+            given => given.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
+        };
+        let addresses = match file.grpc.address {
+            addresses if addresses.is_empty() => vec![default_address()],
+            addresses => addresses,
+        };
+        let mut registry = RegistryConfig { hosts: file.registry, ..RegistryConfig::default() };
+        if let Some(limit) = file.system.max_registry_concurrency {
+            registry.max_concurrency = limit;
+        }
+        Ok(Self {
+            worker_id: worker_id(&root),
+            root,
+            addresses,
+            socket_owner: (file.grpc.uid, file.grpc.gid),
+            idle_timeout: idle_timeout.map(Duration::from_secs),
+            entitlements: file.insecure_entitlements,
+            registry,
+            gc: worker.gc.unwrap_or(true),
+            gc_policies,
+            labels: worker.labels,
+            platforms,
+            max_parallelism: worker.max_parallelism.filter(|&limit| limit > 0),
+            cgroup_parent: worker.default_cgroup_parent,
+            dns: file.dns,
+            log: file.log,
+        })
+    }
+
+    /// Whether clients may be granted `entitlement`.
+    pub(crate) fn allows(&self, entitlement: &str) -> bool {
+        self.entitlements.iter().any(|granted| granted == entitlement)
+    }
+
+    /// The network of steps that ask for none in particular.
+    pub(crate) fn default_network(&self) -> Network {
+        Network::Host
+    }
+
+    /// What steps find in `/etc/resolv.conf`.
+    pub(crate) fn resolv_conf(&self) -> String {
+        if self.dns == file::Dns::default() {
+            return std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        }
+        self.dns.resolv_conf()
+    }
+
+    pub(crate) fn executor(&self) -> ExecutorConfig {
+        let mut config = ExecutorConfig::default();
+        if let Some(parent) = &self.cgroup_parent {
+            config.cgroup_parent.clone_from(parent);
+        }
+        config
+    }
+}
+
+/// Starts logging as configured, or with defaults where the configuration is broken.
+pub(crate) fn start_log(config: Option<&Config>) {
+    let log = config.map(|config| config.log.clone()).unwrap_or_default();
+    let level = log.level.unwrap_or_else(|| "info".to_owned());
+    let filter = EnvFilter::builder()
+        .with_default_directive(level.parse().unwrap_or(tracing::Level::INFO.into()))
+        .from_env_lossy();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log.format {
+        file::LogFormat::Json => subscriber.json().init(),
+        file::LogFormat::Text => subscriber.init(),
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn home(variable: &str, fallback: &str) -> PathBuf {
+    let from_home = || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(fallback);
+    std::env::var_os(variable).map_or_else(from_home, PathBuf::from)
+}
+
+fn default_file() -> PathBuf {
+    if is_root() {
+        return PathBuf::from("/etc/kiln/kilnd.toml");
+    }
+    home("XDG_CONFIG_HOME", ".config").join("kiln/kilnd.toml")
+}
+
+fn default_root() -> PathBuf {
+    if is_root() {
+        return PathBuf::from("/var/lib/kiln");
+    }
+    home("XDG_DATA_HOME", ".local/share").join("kiln")
+}
+
+fn default_address() -> String {
+    if is_root() {
+        return "unix:///run/kiln/kilnd.sock".to_owned();
+    }
+    format!("unix://{}/kiln/kilnd.sock", home("XDG_RUNTIME_DIR", ".cache").display())
+}
+
+fn disk(root: &Path) -> DiskStat {
+    // The root may not exist yet: then its first ancestor that does is on the same disk.
+    let existing = root.ancestors().find_map(|path| rustix::fs::statvfs(path).ok());
+    existing.map_or(DiskStat { total: 0, free: 0 }, |stat| DiskStat {
+        total: stat.f_blocks.saturating_mul(stat.f_frsize),
+        free: stat.f_bavail.saturating_mul(stat.f_frsize),
+    })
+}
+
+/// Stays the same for a state directory on a machine.
+fn worker_id(root: &Path) -> String {
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let device = std::fs::metadata(root).map_or(0, |metadata| metadata.dev());
+    let id = Digest::of(format!("{machine}:{device}:{}", root.display())).to_hex();
+    id[..25].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> anyhow::Result<Config> {
+        Config::from_file(ConfigFile::parse(text)?, None)
+    }
+
+    #[test]
+    fn a_buildkitd_toml_works_as_it_is() {
+        let config = load(
+            r#"
+            root = "/tmp/x"
+            insecure-entitlements = ["network.host"]
+            [grpc]
+            address = ["unix:///tmp/x.sock"]
+            [worker.oci]
+            enabled = true
+            gc = true
+            max-parallelism = 4
+            [worker.oci.labels]
+            a = "b"
+            [[worker.oci.gcpolicy]]
+            filters = ["type==source.local"]
+            keepDuration = "48h"
+            maxUsedSpace = "512MB"
+            [[worker.oci.gcpolicy]]
+            all = true
+            reservedSpace = 1024000000
+            [worker.containerd]
+            enabled = false
+            [registry."localhost:5000"]
+            http = true
+            mirrors = ["mirror:5000"]
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.gc_policies.len(), 2);
+        assert_eq!(config.gc_policies[0].keep_duration, Duration::from_secs(48 * 3600));
+        assert_eq!(config.registry.hosts["localhost:5000"].http, Some(true));
+        assert!(config.allows("network.host"));
+        assert!(!config.allows("security.insecure"));
+        assert_eq!(config.max_parallelism, Some(4));
+    }
+
+    #[test]
+    fn a_key_that_has_no_meaning_is_refused_by_name() {
+        for (text, name) in [
+            ("bogus = 1", "bogus"),
+            ("[worker.oci]\nrootless = true", "rootless"),
+            ("[grpc.tls]\ncert = \"x\"", "tls"),
+            ("[worker.containerd]\nenabled = true", "containerd"),
+            ("insecure-entitlements = [\"device\"]", "device"),
+        ] {
+            let error = format!("{:#}", load(text).unwrap_err());
+            assert!(error.contains(name), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `Control.Solve`: one build from request to answer.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use kiln_proto::control::{SolveRequest, SolveResponse};
+use tonic::Status;
+
+use super::to_status;
+use crate::builds::ActiveBuild;
+use crate::daemon::Daemon;
+use crate::exporter::{self, Exports};
+use crate::frontend::gateway::GatewayBuild;
+use crate::frontend::{self, FrontendRequest, FrontendResult, Refs};
+use crate::graph::from_definition;
+use crate::remote;
+use crate::solver::{Build, BuildRequest, SolveError};
+
+/// Runs a build until its exports are done. Dropping the future cancels it.
+pub(super) async fn solve(
+    daemon: &Arc<Daemon>,
+    request: SolveRequest,
+) -> Result<SolveResponse, Status> {
+    if request.r#ref.is_empty() {
+        return Err(Status::invalid_argument("a build needs a ref"));
+    }
+    refuse_unsupported(&request)?;
+    let session = match request.session.as_str() {
+        "" => None,
+        id => {
+            let session = daemon.sessions.get(id).await;
+            Some(session.ok_or_else(|| {
+                Status::failed_precondition(format!("no active session for {id}"))
+            })?)
+        }
+    };
+    let entitlements: BTreeSet<String> = request.entitlements.iter().cloned().collect();
+    let build = BuildRequest { id: request.r#ref.clone(), session: session.clone(), entitlements };
+    let build = Build::new(daemon.clone(), build);
+    let cache = request.cache.clone().unwrap_or_default();
+    let imports = remote::Imports::parse(&cache.imports, &request.frontend_attrs)
+        .map_err(|error| Status::invalid_argument(format!("{error:#}")))?;
+    let build = Arc::new(build.with_imports(imports.caches()));
+    let is_gateway = request.frontend.is_empty()
+        && request.definition.as_ref().is_none_or(|definition| definition.def.is_empty());
+    let gateway = is_gateway.then(|| Arc::new(GatewayBuild::new(build.clone())));
+    let active = ActiveBuild { build: build.clone(), gateway: gateway.clone() };
+    let _registration = daemon
+        .builds
+        .register(active)
+        .map_err(|duplicate| Status::already_exists(duplicate.to_string()))?;
+
+    let work = async {
+        imports.load(&build).await;
+        let result = match gateway {
+            Some(gateway) => gateway.returned().await?,
+            None => run_frontend(&build, &request).await?,
+        };
+        finish(&build, &request, result).await
+    };
+    let closed = async {
+        match &session {
+            Some(session) => session.closed().cancelled().await,
+            None => std::future::pending().await,
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        () = closed => Err(SolveError::canceled()),
+    };
+    if let Err(error) = &outcome {
+        tracing::debug!(build = build.id, %error, "build failed");
+    }
+    outcome.map_err(|error| to_status(&error))
+}
+
+/// Requests whose wishes this daemon would not carry out are refused, not half done.
+fn refuse_unsupported(request: &SolveRequest) -> Result<(), Status> {
+    let refuse = |what: &str| {
+        Err(Status::unimplemented(format!("{what} is not supported by this daemon")))
+    };
+    if request.source_policy.as_ref().is_some_and(|policy| !policy.rules.is_empty()) {
+        return refuse("a source policy");
+    }
+    if !request.source_policy_session.is_empty() {
+        return refuse("a source policy session");
+    }
+    if request.proxy_network {
+        return refuse("a proxy network");
+    }
+    Ok(())
+}
+
+async fn run_frontend(
+    build: &Arc<Build>,
+    request: &SolveRequest,
+) -> Result<FrontendResult, SolveError> {
+    if let Some(definition) = request.definition.as_ref().filter(|d| !d.def.is_empty()) {
+        let refs = Refs::Single(from_definition(definition)?);
+        return Ok(FrontendResult { refs, ..FrontendResult::default() });
+    }
+    let mut frontend = FrontendRequest {
+        options: request.frontend_attrs.clone().into_iter().collect(),
+        ..FrontendRequest::default()
+    };
+    for (name, definition) in &request.frontend_inputs {
+        frontend.inputs.insert(name.clone(), from_definition(definition)?);
+    }
+    frontend::solve(build, &request.frontend, frontend).await
+}
+
+/// Solves what the frontend answered, and exports it.
+async fn finish(
+    build: &Arc<Build>,
+    request: &SolveRequest,
+    result: FrontendResult,
+) -> Result<SolveResponse, SolveError> {
+    let solves = result.refs.all().into_iter().map(|(id, edge)| async move {
+        let snapshot = match edge {
+            Some(edge) => Some(build.solve(edge).await?),
+            None => None,
+        };
+        Ok::<_, SolveError>((id.map(str::to_owned), snapshot))
+    });
+    let solved = try_join_all(solves).await?;
+    let exports = Exports { solved, metadata: result.metadata };
+    let mut exporter_response = exporter::run(build, request, exports).await?;
+    let cache = request.cache.clone().unwrap_or_default();
+    exporter_response.extend(remote::export(build, &cache.exports, &result.refs).await?);
+    Ok(SolveResponse { exporter_response })
+}

@@ -1,0 +1,83 @@
+//! What all builds share.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::Context as _;
+use kiln_cache::{CacheKey, ContentStore, Index};
+use kiln_executor::Executor;
+use tokio::sync::Semaphore;
+
+use crate::builds::Builds;
+use crate::caches::CacheMounts;
+use crate::config::Config;
+use crate::layers::{Layers, LocalTrees};
+use crate::session::Sessions;
+use crate::solver::{Flights, Outputs, SolveError};
+use crate::upkeep;
+
+/// The daemon's state.
+pub(crate) struct Daemon {
+    pub(crate) config: Config,
+    pub(crate) index: Arc<Index>,
+    pub(crate) content: Arc<ContentStore>,
+    pub(crate) layers: Layers,
+    pub(crate) caches: CacheMounts,
+    pub(crate) trees: LocalTrees,
+    pub(crate) executor: Executor,
+    pub(crate) registry: kiln_registry::Client,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) builds: Arc<Builds>,
+    /// Steps under way, by their first output's key.
+    pub(crate) flights: Flights<CacheKey, Result<Arc<Outputs>, SolveError>>,
+    /// Limits how many steps run at once.
+    pub(crate) exec_turns: Semaphore,
+    /// Limits how many layers are packed at once: each keeps several threads busy.
+    pub(crate) pack_turns: Semaphore,
+    steps: AtomicU64,
+}
+
+impl Daemon {
+    /// Opens the daemon's state below its root, and puts it in order.
+    pub(crate) fn open(config: Config, executor: Executor) -> anyhow::Result<Arc<Self>> {
+        let root: &Path = &config.root;
+        // Left over from a daemon that was killed.
+        let tmp = root.join("tmp");
+        if tmp.exists() {
+            std::fs::remove_dir_all(&tmp).with_context(|| tmp.display().to_string())?;
+        }
+        std::fs::create_dir_all(&tmp).with_context(|| tmp.display().to_string())?;
+        let index = Arc::new(Index::open(root.join("index"))?);
+        let content = Arc::new(ContentStore::open(root)?);
+        let layers = Layers::open(root, index.clone(), content.clone())?;
+        let caches = CacheMounts::open(root, index.clone())?;
+        let trees = LocalTrees::open(root, index.clone())?;
+        let registry = kiln_registry::Client::new(config.registry.clone());
+        let exec_turns = Semaphore::new(config.max_parallelism.unwrap_or(Semaphore::MAX_PERMITS));
+        let daemon = Arc::new(Self {
+            config,
+            index,
+            content,
+            layers,
+            caches,
+            trees,
+            executor,
+            registry,
+            sessions: Arc::default(),
+            builds: Arc::default(),
+            flights: Flights::new(),
+            exec_turns,
+            pack_turns: Semaphore::new(2),
+            steps: AtomicU64::new(0),
+        });
+        upkeep::reconcile(&daemon).context("cannot put the state directory in order")?;
+        Ok(daemon)
+    }
+
+    /// A name for a step that no other running step of this daemon has.
+    pub(crate) fn next_step_id(&self) -> String {
+        let step = self.steps.fetch_add(1, Ordering::Relaxed);
+        format!("{}-{step}", std::process::id())
+    }
+}

@@ -1,0 +1,152 @@
+//! Layers as blobs: packed and compressed once, then kept with the layer.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use futures::future::try_join_all;
+use kiln_cache::{DiffId, Descriptor, LayerId, LayerRow, UNCOMPRESSED};
+use kiln_snapshotter::diff::{DiffOptions, diff};
+use kiln_snapshotter::{Snapshotter as _, Timestamp};
+
+use super::attributes::ImageOptions;
+use crate::compression::{Encoder, Format};
+use crate::solver::{Build, Snapshot, Stack};
+
+/// A layer of an image that is being exported.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerBlob {
+    pub(crate) id: LayerId,
+    pub(crate) descriptor: Descriptor,
+    pub(crate) diff_id: DiffId,
+    pub(crate) row: LayerRow,
+}
+
+/// The kind of media types that a manifest names.
+fn media_type(format: Format, oci: bool) -> anyhow::Result<&'static str> {
+    Ok(match (format, oci) {
+        (Format::None, true) => "application/vnd.oci.image.layer.v1.tar",
+        (Format::Gzip(_), true) => "application/vnd.oci.image.layer.v1.tar+gzip",
+        (Format::Zstd(_), true) => "application/vnd.oci.image.layer.v1.tar+zstd",
+        (Format::None, false) => "application/vnd.docker.image.rootfs.diff.tar",
+        (Format::Gzip(_), false) => "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        (Format::Zstd(_), false) => bail!("Docker's media types have no zstd"),
+    })
+}
+
+/// The compression that a media type names; other types of layers are left as they are.
+fn format_of(media_type: &str) -> Option<Format> {
+    if media_type.contains("nondistributable") || media_type.contains("foreign") {
+        return None;
+    }
+    Some(match media_type {
+        name if name.ends_with("+gzip") || name.ends_with(".gzip") => Format::Gzip(None),
+        name if name.ends_with("+zstd") || name.ends_with(".zstd") => Format::Zstd(None),
+        _ => Format::None,
+    })
+}
+
+/// The blobs of a stack's layers, bottom first; made where there are none yet.
+pub(crate) async fn blobs(
+    build: &Arc<Build>,
+    stack: &Stack,
+    options: &BlobOptions,
+) -> anyhow::Result<Vec<LayerBlob>> {
+    let each = (0..stack.ids().len()).map(|position| blob(build, stack, position, options));
+    try_join_all(each).await
+}
+
+/// How blobs are to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlobOptions {
+    pub(crate) format: Format,
+    pub(crate) force: bool,
+    pub(crate) oci: bool,
+    /// Packed anew with no time after this one.
+    pub(crate) max_mtime: Option<Timestamp>,
+}
+
+impl From<&ImageOptions> for BlobOptions {
+    fn from(options: &ImageOptions) -> Self {
+        let rewrite = options.epoch.filter(|_| options.rewrite_timestamp);
+        Self {
+            format: options.compression,
+            force: options.force_compression,
+            oci: options.oci_mediatypes,
+            max_mtime: rewrite.map(Timestamp::from_secs),
+        }
+    }
+}
+
+async fn blob(
+    build: &Arc<Build>,
+    stack: &Stack,
+    position: usize,
+    options: &BlobOptions,
+) -> anyhow::Result<LayerBlob> {
+    let index = &build.daemon.index;
+    let id = stack.ids()[position];
+    let row = index.layer(id)?.with_context(|| format!("{id:?} is unknown"))?;
+    let fits = |known: &&Descriptor| {
+        let format = format_of(&known.media_type);
+        !options.force || format.is_none_or(|format| format.is_like(options.format))
+    };
+    if options.max_mtime.is_none()
+        && let Some(known) = row.blobs.iter().find(fits)
+        && let Some(diff_id) = row.diff_id
+    {
+        let stored = index.blob(&known.digest)?;
+        let is_remote = !row.presence.remotes.is_empty();
+        if stored.is_some() || is_remote {
+            if let Some(stored) = stored {
+                build.hold(stored.pin);
+            }
+            let mut descriptor = known.clone();
+            if let Some(format) = format_of(&known.media_type) {
+                media_type(format, options.oci)?.clone_into(&mut descriptor.media_type);
+            }
+            descriptor.annotations.clear();
+            return Ok(LayerBlob { id, descriptor, diff_id, row });
+        }
+    }
+    pack(build, stack, position, row, options).await
+}
+
+/// Packs, compresses and stores a layer.
+async fn pack(
+    build: &Arc<Build>,
+    stack: &Stack,
+    position: usize,
+    row: LayerRow,
+    options: &BlobOptions,
+) -> anyhow::Result<LayerBlob> {
+    let daemon = &build.daemon;
+    let layers = &daemon.layers;
+    layers.fetch(build, &Snapshot::Layers(stack.clone())).await?;
+    let lower = layers.view_of(&stack.ids()[..position])?;
+    let dir = layers.overlay().layer(kiln_snapshotter::LayerId(row.id.0))?;
+    let ingest = daemon.content.ingest()?;
+    let (format, diff_options) = (options.format, DiffOptions { max_mtime: options.max_mtime });
+    let _turn = daemon.pack_turns.acquire().await;
+    let task = tokio::task::spawn_blocking(move || {
+        let mut encoder = Encoder::new(format, ingest)?;
+        diff(&dir, Some(&lower), &mut encoder, &diff_options)?;
+        anyhow::Ok(encoder.finish()?)
+    });
+    let packed = task.await?.with_context(|| format!("cannot pack {:?}", row.id))?;
+    let stored = daemon.index.commit_blob(packed.output, None)?;
+    let diff_id = DiffId::new(packed.plain_digest);
+    let media_type = media_type(format, options.oci)?;
+    let descriptor = Descriptor::new(media_type, stored.row.digest, stored.row.size);
+    build.hold(stored.pin);
+    if options.max_mtime.is_none() {
+        if row.diff_id.is_some_and(|known| known != diff_id) && !row.blobs.is_empty() {
+            // What the image's makers packed differently stays known by their digest.
+            tracing::debug!(layer = %row.id, "packed differently than it came");
+        } else {
+            let mut noted = descriptor.clone();
+            noted.annotations.insert(UNCOMPRESSED.to_owned(), diff_id.to_string());
+            daemon.index.set_blob(row.id, noted)?;
+        }
+    }
+    Ok(LayerBlob { id: row.id, descriptor, diff_id, row })
+}

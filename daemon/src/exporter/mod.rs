@@ -1,0 +1,125 @@
+//! Exporters: what becomes of a build's result.
+
+mod archive;
+mod attributes;
+mod blobs;
+mod config;
+mod files;
+mod image;
+mod push;
+mod send;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use kiln_proto::control::{Exporter, SolveRequest};
+
+use crate::image::Platform;
+use crate::solver::{Build, Snapshot, SolveError, Stack};
+use attributes::Attributes;
+
+/// What there is to export.
+pub(crate) struct Exports {
+    /// The file systems by platform id; `None` is scratch.
+    pub(crate) solved: Vec<(Option<String>, Option<Snapshot>)>,
+    /// What the frontend said of them.
+    pub(crate) metadata: BTreeMap<String, Bytes>,
+}
+
+/// One file system of an export.
+struct Part {
+    /// Its id in the frontend's answer; empty where there is only one.
+    id: String,
+    platform: Option<Platform>,
+    stack: Stack,
+    /// The image config that the frontend made.
+    config: Option<Bytes>,
+}
+
+/// Runs the exporters that the request names, and returns what the client is to know of them.
+pub(crate) async fn run(
+    build: &Arc<Build>,
+    request: &SolveRequest,
+    exports: Exports,
+) -> Result<BTreeMap<String, String>, SolveError> {
+    let mut exporters = request.exporters.clone();
+    if !request.exporter_deprecated.is_empty() {
+        exporters.push(Exporter {
+            r#type: request.exporter_deprecated.clone(),
+            attrs: request.exporter_attrs_deprecated.clone(),
+            ..Exporter::default()
+        });
+    }
+    if request.enable_session_exporter && exporters.is_empty() {
+        return Err(anyhow::anyhow!("exporters chosen by the session are not supported").into());
+    }
+    if exporters.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let parts = parts(build, &exports).await?;
+    let mut response = BTreeMap::new();
+    for (index, exporter) in exporters.iter().enumerate() {
+        let id = index.to_string();
+        let attributes = Attributes::new(&exporter.r#type, &exporter.attrs);
+        let answer = match exporter.r#type.as_str() {
+            "image" => image::export(build, &parts, attributes).await,
+            "oci" => archive::export(build, &parts, attributes, &id, archive::Kind::Oci).await,
+            "docker" => archive::export(build, &parts, attributes, &id, archive::Kind::Docker).await,
+            "local" => files::export_local(build, &parts, attributes, &id).await,
+            "tar" => files::export_tar(build, &parts, attributes, &id).await,
+            other => Err(anyhow::anyhow!(
+                "exporter {other:?} could not be found: this daemon has image, oci, docker, local \
+                 and tar"
+            )),
+        };
+        response.extend(answer?);
+    }
+    Ok(response)
+}
+
+async fn parts(build: &Arc<Build>, exports: &Exports) -> anyhow::Result<Vec<Part>> {
+    let platforms = platforms(exports)?;
+    let mut parts = Vec::new();
+    for (id, snapshot) in &exports.solved {
+        let stack = match snapshot {
+            Some(snapshot) => build.daemon.layers.freeze(snapshot).await?,
+            None => Stack::default(),
+        };
+        let key = match id {
+            Some(id) => format!("containerimage.config/{id}"),
+            None => "containerimage.config".to_owned(),
+        };
+        let id = id.clone().unwrap_or_default();
+        let platform = platforms.get(&id).cloned();
+        parts.push(Part { id, platform, stack, config: exports.metadata.get(&key).cloned() });
+    }
+    Ok(parts)
+}
+
+/// The platforms by id, as the frontend declares them.
+fn platforms(exports: &Exports) -> anyhow::Result<BTreeMap<String, Platform>> {
+    #[derive(serde::Deserialize)]
+    struct Declared {
+        #[serde(rename = "Platforms", default)]
+        platforms: Vec<Named>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Named {
+        #[serde(rename = "ID")]
+        id: String,
+        #[serde(rename = "Platform")]
+        platform: Platform,
+    }
+    let Some(json) = exports.metadata.get("refs.platforms") else {
+        if exports.solved.len() > 1 {
+            bail!("cannot export several file systems whose platforms are not declared");
+        }
+        return Ok(BTreeMap::new());
+    };
+    let declared: Declared =
+        serde_json::from_slice(json).context("invalid declaration of platforms")?;
+    Ok(declared.platforms.into_iter().map(|named| (named.id, named.platform)).collect())
+}

@@ -1,0 +1,129 @@
+//! Pushing an image: layers at once, then configs, then manifests.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use futures::future::try_join_all;
+use kiln_cache::Descriptor;
+use kiln_registry::{Client, ImageRef, MediaType};
+
+use super::blobs::LayerBlob;
+use super::image::Assembled;
+use crate::image::{Origin, manifest, to_oci};
+use crate::solver::{Build, VertexProgress};
+
+pub(super) async fn push(
+    build: &Arc<Build>,
+    image: &ImageRef,
+    assembled: &Assembled,
+    by_digest: bool,
+    insecure: bool,
+    vertex: &VertexProgress,
+) -> anyhow::Result<()> {
+    let registry = if insecure {
+        build.registry.with_insecure(image.host())
+    } else {
+        build.registry.clone()
+    };
+    let status = vertex.status("pushing layers");
+    for one in &assembled.images {
+        let layers = one.layers.iter().map(|layer| push_layer(build, &registry, image, layer, vertex));
+        try_join_all(layers).await?;
+        push_stored(build, &registry, image, &one.config).await?;
+    }
+    drop(status);
+    let _status = vertex.status(format!("pushing manifest for {image}@{}", assembled.target.digest));
+    let target = &assembled.target;
+    for one in assembled.images.iter().filter(|one| one.manifest.digest != target.digest) {
+        push_manifest(build, &registry, &digest_of(image, &one.manifest)?, &one.manifest).await?;
+    }
+    let name = if by_digest { digest_of(image, target)? } else { image.clone() };
+    push_manifest(build, &registry, &name, target).await
+}
+
+fn digest_of(image: &ImageRef, descriptor: &Descriptor) -> anyhow::Result<ImageRef> {
+    Ok(image.with_digest(descriptor.digest.to_string().parse()?))
+}
+
+async fn push_manifest(
+    build: &Build,
+    registry: &Client,
+    name: &ImageRef,
+    descriptor: &Descriptor,
+) -> anyhow::Result<()> {
+    let bytes = build.daemon.content.read(&descriptor.digest, manifest::MAX_SIZE)?;
+    let media_type = MediaType::from(descriptor.media_type.as_str());
+    registry
+        .push_manifest(name, &media_type, bytes.into())
+        .await
+        .with_context(|| format!("failed to push {name}"))?;
+    Ok(())
+}
+
+async fn push_stored(
+    build: &Build,
+    registry: &Client,
+    image: &ImageRef,
+    descriptor: &Descriptor,
+) -> anyhow::Result<()> {
+    let path = build.daemon.content.path(&descriptor.digest);
+    let source = || tokio::fs::File::open(path.clone());
+    registry
+        .push_blob(image, &to_oci(descriptor)?, source)
+        .await
+        .with_context(|| format!("failed to push {image}"))?;
+    Ok(())
+}
+
+/// Pushes a layer from the content store, or lets the registry link it from where it has it.
+async fn push_layer(
+    build: &Arc<Build>,
+    registry: &Client,
+    image: &ImageRef,
+    layer: &LayerBlob,
+    vertex: &VertexProgress,
+) -> anyhow::Result<()> {
+    let descriptor = &layer.descriptor;
+    let status = vertex.status(format!("pushing layer {}", descriptor.digest));
+    status.total(descriptor.size);
+    if build.daemon.index.blob(&descriptor.digest)?.is_none() {
+        for remote in &layer.row.presence.remotes {
+            let Origin::Registry(source) = remote.parse()? else { continue };
+            if source.host() == image.host()
+                && registry.mount_blob(image, &to_oci(descriptor)?, source.repository()).await?
+            {
+                return Ok(());
+            }
+        }
+        fetch_blob(build, layer).await?;
+    }
+    push_stored(build, registry, image, descriptor).await?;
+    status.add(descriptor.size);
+    Ok(())
+}
+
+/// Brings the blob of a layer that was never needed here into the content store.
+pub(super) async fn fetch_blob(build: &Arc<Build>, layer: &LayerBlob) -> anyhow::Result<()> {
+    use kiln_cache::Expected;
+    use tokio::io::AsyncReadExt as _;
+    let descriptor = &layer.descriptor;
+    let remote = layer.row.presence.remotes.first();
+    let origin: Origin = remote.context("nobody is known to have the layer")?.parse()?;
+    let mut reader = origin.blob(build, descriptor).await?.take(descriptor.size + 1);
+    let mut ingest = build.daemon.content.ingest()?;
+    loop {
+        let mut piece = Vec::with_capacity(1 << 20);
+        while piece.len() < 1 << 20 && reader.read_buf(&mut piece).await? > 0 {}
+        if piece.is_empty() {
+            break;
+        }
+        ingest = tokio::task::spawn_blocking(move || {
+            std::io::Write::write_all(&mut ingest, &piece).map(|()| ingest)
+        })
+        .await??;
+    }
+    let expected = Expected { digest: descriptor.digest, size: descriptor.size };
+    let stored = build.daemon.index.commit_blob(ingest, Some(expected))?;
+    build.hold(stored.pin);
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! Reading files of results.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+
+use kiln_proto::fsutil::{GoMode, Stat};
+use kiln_proto::gateway::{FileRange, ReadFileRequest};
+use kiln_snapshotter::{Entry, FileKind, Follow, View};
+use tonic::Status;
+
+use super::GatewayBuild;
+use super::convert::find;
+use crate::control::to_status;
+
+/// The most that one call reads: what a message can carry, with room for its frame.
+const MAX_READ: u64 = 15 << 20;
+
+/// The files of the result that is named `id`.
+pub(super) async fn view(gateway: &GatewayBuild, id: &str) -> Result<View, Status> {
+    let Some(edge) = find(gateway, id)? else { return Ok(View::empty()) };
+    let build = &gateway.build;
+    let snapshot = build.solve(&edge).await.map_err(|error| to_status(&error))?;
+    let layers = &build.daemon.layers;
+    let fetched = async {
+        layers.fetch(build, &snapshot).await?;
+        layers.view(&snapshot)
+    };
+    fetched.await.map_err(|error| Status::internal(format!("{error:#}")))
+}
+
+fn failed(path: &str, error: &dyn std::fmt::Display) -> Status {
+    Status::unknown(format!("{path}: {error}"))
+}
+
+fn entry(view: &View, path: &str, follow: Follow) -> Result<Entry, Status> {
+    let found = view.lookup(path, follow).map_err(|error| failed(path, &error))?;
+    found.ok_or_else(|| Status::not_found(format!("open {path}: no such file or directory")))
+}
+
+pub(super) fn read(view: &View, request: &ReadFileRequest) -> Result<Vec<u8>, Status> {
+    let path = &request.file_path;
+    let entry = entry(view, path, Follow::Last)?;
+    let mut file = entry.open().map_err(|error| failed(path, &error))?;
+    let range = request.range.unwrap_or(FileRange { offset: 0, length: 0 });
+    let invalid = |_| Status::invalid_argument(format!("invalid range of {path}"));
+    let offset = u64::try_from(range.offset).map_err(invalid)?;
+    let length = u64::try_from(range.length).map_err(invalid)?;
+    let wanted = if length == 0 { entry.metadata().size.saturating_sub(offset) } else { length };
+    if wanted > MAX_READ {
+        return Err(Status::out_of_range(format!("{path} is {wanted} bytes: read it in ranges")));
+    }
+    file.seek(SeekFrom::Start(offset)).map_err(|error| failed(path, &error))?;
+    let mut data = Vec::new();
+    file.take(wanted).read_to_end(&mut data).map_err(|error| failed(path, &error))?;
+    Ok(data)
+}
+
+pub(super) fn stat(view: &View, path: &str) -> Result<Stat, Status> {
+    let entry = entry(view, path, Follow::NoLast)?;
+    to_stat(&entry).map_err(|error| failed(path, &error))
+}
+
+pub(super) fn list(view: &View, path: &str, pattern: &str) -> Result<Vec<Stat>, Status> {
+    let mut found = Vec::new();
+    for entry in view.read_dir(path).map_err(|error| failed(path, &error))? {
+        let name = entry.path().file_name().unwrap_or_default().to_string_lossy();
+        let wanted = pattern.is_empty()
+            || kiln_proto::pattern::glob_match(pattern, &name)
+                .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if wanted {
+            found.push(to_stat(&entry).map_err(|error| failed(path, &error))?);
+        }
+    }
+    Ok(found)
+}
+
+/// An entry as fsutil's messages say it; its path is the name alone.
+fn to_stat(entry: &Entry) -> Result<Stat, kiln_snapshotter::FsError> {
+    let metadata = entry.metadata();
+    let kind = match metadata.kind {
+        FileKind::File => 0o100_000,
+        FileKind::Directory => 0o040_000,
+        FileKind::Symlink => 0o120_000,
+        FileKind::CharDevice => 0o020_000,
+        FileKind::BlockDevice => 0o060_000,
+        FileKind::Fifo => 0o010_000,
+        FileKind::Socket => 0o140_000,
+    };
+    let linkname = match metadata.kind {
+        FileKind::Symlink => entry.read_link()?.to_string_lossy().into_owned(),
+        _ => String::new(),
+    };
+    let name = entry.path().file_name().unwrap_or_default();
+    Ok(Stat {
+        path: name.to_string_lossy().into_owned(),
+        mode: GoMode::from_st_mode(kind | metadata.mode).0,
+        uid: metadata.uid,
+        gid: metadata.gid,
+        size: i64::try_from(metadata.size).unwrap_or(i64::MAX),
+        mod_time: metadata
+            .mtime
+            .secs
+            .saturating_mul(1_000_000_000)
+            .saturating_add(i64::from(metadata.mtime.nanos)),
+        linkname,
+        devmajor: i64::from(metadata.rdev.major),
+        devminor: i64::from(metadata.rdev.minor),
+        xattrs: entry.xattrs()?.into_iter().map(|(name, value)| {
+            (String::from_utf8_lossy(&name).into_owned(), value.into())
+        }).collect(),
+    })
+}

@@ -1,0 +1,65 @@
+//! The gateway: clients that act as frontends themselves call it to solve graphs, read results,
+//! and hand back what is to be exported (`moby.buildkit.v1.frontend.LLBBridge`).
+
+mod convert;
+mod files;
+mod service;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::FrontendResult;
+use crate::graph::Edge;
+use crate::solver::{Build, SolveError};
+
+pub(crate) use service::GatewayService;
+
+/// A build whose frontend is its client. It ends when the client returns a result.
+pub(crate) struct GatewayBuild {
+    build: Arc<Build>,
+    /// What the client was told of, by the ids it was told.
+    refs: Mutex<HashMap<String, Option<Edge>>>,
+    returned: watch::Sender<Option<Result<FrontendResult, SolveError>>>,
+}
+
+impl GatewayBuild {
+    pub(crate) fn new(build: Arc<Build>) -> Self {
+        Self { build, refs: Mutex::default(), returned: watch::Sender::new(None) }
+    }
+
+    /// Waits for what the client returns.
+    pub(crate) async fn returned(&self) -> Result<FrontendResult, SolveError> {
+        let mut returned = self.returned.subscribe();
+        match returned.wait_for(Option::is_some).await {
+            Ok(answer) => answer.clone().unwrap_or_else(|| Err(SolveError::canceled())),
+            Err(_) => Err(SolveError::canceled()),
+        }
+    }
+
+    /// Ends the build with what the client says; only the first word counts.
+    fn end(&self, answer: Result<FrontendResult, SolveError>) {
+        self.returned.send_if_modified(|returned| {
+            let first = returned.is_none();
+            if first {
+                *returned = Some(answer);
+            }
+            first
+        });
+    }
+
+    /// Gives a result a name that the client can use.
+    fn name(&self, edge: Option<&Edge>) -> String {
+        let mut refs = self.refs.lock();
+        let id = format!("{}:{}", self.build.id, refs.len());
+        refs.insert(id.clone(), edge.cloned());
+        id
+    }
+
+    /// The result of that name; the outer option is whether there is one.
+    fn find(&self, id: &str) -> Option<Option<Edge>> {
+        self.refs.lock().get(id).cloned()
+    }
+}

@@ -1,0 +1,305 @@
+//! The calls. Each carries the ref of its build in its metadata.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use kiln_proto::control::VertexWarning;
+use kiln_proto::gateway::llb_bridge_server::LlbBridge;
+use kiln_proto::gateway::{
+    EvaluateRequest, EvaluateResponse, ExecMessage, InputsRequest, InputsResponse,
+    NewContainerRequest, NewContainerResponse, PingRequest, PongResponse, ReadDirRequest,
+    ReadDirResponse, ReadFileRequest, ReadFileResponse, ReleaseContainerRequest,
+    ReleaseContainerResponse, ResolveImageConfigRequest, ResolveImageConfigResponse,
+    ResolveSourceImageResponse, ResolveSourceMetaRequest, ResolveSourceMetaResponse, ReturnRequest,
+    ReturnResponse, SolveRequest, SolveResponse, StatFileRequest, StatFileResponse, WarnRequest,
+    WarnResponse,
+};
+use kiln_proto::{apicaps, header, pb};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{GatewayBuild, convert, files};
+use crate::caps;
+use crate::control::to_status;
+use crate::daemon::Daemon;
+use crate::frontend::{self, FrontendRequest, FrontendResult, Refs, metadata};
+use crate::graph::from_definition;
+use crate::image::{Platform, Resolve};
+use crate::solver::SolveError;
+use crate::worker;
+
+/// Serves the gateway builds of one daemon.
+pub(crate) struct GatewayService(Arc<Daemon>);
+
+impl GatewayService {
+    pub(crate) fn new(daemon: Arc<Daemon>) -> Self {
+        Self(daemon)
+    }
+
+    /// The build that a call is for.
+    async fn build<T>(&self, request: &Request<T>) -> Result<Arc<GatewayBuild>, Status> {
+        let id = header::get_first(request.metadata(), header::BUILD_ID).unwrap_or_default();
+        let active = self.0.builds.get(&id).await;
+        let gateway = active.and_then(|active| active.gateway);
+        gateway.ok_or_else(|| Status::not_found(format!("no gateway build {id:?}")))
+    }
+}
+
+fn unsupported<T>(what: &str) -> Result<T, Status> {
+    Err(Status::unimplemented(format!("{what} is not supported by this daemon yet")))
+}
+
+fn invalid(error: &impl std::fmt::Display) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+/// Runs blocking work.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Status> + Send + 'static,
+) -> Result<T, Status> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Status::internal(error.to_string()))?
+}
+
+fn caps(ids: &[&str]) -> Vec<apicaps::ApiCap> {
+    let cap = |id: &&str| apicaps::ApiCap {
+        id: (*id).to_owned(),
+        enabled: true,
+        ..Default::default()
+    };
+    ids.iter().map(cap).collect()
+}
+
+#[tonic::async_trait]
+impl LlbBridge for GatewayService {
+    type ExecProcessStream = Pin<Box<dyn Stream<Item = Result<ExecMessage, Status>> + Send>>;
+
+    async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PongResponse>, Status> {
+        self.build(&request).await?;
+        Ok(Response::new(PongResponse {
+            frontend_api_caps: caps(caps::GATEWAY),
+            llb_caps: caps(caps::LLB),
+            workers: worker::list(&self.0, &[])?,
+        }))
+    }
+
+    async fn solve(
+        &self,
+        request: Request<SolveRequest>,
+    ) -> Result<Response<SolveResponse>, Status> {
+        let gateway = self.build(&request).await?;
+        let request = request.into_inner();
+        let build = &gateway.build;
+        if !request.source_policies.is_empty() {
+            return unsupported("a source policy");
+        }
+        let definition = request.definition.filter(|definition| !definition.def.is_empty());
+        let result = match definition {
+            Some(definition) => {
+                let refs = from_definition(&definition).map_err(|error| invalid(&error))?;
+                FrontendResult { refs: Refs::Single(refs), ..FrontendResult::default() }
+            }
+            None if request.frontend.is_empty() => FrontendResult::default(),
+            None => {
+                let mut frontend = FrontendRequest {
+                    options: request.frontend_opt.into_iter().collect(),
+                    ..FrontendRequest::default()
+                };
+                for (name, definition) in &request.frontend_inputs {
+                    let edge = from_definition(definition).map_err(|error| invalid(&error))?;
+                    frontend.inputs.insert(name.clone(), edge);
+                }
+                frontend::solve(build, &request.frontend, frontend)
+                    .await
+                    .map_err(|error| to_status(&error))?
+            }
+        };
+        if request.evaluate {
+            for edge in result.refs.edges() {
+                build.solve(edge).await.map_err(|error| to_status(&error))?;
+            }
+        }
+        let result = convert::to_message(&gateway, &result);
+        Ok(Response::new(SolveResponse { result: Some(result), ..Default::default() }))
+    }
+
+    async fn r#return(
+        &self,
+        request: Request<ReturnRequest>,
+    ) -> Result<Response<ReturnResponse>, Status> {
+        let gateway = self.build(&request).await?;
+        let request = request.into_inner();
+        let answer = match request.error.filter(|error| error.code != 0) {
+            Some(error) => {
+                let code = tonic::Code::from(error.code);
+                let details = prost::Message::encode_to_vec(&error);
+                Err(SolveError::from(Status::with_details(code, error.message, details.into())))
+            }
+            None => Ok(convert::from_message(&gateway, request.result.unwrap_or_default())?),
+        };
+        gateway.end(answer);
+        Ok(Response::new(ReturnResponse {}))
+    }
+
+    async fn inputs(
+        &self,
+        request: Request<InputsRequest>,
+    ) -> Result<Response<InputsResponse>, Status> {
+        self.build(&request).await?;
+        Ok(Response::new(InputsResponse::default()))
+    }
+
+    async fn resolve_image_config(
+        &self,
+        request: Request<ResolveImageConfigRequest>,
+    ) -> Result<Response<ResolveImageConfigResponse>, Status> {
+        let gateway = self.build(&request).await?;
+        let request = request.into_inner();
+        if request.resolver_type != 0 {
+            return unsupported("resolving images of an OCI layout by this call");
+        }
+        let platform = request.platform.as_ref().map_or_else(Platform::host, Platform::from);
+        let mode = Resolve::parse(&request.resolve_mode).map_err(|error| invalid(&error))?;
+        let image = request.r#ref.parse().map_err(|error: kiln_registry::RefError| invalid(&error))?;
+        let found = metadata::load(&gateway.build, &image, &platform, mode, &request.log_name)
+            .await
+            .map_err(|error| to_status(&error))?;
+        Ok(Response::new(ResolveImageConfigResponse {
+            digest: found.digest.to_string(),
+            config: found.config.into(),
+            r#ref: image.to_string(),
+        }))
+    }
+
+    async fn resolve_source_meta(
+        &self,
+        request: Request<ResolveSourceMetaRequest>,
+    ) -> Result<Response<ResolveSourceMetaResponse>, Status> {
+        let gateway = self.build(&request).await?;
+        let request = request.into_inner();
+        let source = request.source.unwrap_or_default();
+        let Some(name) = source.identifier.strip_prefix("docker-image://") else {
+            return unsupported(&format!("metadata of {:?}", source.identifier));
+        };
+        let platform = request.platform.as_ref().map_or_else(Platform::host, Platform::from);
+        let mode = Resolve::parse(&request.resolve_mode).map_err(|error| invalid(&error))?;
+        let image = name.parse().map_err(|error: kiln_registry::RefError| invalid(&error))?;
+        let found = metadata::load(&gateway.build, &image, &platform, mode, &request.log_name)
+            .await
+            .map_err(|error| to_status(&error))?;
+        let image = ResolveSourceImageResponse {
+            digest: found.digest.to_string(),
+            config: found.config.into(),
+            ..Default::default()
+        };
+        let source = Some(pb::SourceOp { ..source });
+        Ok(Response::new(ResolveSourceMetaResponse {
+            source,
+            image: Some(image),
+            ..Default::default()
+        }))
+    }
+
+    async fn read_file(
+        &self,
+        request: Request<ReadFileRequest>,
+    ) -> Result<Response<ReadFileResponse>, Status> {
+        let gateway = self.build(&request).await?;
+        let request = request.into_inner();
+        let view = files::view(&gateway, &request.r#ref).await?;
+        let data = blocking(move || files::read(&view, &request)).await?;
+        Ok(Response::new(ReadFileResponse { data: data.into() }))
+    }
+
+    async fn read_dir(
+        &self,
+        request: Request<ReadDirRequest>,
+    ) -> Result<Response<ReadDirResponse>, Status> {
+        let gateway = self.build(&request).await?;
+        let request = request.into_inner();
+        let view = files::view(&gateway, &request.r#ref).await?;
+        let list = move || files::list(&view, &request.dir_path, &request.include_pattern);
+        let entries = blocking(list).await?;
+        Ok(Response::new(ReadDirResponse { entries }))
+    }
+
+    async fn stat_file(
+        &self,
+        request: Request<StatFileRequest>,
+    ) -> Result<Response<StatFileResponse>, Status> {
+        let gateway = self.build(&request).await?;
+        let request = request.into_inner();
+        let view = files::view(&gateway, &request.r#ref).await?;
+        let stat = blocking(move || files::stat(&view, &request.path)).await?;
+        Ok(Response::new(StatFileResponse { stat: Some(stat) }))
+    }
+
+    async fn evaluate(
+        &self,
+        request: Request<EvaluateRequest>,
+    ) -> Result<Response<EvaluateResponse>, Status> {
+        let gateway = self.build(&request).await?;
+        if let Some(edge) = convert::find(&gateway, &request.get_ref().r#ref)? {
+            gateway.build.solve(&edge).await.map_err(|error| to_status(&error))?;
+        }
+        Ok(Response::new(EvaluateResponse {}))
+    }
+
+    async fn warn(&self, request: Request<WarnRequest>) -> Result<Response<WarnResponse>, Status> {
+        let gateway = self.build(&request).await?;
+        let request = request.into_inner();
+        let warning = VertexWarning {
+            vertex: request.digest,
+            level: request.level,
+            short: request.short,
+            detail: request.detail,
+            url: request.url,
+            info: request.info,
+            ranges: request.ranges,
+        };
+        gateway.build.progress.warn(warning);
+        Ok(Response::new(WarnResponse {}))
+    }
+
+    async fn new_container(
+        &self,
+        _: Request<NewContainerRequest>,
+    ) -> Result<Response<NewContainerResponse>, Status> {
+        unsupported("a container of the client's own")
+    }
+
+    async fn release_container(
+        &self,
+        _: Request<ReleaseContainerRequest>,
+    ) -> Result<Response<ReleaseContainerResponse>, Status> {
+        unsupported("a container of the client's own")
+    }
+
+    async fn exec_process(
+        &self,
+        _: Request<Streaming<ExecMessage>>,
+    ) -> Result<Response<Self::ExecProcessStream>, Status> {
+        unsupported("a container of the client's own")
+    }
+
+    async fn read_file_container(
+        &self,
+        _: Request<ReadFileRequest>,
+    ) -> Result<Response<ReadFileResponse>, Status> {
+        unsupported("a container of the client's own")
+    }
+
+    async fn read_dir_container(
+        &self,
+        _: Request<ReadDirRequest>,
+    ) -> Result<Response<ReadDirResponse>, Status> {
+        unsupported("a container of the client's own")
+    }
+
+    async fn stat_file_container(
+        &self,
+        _: Request<StatFileRequest>,
+    ) -> Result<Response<StatFileResponse>, Status> {
+        unsupported("a container of the client's own")
+    }
+}

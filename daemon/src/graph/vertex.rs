@@ -1,0 +1,190 @@
+//! One step of a build and where it came from.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kiln_cache::Digest;
+use kiln_proto::pb;
+use prost::Message as _;
+
+/// The name of a vertex: sha256 of its marshalled `pb.Op`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) struct VertexDigest(pub(crate) Digest);
+
+impl fmt::Display for VertexDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A step of a build. Immutable; shared by every step that uses its outputs.
+#[derive(Debug)]
+pub(crate) struct Vertex {
+    digest: VertexDigest,
+    marshalled: Bytes,
+    op: pb::op::Op,
+    platform: Option<pb::Platform>,
+    inputs: Vec<Edge>,
+    meta: VertexMeta,
+}
+
+/// One output of a vertex.
+#[derive(Clone, Debug)]
+pub(crate) struct Edge {
+    pub(crate) vertex: Arc<Vertex>,
+    pub(crate) output: usize,
+}
+
+/// What a vertex carries besides its op: nothing here changes what it makes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct VertexMeta {
+    /// Display name; the op's own description where empty.
+    pub(crate) name: String,
+    /// Run even if a record exists (`--no-cache`).
+    pub(crate) ignore_cache: bool,
+    /// `llb.*` descriptions as sent by the client, for marshalling back.
+    pub(crate) description: std::collections::BTreeMap<String, String>,
+    /// Vertices of one group are shown as one line.
+    pub(crate) progress_group: Option<pb::ProgressGroup>,
+    /// Memory and CPU limits of an exec.
+    pub(crate) resources: Option<pb::LinuxResources>,
+    /// The source lines this vertex was made from.
+    pub(crate) locations: Vec<SourceLocation>,
+}
+
+/// A source text that vertices were made from, as shown in errors.
+#[derive(Debug)]
+pub(crate) struct SourceFile {
+    pub(crate) filename: String,
+    pub(crate) data: Vec<u8>,
+    pub(crate) language: String,
+}
+
+/// Lines of a [`SourceFile`].
+#[derive(Clone, Debug)]
+pub(crate) struct SourceLocation {
+    pub(crate) file: Arc<SourceFile>,
+    pub(crate) ranges: Vec<pb::Range>,
+}
+
+impl SourceLocation {
+    /// Lines `first..=last`, counted from 1.
+    pub(crate) fn lines(file: &Arc<SourceFile>, first: usize, last: usize) -> Self {
+        let at = |line: usize| {
+            Some(pb::Position { line: i32::try_from(line).unwrap_or(i32::MAX), character: 0 })
+        };
+        Self { file: file.clone(), ranges: vec![pb::Range { start: at(first), end: at(last) }] }
+    }
+}
+
+impl Vertex {
+    /// Makes a vertex; its digest follows from the op, the platform and the inputs.
+    pub(crate) fn new(
+        op: pb::op::Op,
+        inputs: Vec<Edge>,
+        platform: Option<pb::Platform>,
+        meta: VertexMeta,
+    ) -> Arc<Self> {
+        let message = pb::Op {
+            inputs: inputs
+                .iter()
+                .map(|edge| pb::Input {
+                    digest: edge.vertex.digest.to_string(),
+                    index: edge.output as i64,
+                })
+                .collect(),
+            op: Some(op.clone()),
+            platform: platform.clone(),
+            constraints: None,
+        };
+        Self::from_marshalled(message.encode_to_vec().into(), op, inputs, platform, meta)
+    }
+
+    /// Makes a vertex whose marshalled form is already known, and names it by exactly those bytes.
+    pub(super) fn from_marshalled(
+        marshalled: Bytes,
+        op: pb::op::Op,
+        inputs: Vec<Edge>,
+        platform: Option<pb::Platform>,
+        meta: VertexMeta,
+    ) -> Arc<Self> {
+        let digest = VertexDigest(Digest::of(&marshalled));
+        Arc::new(Self { digest, marshalled, op, platform, inputs, meta })
+    }
+
+    pub(crate) fn digest(&self) -> VertexDigest {
+        self.digest
+    }
+
+    pub(crate) fn marshalled(&self) -> &Bytes {
+        &self.marshalled
+    }
+
+    pub(crate) fn op(&self) -> &pb::op::Op {
+        &self.op
+    }
+
+    pub(crate) fn platform(&self) -> Option<&pb::Platform> {
+        self.platform.as_ref()
+    }
+
+    pub(crate) fn inputs(&self) -> &[Edge] {
+        &self.inputs
+    }
+
+    pub(crate) fn meta(&self) -> &VertexMeta {
+        &self.meta
+    }
+
+    /// The name that progress shows.
+    pub(crate) fn name(&self) -> String {
+        if !self.meta.name.is_empty() {
+            return self.meta.name.clone();
+        }
+        match &self.op {
+            pb::op::Op::Source(source) => source.identifier.clone(),
+            pb::op::Op::Exec(exec) => {
+                exec.meta.as_ref().map_or_else(|| "exec".into(), |meta| meta.args.join(" "))
+            }
+            pb::op::Op::File(file) => file_name(file),
+            pb::op::Op::Build(_) => "build".into(),
+            pb::op::Op::Merge(_) => "merge".into(),
+            pb::op::Op::Diff(_) => "diff".into(),
+            pb::op::Op::Passthrough(_) => "passthrough".into(),
+        }
+    }
+
+    /// Makes output `output` of this vertex an input of another.
+    pub(crate) fn output(self: &Arc<Self>, output: usize) -> Edge {
+        Edge { vertex: self.clone(), output }
+    }
+}
+
+impl Drop for Vertex {
+    /// Takes long chains apart in a loop: dropping them by recursion would overflow the stack.
+    fn drop(&mut self) {
+        let mut pending = std::mem::take(&mut self.inputs);
+        while let Some(edge) = pending.pop() {
+            if let Some(mut vertex) = Arc::into_inner(edge.vertex) {
+                pending.append(&mut vertex.inputs);
+            }
+        }
+    }
+}
+
+fn file_name(file: &pb::FileOp) -> String {
+    use pb::file_action::Action;
+    let names: Vec<String> = file
+        .actions
+        .iter()
+        .filter_map(|action| match action.action.as_ref()? {
+            Action::Copy(copy) => Some(format!("copy {} {}", copy.src, copy.dest)),
+            Action::Mkfile(file) => Some(format!("mkfile {}", file.path)),
+            Action::Mkdir(dir) => Some(format!("mkdir {}", dir.path)),
+            Action::Rm(rm) => Some(format!("rm {}", rm.path)),
+            Action::Symlink(link) => Some(format!("symlink {} -> {}", link.newpath, link.oldpath)),
+        })
+        .collect();
+    names.join(", ")
+}

@@ -1,0 +1,10 @@
+//! Images: platforms, manifests, and where their blobs come from.
+
+pub(crate) mod manifest;
+mod origin;
+pub(crate) mod platform;
+mod resolve;
+
+pub(crate) use origin::{BlobReader, Origin, to_oci};
+pub(crate) use platform::Platform;
+pub(crate) use resolve::{Resolve, ResolvedImage, read_by_digest, resolve};

@@ -1,0 +1,201 @@
+//! Platforms: `os/architecture[/variant]`, and which of an index's manifests suits one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use kiln_proto::pb;
+use serde::{Deserialize, Serialize};
+
+/// A platform in normal form (`x86_64` is `amd64`, `arm64/v8` is `arm64`, …), spelled as the OCI
+/// image spec does.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub(crate) struct Platform {
+    pub(crate) os: String,
+    pub(crate) architecture: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) variant: String,
+    #[serde(default, rename = "os.version", skip_serializing_if = "String::is_empty")]
+    pub(crate) os_version: String,
+}
+
+/// A text that names no platform.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a platform of the form os/architecture[/variant]")]
+pub(crate) struct InvalidPlatform(String);
+
+impl Platform {
+    /// The platform with its parts in normal form.
+    pub(crate) fn new(os: &str, architecture: &str, variant: &str) -> Self {
+        let os = match os.to_ascii_lowercase().as_str() {
+            "" => "linux".to_owned(),
+            "macos" => "darwin".to_owned(),
+            os => os.to_owned(),
+        };
+        let architecture = architecture.to_ascii_lowercase();
+        let variant = variant.to_ascii_lowercase();
+        let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
+            ("" , "") => (host_architecture(), ""),
+            ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
+            ("x86_64" | "x86-64" | "amd64", variant) => ("amd64", variant),
+            ("i386" | "i686" | "386", _) => ("386", ""),
+            ("aarch64" | "arm64", "" | "8" | "v8") => ("arm64", ""),
+            ("aarch64" | "arm64", variant) => ("arm64", variant),
+            ("armhf", _) | ("arm", "" | "7") => ("arm", "v7"),
+            ("armel", _) | ("arm", "6") => ("arm", "v6"),
+            ("arm", "5") => ("arm", "v5"),
+            ("arm", "8") => ("arm", "v8"),
+            (architecture, variant) => (architecture, variant),
+        };
+        let (architecture, variant) = (architecture.to_owned(), variant.to_owned());
+        Self { os, architecture, variant, os_version: String::new() }
+    }
+
+    /// The platform that this daemon runs on.
+    pub(crate) fn host() -> Self {
+        Self::new("linux", host_architecture(), "")
+    }
+
+    /// Platforms whose images run where this one's do, best first: this one, then older variants.
+    fn accepted(&self) -> Vec<Self> {
+        let variants: &[&str] = match (self.architecture.as_str(), self.variant.as_str()) {
+            ("arm", "v8") => &["v8", "v7", "v6", "v5"],
+            ("arm", "v7") => &["v7", "v6", "v5"],
+            ("arm", "v6") => &["v6", "v5"],
+            ("amd64", "v4") => &["v4", "v3", "v2", ""],
+            ("amd64", "v3") => &["v3", "v2", ""],
+            ("amd64", "v2") => &["v2", ""],
+            ("arm64", variant) if !variant.is_empty() => {
+                let mut accepted = vec![self.clone(), Self::new(&self.os, "arm64", "")];
+                accepted.extend(Self::new(&self.os, "arm", "v8").accepted());
+                return accepted;
+            }
+            ("arm64", _) => {
+                let mut accepted = vec![self.clone()];
+                accepted.extend(Self::new(&self.os, "arm", "v8").accepted());
+                return accepted;
+            }
+            _ => return vec![self.clone()],
+        };
+        let with = |variant: &&str| Self { variant: (*variant).to_owned(), ..self.clone() };
+        variants.iter().map(with).collect()
+    }
+
+    /// How well an image of platform `offered` runs on this one: lower is better, `None` is not
+    /// at all.
+    pub(crate) fn rank(&self, offered: &Self) -> Option<usize> {
+        self.accepted().iter().position(|accepted| {
+            (&accepted.os, &accepted.architecture, &accepted.variant)
+                == (&offered.os, &offered.architecture, &offered.variant)
+        })
+    }
+
+    pub(crate) fn to_pb(&self) -> pb::Platform {
+        pb::Platform {
+            os: self.os.clone(),
+            architecture: self.architecture.clone(),
+            variant: self.variant.clone(),
+            os_version: self.os_version.clone(),
+            os_features: Vec::new(),
+        }
+    }
+}
+
+impl From<&pb::Platform> for Platform {
+    fn from(sent: &pb::Platform) -> Self {
+        let normal = Self::new(&sent.os, &sent.architecture, &sent.variant);
+        Self { os_version: sent.os_version.clone(), ..normal }
+    }
+}
+
+impl FromStr for Platform {
+    type Err = InvalidPlatform;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidPlatform(text.to_owned());
+        let word = |part: &&str| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+            !part.is_empty() && part.chars().all(plain)
+        };
+        let parts: Vec<&str> = text.split('/').collect();
+        if !parts.iter().all(|part| word(part)) {
+            return Err(invalid());
+        }
+        match parts.as_slice() {
+            [os] if is_known_os(os) => Ok(Self::new(os, host_architecture(), "")),
+            [architecture] if is_known_architecture(architecture) => {
+                Ok(Self::new("linux", architecture, ""))
+            }
+            [os, architecture] => Ok(Self::new(os, architecture, "")),
+            [os, architecture, variant] => Ok(Self::new(os, architecture, variant)),
+            _ => Err(invalid()),
+        }
+    }
+}
+
+fn is_known_os(os: &str) -> bool {
+    matches!(os, "linux" | "windows" | "darwin" | "macos" | "freebsd" | "netbsd" | "openbsd")
+}
+
+fn is_known_architecture(architecture: &str) -> bool {
+    const KNOWN: [&str; 18] = [
+        "386", "amd64", "arm", "arm64", "loong64", "mips", "mipsle", "mips64", "mips64le", "ppc64",
+        "ppc64le", "riscv64", "s390x", "wasm", "x86_64", "aarch64", "armhf", "armel",
+    ];
+    KNOWN.contains(&architecture)
+}
+
+fn host_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "loongarch64" => "loong64",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        if self.variant.is_empty() { Ok(()) } else { write!(f, "/{}", self.variant) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_are_read_into_normal_form() {
+        let cases = [
+            ("linux/amd64", "linux/amd64"),
+            ("linux/x86_64", "linux/amd64"),
+            ("LINUX/AMD64", "linux/amd64"),
+            ("arm64", "linux/arm64"),
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/armhf", "linux/arm/v7"),
+            ("linux/arm/v6", "linux/arm/v6"),
+            ("windows/amd64", "windows/amd64"),
+            ("linux/unheard-of", "linux/unheard-of"),
+        ];
+        for (text, normal) in cases {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), normal, "{text}");
+        }
+        for text in ["", "/", "linux/", "nothing", "a/b/c/d", "linux/a b", "$x/amd64"] {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn older_variants_serve_newer_platforms() {
+        let platform = |text: &str| text.parse::<Platform>().unwrap();
+        let rank = |wanted, offered| platform(wanted).rank(&platform(offered));
+        assert_eq!(rank("linux/arm/v7", "linux/arm/v7"), Some(0));
+        assert_eq!(rank("linux/arm/v7", "linux/arm/v6"), Some(1));
+        assert_eq!(rank("linux/arm/v6", "linux/arm/v7"), None);
+        assert_eq!(rank("linux/arm64", "linux/arm/v7"), Some(2));
+        assert_eq!(rank("linux/amd64", "linux/arm64"), None);
+    }
+}

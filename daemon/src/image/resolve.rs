@@ -1,0 +1,188 @@
+//! From a reference to a manifest, a config, and layers that are known but not fetched.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use kiln_cache::{ChainId, Descriptor, Digest, DiffId, LayerRow, Pin, Presence};
+use kiln_registry::ImageRef;
+
+use super::manifest::{self, Index, MAX_DEPTH, Manifest};
+use super::{Origin, Platform};
+use crate::solver::{Build, Stack};
+
+/// Which image wins where both the daemon's own store and the registry may have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub(crate) enum Resolve {
+    /// One that was built here under that name, else the registry's.
+    #[default]
+    Default,
+    /// The registry's.
+    Pull,
+    /// The daemon's own, without asking a registry if there is one.
+    Local,
+}
+
+impl Resolve {
+    /// Reads `image.resolvemode` and `image-resolve-mode`.
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
+        match text {
+            "" | "default" => Ok(Self::Default),
+            "pull" => Ok(Self::Pull),
+            "local" | "preferlocal" => Ok(Self::Local),
+            other => bail!("invalid image resolve mode {other:?}"),
+        }
+    }
+}
+
+/// An image of one platform.
+#[derive(Clone, Debug)]
+pub(crate) struct ResolvedImage {
+    /// Digest of what the reference names: an index, or the manifest.
+    pub(crate) digest: Digest,
+    /// The manifest of the platform.
+    pub(crate) manifest: Digest,
+    /// The image config's JSON.
+    pub(crate) config: Vec<u8>,
+    layers: Vec<(Descriptor, DiffId)>,
+    origin: Option<Origin>,
+}
+
+/// Resolves a reference of an image from a registry or the daemon's own store.
+pub(crate) async fn resolve(
+    build: &Arc<Build>,
+    image: &ImageRef,
+    platform: &Platform,
+    mode: Resolve,
+) -> anyhow::Result<ResolvedImage> {
+    let own = build.daemon.index.image(&image.to_string())?;
+    if let Some(own) = own.filter(|_| mode != Resolve::Pull) {
+        return read(build, None, own.target, platform).await;
+    }
+    let origin = Origin::Registry(image.clone());
+    // What is named by digest and known needs no registry.
+    let known = image.digest().and_then(|digest| digest.to_string().parse::<Digest>().ok());
+    if let Some(digest) = known
+        && mode != Resolve::Pull
+        && let Ok(bytes) = build.daemon.content.read(&digest, manifest::MAX_SIZE)
+        && let Some(media_type) = media_type_of(&bytes)
+    {
+        let target = Descriptor::new(media_type, digest, bytes.len() as u64);
+        return read(build, Some(origin), target, platform).await;
+    }
+    let (descriptor, bytes) = build.registry.resolve(image).await?;
+    let digest = build.store_small(&bytes)?;
+    let media_type = descriptor.media_type().to_string();
+    let target = Descriptor::new(media_type, digest, bytes.len() as u64);
+    read(build, Some(origin), target, platform).await
+}
+
+/// Resolves the image that `target` names, of which all blobs come from `origin`, or are here.
+pub(crate) async fn read(
+    build: &Arc<Build>,
+    origin: Option<Origin>,
+    target: Descriptor,
+    platform: &Platform,
+) -> anyhow::Result<ResolvedImage> {
+    let digest = target.digest;
+    let mut current = target;
+    let mut depth = 0;
+    while manifest::is_index(&current.media_type) {
+        depth += 1;
+        if depth > MAX_DEPTH {
+            bail!("{digest} nests indexes more than {MAX_DEPTH} deep");
+        }
+        let bytes = small_blob(build, origin.as_ref(), &current).await?;
+        let index: Index = manifest::parse("image index", &bytes)?;
+        current = index.choose(platform)?.clone();
+    }
+    let bytes = small_blob(build, origin.as_ref(), &current).await?;
+    let manifest: Manifest = manifest::parse("image manifest", &bytes)?;
+    let config = small_blob(build, origin.as_ref(), &manifest.config).await?;
+    let (diff_ids, _) = manifest::read_config(&config)?;
+    if diff_ids.len() != manifest.layers.len() {
+        let (layers, ids) = (manifest.layers.len(), diff_ids.len());
+        bail!("image {digest} has {layers} layers and {ids} diffIDs");
+    }
+    let layers = manifest.layers.into_iter().zip(diff_ids).collect();
+    Ok(ResolvedImage { digest, manifest: current.digest, config, layers, origin })
+}
+
+/// Resolves the image that a digest names in `origin`.
+pub(crate) async fn read_by_digest(
+    build: &Arc<Build>,
+    origin: Origin,
+    digest: Digest,
+    platform: &Platform,
+) -> anyhow::Result<ResolvedImage> {
+    let bytes = origin.small_blob(build, &Descriptor::new("", digest, 0)).await?;
+    let media_type = media_type_of(&bytes).with_context(|| format!("{digest} is no manifest"))?;
+    let target = Descriptor::new(media_type, digest, bytes.len() as u64);
+    read(build, Some(origin), target, platform).await
+}
+
+async fn small_blob(
+    build: &Arc<Build>,
+    origin: Option<&Origin>,
+    descriptor: &Descriptor,
+) -> anyhow::Result<Vec<u8>> {
+    match origin {
+        Some(origin) => origin.small_blob(build, descriptor).await,
+        None => Ok(build.daemon.content.read(&descriptor.digest, manifest::MAX_SIZE)?),
+    }
+}
+
+/// What kind of manifest some JSON is.
+fn media_type_of(bytes: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Typed {
+        media_type: Option<String>,
+        manifests: Option<serde::de::IgnoredAny>,
+    }
+    let typed: Typed = serde_json::from_slice(bytes).ok()?;
+    let fallback = if typed.manifests.is_some() {
+        manifest::OCI_INDEX
+    } else {
+        manifest::OCI_MANIFEST
+    };
+    Some(typed.media_type.unwrap_or_else(|| fallback.to_owned()))
+}
+
+impl ResolvedImage {
+    /// The image's layers as rows of the index, made where they are new. Nothing is fetched.
+    pub(crate) fn stack(&self, build: &Build, description: &str) -> anyhow::Result<Stack> {
+        let index = &build.daemon.index;
+        let mut stack = Stack::default();
+        let mut chain: Option<ChainId> = None;
+        for (descriptor, diff_id) in &self.layers {
+            let next = match &chain {
+                Some(chain) => chain.push(diff_id),
+                None => ChainId::of(&[*diff_id]).context("no chain")?,
+            };
+            chain = Some(next);
+            let remote = self.origin.as_ref().map(ToString::to_string);
+            if let Some(hit) = index.layer_by_chain(&next)? {
+                let id = hit.row.id;
+                if let Some(remote) = remote
+                    && !hit.row.presence.is_local
+                    && !hit.row.presence.remotes.contains(&remote)
+                {
+                    index.update_layer(id, |row| row.presence.remotes.insert(0, remote))?;
+                }
+                stack = stack.with(id, hit.pin);
+                continue;
+            }
+            let parents: Vec<_> = stack.ids().last().copied().into_iter().collect();
+            let id = index.alloc_layer()?;
+            let mut row = LayerRow::new(id, parents);
+            row.chain = Some(next);
+            row.diff_id = Some(*diff_id);
+            row.blobs = vec![descriptor.clone()];
+            row.presence = Presence::lazy(remote);
+            description.clone_into(&mut row.description);
+            let pin: Pin = index.save_layers(&[row])?;
+            stack = stack.with(id, pin);
+        }
+        Ok(stack)
+    }
+}

@@ -1,0 +1,236 @@
+//! Fetches layers that are known but not here: download, verification, decompression and
+//! unpacking run at the same time, and so do the layers of an image.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, try_join_all};
+use kiln_cache::{Descriptor, Digest, Expected, Hasher, Ingest, LayerRow};
+use kiln_snapshotter::apply::{Applied, apply};
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
+
+use super::{Layers, NewLayer};
+use crate::compression::Decoder;
+use crate::image::{BlobReader, Origin};
+use crate::solver::{Build, Snapshot, SolveError, VertexProgress};
+
+/// Size of the pieces in which a blob is read.
+const PIECE: usize = 256 << 10;
+/// Pieces that wait to be unpacked; when they are too many, the download waits.
+const QUEUE: usize = 16;
+
+impl Layers {
+    /// Makes sure that all layers of `snapshot` are here.
+    ///
+    /// Boxed, for a layer may have to wait for those below it, which are fetched likewise.
+    pub(crate) fn fetch<'a>(
+        &'a self,
+        build: &'a Arc<Build>,
+        snapshot: &'a Snapshot,
+    ) -> BoxFuture<'a, anyhow::Result<()>> {
+        async move {
+            let Snapshot::Layers(stack) = snapshot else { return Ok(()) };
+            let mut missing = Vec::new();
+            for &id in stack.ids() {
+                let row = self.index.layer(id)?.with_context(|| format!("{id:?} is unknown"))?;
+                if !row.presence.is_local {
+                    missing.push(row);
+                }
+            }
+            let fetches = missing.into_iter().map(|row| self.fetch_layer(build, row));
+            try_join_all(fetches).await?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    /// Fetches one layer, or waits for whoever does so already.
+    async fn fetch_layer(&self, build: &Arc<Build>, row: LayerRow) -> anyhow::Result<()> {
+        let id = row.id;
+        let shown = build
+            .transfer_progress(id)
+            .unwrap_or_else(|| build.progress.internal(&format!("fetch:{id}"), "[internal] fetch"));
+        let task_build = build.clone();
+        let start = move |progress: VertexProgress| {
+            async move {
+                let layers = &task_build.daemon.layers;
+                let done = layers.fetch_now(&task_build, row, &progress).await;
+                done.map_err(SolveError::from)
+            }
+            .boxed()
+        };
+        let lost = |error| Err(SolveError::lost(error));
+        let fetched = self.fetching.join(id, &shown, start, lost).await;
+        fetched.map_err(|error| anyhow::anyhow!(error.to_string()))
+    }
+
+    async fn fetch_now(
+        &self,
+        build: &Arc<Build>,
+        row: LayerRow,
+        progress: &VertexProgress,
+    ) -> anyhow::Result<()> {
+        // Somebody may have finished it between our look and now.
+        if self.index.layer(row.id)?.is_some_and(|row| row.presence.is_local) {
+            return Ok(());
+        }
+        let descriptor = row.blobs.first().with_context(|| format!("{:?} has no blob", row.id))?;
+        let (layer, applied) = self.unpack(build, &row, descriptor, progress).await?;
+        if !applied.deferred.is_empty() {
+            // Only now the layers below matter.
+            self.settle(build, &row, &layer, applied).await?;
+        }
+        self.adopt(layer).await
+    }
+
+    /// Downloads (or reads) a blob and unpacks it into a directory of the layer's own.
+    async fn unpack(
+        &self,
+        build: &Arc<Build>,
+        row: &LayerRow,
+        descriptor: &Descriptor,
+        progress: &VertexProgress,
+    ) -> anyhow::Result<(NewLayer, Applied)> {
+        let stored = self.index.blob(&descriptor.digest)?;
+        let digest = descriptor.digest;
+        let layer = self.reopen(row.id)?;
+        let dir = layer.dir().clone();
+        let diff_id = row.diff_id;
+        let unpack = move |blob: Box<dyn Read + Send>| -> anyhow::Result<Applied> {
+            let mut tar = Hashing { inner: Decoder::detect(blob)?, hasher: Hasher::new() };
+            let applied = apply(&mut tar, &dir, None)?;
+            std::io::copy(&mut tar, &mut std::io::sink())?;
+            let actual = tar.hasher.finish();
+            if let Some(expected) = diff_id
+                && actual != *expected.digest()
+            {
+                bail!("layer {digest} unpacks to {actual}, its image says {expected}");
+            }
+            Ok(applied)
+        };
+        if stored.is_some() {
+            let status = progress.status(format!("extracting {digest}"));
+            let file = self.content.open_blob(&digest)?;
+            let applied = tokio::task::spawn_blocking(move || unpack(Box::new(file))).await??;
+            drop(status);
+            return Ok((layer, applied));
+        }
+        let remote = row.presence.remotes.first();
+        let origin: Origin = remote.context("nobody is known to have the layer")?.parse()?;
+        let reader = origin.blob(build, descriptor).await;
+        let reader = reader.with_context(|| format!("cannot fetch layer {digest}"))?;
+        let (pieces, queue) = mpsc::channel(QUEUE);
+        let extracting = progress.status(format!("extracting {digest}"));
+        let unpacking = tokio::task::spawn_blocking(move || {
+            let unpacked = unpack(Box::new(Pieces { queue, current: Bytes::new() }));
+            drop(extracting);
+            unpacked
+        });
+        let ingest = self.content.ingest()?;
+        let downloaded = download(reader, descriptor, ingest, pieces, progress).await;
+        let unpacked = unpacking.await?;
+        // A broken download breaks unpacking too: it is the cause.
+        let ingest = downloaded.with_context(|| format!("cannot fetch layer {digest}"))?;
+        let applied = unpacked.with_context(|| format!("cannot unpack layer {digest}"))?;
+        let expected = Expected { digest, size: descriptor.size };
+        let index = self.index.clone();
+        let stored =
+            tokio::task::spawn_blocking(move || index.commit_blob(ingest, Some(expected))).await??;
+        build.hold(stored.pin);
+        Ok((layer, applied))
+    }
+
+    /// Completes a layer with what the layers below it have.
+    async fn settle(
+        &self,
+        build: &Arc<Build>,
+        row: &LayerRow,
+        layer: &NewLayer,
+        applied: Applied,
+    ) -> anyhow::Result<()> {
+        let below = self.below(row)?;
+        self.fetch(build, &Snapshot::Layers(below.clone())).await?;
+        let view = self.view_of(below.ids())?;
+        let dir = layer.dir().clone();
+        tokio::task::spawn_blocking(move || applied.deferred.settle(&dir, &view)).await??;
+        Ok(())
+    }
+}
+
+/// Reads a blob to its end: into the content store, and to whoever unpacks it.
+async fn download(
+    mut reader: BlobReader,
+    descriptor: &Descriptor,
+    mut ingest: Ingest,
+    pieces: mpsc::Sender<Bytes>,
+    progress: &VertexProgress,
+) -> anyhow::Result<Ingest> {
+    let status = progress.status(descriptor.digest.to_string());
+    status.total(descriptor.size);
+    let mut hash = Hasher::new();
+    let mut size = 0u64;
+    loop {
+        let mut piece = bytes::BytesMut::with_capacity(PIECE);
+        while piece.len() < PIECE && reader.read_buf(&mut piece).await? > 0 {}
+        if piece.is_empty() {
+            break;
+        }
+        size += piece.len() as u64;
+        if size > descriptor.size {
+            bail!("it is larger than the {} bytes announced", descriptor.size);
+        }
+        status.add(piece.len() as u64);
+        let piece = piece.freeze();
+        let kept = piece.clone();
+        ingest = tokio::task::spawn_blocking(move || {
+            std::io::Write::write_all(&mut ingest, &kept).map(|()| ingest)
+        })
+        .await??;
+        hash.update(&piece);
+        // Whoever unpacks may have given up already: then only the digest is of interest.
+        let _ = pieces.send(piece).await;
+    }
+    let actual: Digest = hash.finish();
+    if actual != descriptor.digest || size != descriptor.size {
+        bail!("content is {size} bytes of {actual}, expected {} bytes", descriptor.size);
+    }
+    Ok(ingest)
+}
+
+/// Pieces of a download as a stream for a thread.
+struct Pieces {
+    queue: mpsc::Receiver<Bytes>,
+    current: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.current.is_empty() {
+            match self.queue.blocking_recv() {
+                Some(piece) => self.current = piece,
+                None => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.current.len());
+        buffer[..count].copy_from_slice(&self.current.split_to(count));
+        Ok(count)
+    }
+}
+
+/// Hashes what is read through it.
+struct Hashing<R> {
+    inner: R,
+    hasher: Hasher,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}

@@ -1,0 +1,254 @@
+//! Layers as the daemon handles them: their rows in the index, their directories in the
+//! snapshotter, and how they get from one to the other.
+
+mod digests;
+mod fetch;
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kiln_cache::{ContentStore, Index, LayerId, LayerRow, Pin, RecordType};
+use kiln_executor::Rootfs;
+use kiln_snapshotter::copy::{CopyOptions, copy};
+use kiln_snapshotter::{LayerDir, LayerWriter, Overlay, Snapshotter as _, View, usage};
+
+use crate::solver::{Flights, Snapshot, SolveError, Stack};
+
+pub(crate) use digests::FileDigests;
+pub(crate) use tree::{LocalTree, LocalTrees, Manifest, TreeEntry, TreeLease};
+
+use digests::DigestCache;
+
+/// Everything that is kept as layers.
+pub(crate) struct Layers {
+    index: Arc<Index>,
+    content: Arc<ContentStore>,
+    overlay: Arc<Overlay>,
+    fetching: Flights<LayerId, Result<(), SolveError>>,
+    digests: DigestCache,
+    /// An empty directory, to lie below where overlayfs wants one more.
+    empty: PathBuf,
+    /// The mount points that every step needs, to lie below all of its layers: so they are there
+    /// for mounting, and in no layer.
+    skeleton: PathBuf,
+}
+
+/// A layer that is being written; its directory goes with it unless it is committed.
+pub(crate) struct NewLayer {
+    id: LayerId,
+    dir: LayerDir,
+    overlay: Arc<Overlay>,
+    is_committed: bool,
+    _pin: Pin,
+}
+
+fn snapshot_id(id: LayerId) -> kiln_snapshotter::LayerId {
+    kiln_snapshotter::LayerId(id.0)
+}
+
+impl Layers {
+    /// Opens the layers below `root`.
+    pub(crate) fn open(
+        root: &Path,
+        index: Arc<Index>,
+        content: Arc<ContentStore>,
+    ) -> anyhow::Result<Self> {
+        let snapshots = root.join("snapshots");
+        std::fs::create_dir_all(&snapshots).with_context(|| snapshots.display().to_string())?;
+        let overlay = Arc::new(Overlay::open(&snapshots)?);
+        let empty = root.join("tmp/empty");
+        let skeleton = root.join("tmp/skeleton");
+        for dir in [&empty, &skeleton.join("proc"), &skeleton.join("sys"), &skeleton.join("dev")] {
+            std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+        }
+        let etc = skeleton.join("etc");
+        std::fs::create_dir_all(&etc).with_context(|| etc.display().to_string())?;
+        for name in ["hosts", "resolv.conf"] {
+            std::fs::write(etc.join(name), "").with_context(|| name.to_owned())?;
+        }
+        let (fetching, digests) = (Flights::new(), DigestCache::new(index.clone()));
+        Ok(Self { index, content, overlay, fetching, digests, empty, skeleton })
+    }
+
+    pub(crate) fn overlay(&self) -> &Overlay {
+        &self.overlay
+    }
+
+    /// Starts a new, empty layer.
+    pub(crate) fn create(&self) -> anyhow::Result<NewLayer> {
+        let id = self.index.alloc_layer()?;
+        let pin = self.index.pin_layers(&[id]);
+        let dir = self.overlay.create(snapshot_id(id))?;
+        Ok(NewLayer { id, dir, overlay: self.overlay.clone(), is_committed: false, _pin: pin })
+    }
+
+    /// The directory of a layer that is known but not here, to be filled.
+    fn reopen(&self, id: LayerId) -> anyhow::Result<NewLayer> {
+        let pin = self.index.pin_layers(&[id]);
+        // An earlier attempt may have been cut short.
+        self.overlay.remove(snapshot_id(id))?;
+        let dir = self.overlay.create(snapshot_id(id))?;
+        Ok(NewLayer { id, dir, overlay: self.overlay.clone(), is_committed: false, _pin: pin })
+    }
+
+    /// Makes the files of a known layer count as here.
+    async fn adopt(&self, mut layer: NewLayer) -> anyhow::Result<()> {
+        let dir = layer.dir.clone();
+        let size = tokio::task::spawn_blocking(move || usage::of_layer(&dir)).await??.bytes;
+        self.index.update_layer(layer.id, |row| {
+            row.presence.is_local = true;
+            row.size = size;
+        })?;
+        layer.is_committed = true;
+        Ok(())
+    }
+
+    /// The layers that a layer builds on, bottom first.
+    fn below(&self, row: &LayerRow) -> anyhow::Result<Stack> {
+        let mut ids = Vec::new();
+        let mut parent = row.parents.first().copied();
+        while let Some(id) = parent {
+            ids.push(id);
+            let row = self.index.layer(id)?.with_context(|| format!("{id:?} is unknown"))?;
+            parent = row.parents.first().copied();
+        }
+        ids.reverse();
+        let pin = self.index.pin_layers(&ids);
+        Ok(Stack::new(ids, pin))
+    }
+
+    /// Makes a finished layer part of the index, on top of `base`.
+    pub(crate) async fn commit(
+        &self,
+        layer: NewLayer,
+        base: &Stack,
+        description: String,
+    ) -> anyhow::Result<Stack> {
+        self.commit_as(layer, base.ids().last().copied(), description, |_| {}).await.map(
+            |(id, pin)| base.with(id, pin),
+        )
+    }
+
+    /// The same for a layer that builds on `parent` alone, with its row adjusted by `adjust`.
+    pub(crate) async fn commit_as(
+        &self,
+        mut layer: NewLayer,
+        parent: Option<LayerId>,
+        description: String,
+        adjust: impl FnOnce(&mut LayerRow),
+    ) -> anyhow::Result<(LayerId, Pin)> {
+        let (dir, work) = (layer.dir.clone(), layer.work_path());
+        let size = tokio::task::spawn_blocking(move || {
+            // What overlayfs left there; it is never mounted as an upper layer again.
+            let _ = std::fs::remove_dir_all(work);
+            usage::of_layer(&dir)
+        })
+        .await??
+        .bytes;
+        let mut row = LayerRow::new(layer.id, parent.into_iter().collect());
+        row.size = size;
+        row.description = description;
+        row.record_type = RecordType::Regular;
+        adjust(&mut row);
+        let pin = self.index.save_layers(&[row])?;
+        layer.is_committed = true;
+        Ok((layer.id, pin))
+    }
+
+    /// The directories of a stack's layers, bottom first.
+    pub(crate) fn directories(&self, stack: &[LayerId]) -> anyhow::Result<Vec<PathBuf>> {
+        stack.iter().map(|&id| Ok(self.layer_dir(id)?.fs())).collect()
+    }
+
+    fn layer_dir(&self, id: LayerId) -> anyhow::Result<LayerDir> {
+        Ok(self.overlay.layer(snapshot_id(id))?)
+    }
+
+    /// The root file system of a step that writes to `upper`.
+    pub(crate) fn rootfs(&self, stack: &[LayerId], upper: &NewLayer) -> anyhow::Result<Rootfs> {
+        let mut lower = vec![self.skeleton.clone()];
+        lower.extend(self.directories(stack)?);
+        Ok(Rootfs { lower, upper: upper.path(), work: upper.work_path() })
+    }
+
+    pub(crate) fn empty_directory(&self) -> &Path {
+        &self.empty
+    }
+
+    /// Reads a snapshot whose layers are here.
+    pub(crate) fn view(&self, snapshot: &Snapshot) -> anyhow::Result<View> {
+        match snapshot {
+            Snapshot::Layers(stack) => self.view_of(stack.ids()),
+            Snapshot::Tree(tree) => Ok(View::of_directory(tree.path())?),
+        }
+    }
+
+    /// Reads a stack whose layers are here.
+    pub(crate) fn view_of(&self, stack: &[LayerId]) -> anyhow::Result<View> {
+        let dirs = stack.iter().map(|&id| self.layer_dir(id)).collect::<Result<Vec<_>, _>>()?;
+        Ok(View::of_layers(&dirs)?)
+    }
+
+    /// The snapshot as layers: a client's tree is copied (by links) into one.
+    pub(crate) async fn freeze(&self, snapshot: &Snapshot) -> anyhow::Result<Stack> {
+        let tree = match snapshot {
+            Snapshot::Layers(stack) => return Ok(stack.clone()),
+            Snapshot::Tree(tree) => tree.clone(),
+        };
+        let layer = self.create()?;
+        let dir = layer.dir.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let view = View::of_directory(tree.path())?;
+            let mut writer = LayerWriter::new(&dir, &View::empty())?;
+            let mut options = CopyOptions { dir_copy_contents: true, ..CopyOptions::default() };
+            copy(&view, Path::new("/"), &mut writer, Path::new("/"), &mut options)?;
+            anyhow::Ok(writer.finish()?)
+        });
+        task.await??;
+        self.commit(layer, &Stack::default(), "local source".into()).await
+    }
+
+    /// The digests of file contents of a snapshot's layers.
+    pub(crate) fn file_digests(&self, snapshot: &Snapshot) -> anyhow::Result<FileDigests> {
+        match snapshot {
+            Snapshot::Layers(stack) => self.digests.of_layers(stack.ids()),
+            Snapshot::Tree(tree) => Ok(FileDigests::of_tree(tree.clone())),
+        }
+    }
+}
+
+impl NewLayer {
+    pub(crate) fn id(&self) -> LayerId {
+        self.id
+    }
+
+    pub(crate) fn dir(&self) -> &LayerDir {
+        &self.dir
+    }
+
+    /// Where its files are.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.fs()
+    }
+
+    /// Scratch space for overlayfs.
+    pub(crate) fn work_path(&self) -> PathBuf {
+        self.dir.work()
+    }
+}
+
+impl Drop for NewLayer {
+    fn drop(&mut self) {
+        if !self.is_committed {
+            let (overlay, id) = (self.overlay.clone(), self.dir.id());
+            // Removing a big tree takes long; the id is never used again, so nobody waits.
+            std::thread::spawn(move || {
+                if let Err(error) = overlay.remove(id) {
+                    tracing::warn!(layer = %id, %error, "cannot remove an unfinished layer");
+                }
+            });
+        }
+    }
+}

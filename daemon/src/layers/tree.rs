@@ -1,0 +1,199 @@
+//! Clients' files: one directory for each build context, brought up to date by each transfer.
+
+use std::collections::{BTreeMap, HashSet};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kiln_cache::{DirId, DirKind, Digest, Index, Pin};
+use kiln_proto::fsutil::Stat;
+use parking_lot::Mutex;
+use prost::Message as _;
+
+/// What is known of one entry of a tree.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TreeEntry {
+    /// As the client announced it.
+    pub(crate) stat: Stat,
+    /// The digest of a regular file's content.
+    pub(crate) digest: Option<Digest>,
+}
+
+/// A tree's entries by path.
+pub(crate) type Manifest = BTreeMap<String, TreeEntry>;
+
+/// The trees of all clients.
+///
+/// ```text
+/// <root>/sources/<id>/fs         the files
+/// <root>/sources/<id>/manifest   what is known of them; absent while they change
+/// ```
+pub(crate) struct LocalTrees {
+    root: PathBuf,
+    index: Arc<Index>,
+    busy: Arc<Mutex<HashSet<DirId>>>,
+}
+
+/// A tree in the hands of one build: nobody else reads or changes it.
+pub(crate) struct TreeLease {
+    id: DirId,
+    dir: PathBuf,
+    busy: Arc<Mutex<HashSet<DirId>>>,
+    _pin: Pin,
+}
+
+/// A tree that is up to date, held as long as somebody reads it.
+pub(crate) struct LocalTree {
+    path: PathBuf,
+    manifest: Manifest,
+    _lease: TreeLease,
+}
+
+impl LocalTrees {
+    pub(crate) fn open(root: &Path, index: Arc<Index>) -> anyhow::Result<Self> {
+        let root = root.join("sources");
+        std::fs::create_dir_all(&root).with_context(|| root.display().to_string())?;
+        Ok(Self { root, index, busy: Arc::default() })
+    }
+
+    /// The directory of a tree.
+    pub(crate) fn path(&self, id: DirId) -> PathBuf {
+        self.root.join(id.to_string())
+    }
+
+    /// All trees, whether or not the index knows them.
+    pub(crate) fn list(&self) -> anyhow::Result<Vec<DirId>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.root)? {
+            found.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(DirId));
+        }
+        Ok(found)
+    }
+
+    /// A tree of that name that nobody uses, or a new, empty one.
+    pub(crate) fn lease(&self, name: &str, description: &str) -> anyhow::Result<TreeLease> {
+        for found in self.index.dirs(DirKind::LocalSource, name)? {
+            let id = found.row.id;
+            if self.busy.lock().insert(id) {
+                let (dir, busy) = (self.path(id), self.busy.clone());
+                let lease = TreeLease { id, dir, busy, _pin: found.pin };
+                self.index.open_dir_for_writing(id, &lease._pin)?;
+                return Ok(lease);
+            }
+        }
+        let made = self.index.create_dir(DirKind::LocalSource, name, description)?;
+        let id = made.row.id;
+        self.busy.lock().insert(id);
+        Ok(TreeLease { id, dir: self.path(id), busy: self.busy.clone(), _pin: made.pin })
+    }
+}
+
+impl TreeLease {
+    /// Where the files are.
+    pub(crate) fn files(&self) -> PathBuf {
+        self.dir.join("fs")
+    }
+
+    fn manifest_path(&self) -> PathBuf {
+        self.dir.join("manifest")
+    }
+
+    /// Takes what is known of the tree: from here to [`Self::save`], the files may change.
+    ///
+    /// A tree whose manifest is missing was being changed when the daemon was killed; it is
+    /// emptied.
+    pub(crate) fn open(&self) -> anyhow::Result<Manifest> {
+        let path = self.manifest_path();
+        let manifest = std::fs::read(&path).ok().and_then(|bytes| decode(&bytes));
+        let at = |path: &Path| path.display().to_string();
+        let files = self.files();
+        if let Some(manifest) = manifest {
+            std::fs::remove_file(&path).with_context(|| at(&path))?;
+            return Ok(manifest);
+        }
+        if files.exists() {
+            std::fs::remove_dir_all(&files).with_context(|| at(&files))?;
+        }
+        std::fs::create_dir_all(&files).with_context(|| at(&files))?;
+        Ok(Manifest::new())
+    }
+
+    /// Writes down what the files are now.
+    pub(crate) fn save(&self, manifest: &Manifest) -> anyhow::Result<()> {
+        let (path, draft) = (self.manifest_path(), self.dir.join("manifest.new"));
+        let at = |path: &Path| path.display().to_string();
+        std::fs::write(&draft, encode(manifest)).with_context(|| at(&draft))?;
+        std::fs::rename(&draft, &path).with_context(|| at(&path))
+    }
+
+    /// The tree as it is now, for reading.
+    pub(crate) fn into_tree(self, manifest: Manifest) -> LocalTree {
+        LocalTree { path: self.files(), manifest, _lease: self }
+    }
+}
+
+impl Drop for TreeLease {
+    fn drop(&mut self) {
+        self.busy.lock().remove(&self.id);
+    }
+}
+
+impl LocalTree {
+    /// Where the files are.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The digest of a regular file's content, by its path from the root of the tree.
+    pub(crate) fn file_digest(&self, path: &Path) -> Option<Digest> {
+        let path = std::str::from_utf8(path.as_os_str().as_bytes()).ok()?;
+        self.manifest.get(path)?.digest
+    }
+}
+
+impl std::fmt::Debug for LocalTree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalTree").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// For each entry its length-delimited `Stat`, then 32 bytes of digest, zero where it has none.
+fn encode(manifest: &Manifest) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(manifest.len() * 128);
+    for entry in manifest.values() {
+        bytes.extend(entry.stat.encode_length_delimited_to_vec());
+        bytes.extend(entry.digest.map_or([0; 32], |digest| *digest.as_bytes()));
+    }
+    bytes
+}
+
+/// `None` if the bytes are not what [`encode`] writes.
+fn decode(mut bytes: &[u8]) -> Option<Manifest> {
+    let mut manifest = Manifest::new();
+    while !bytes.is_empty() {
+        let stat = Stat::decode_length_delimited(&mut bytes).ok()?;
+        let (digest, rest) = bytes.split_first_chunk::<32>()?;
+        bytes = rest;
+        let digest = (digest != &[0; 32]).then(|| Digest::from_bytes(*digest));
+        manifest.insert(stat.path.clone(), TreeEntry { stat, digest });
+    }
+    Some(manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_survives_being_stored() {
+        let entry = |path: &str, digest| {
+            let stat = Stat { path: path.into(), mode: 0o644, size: 3, ..Stat::default() };
+            (path.to_owned(), TreeEntry { stat, digest })
+        };
+        let manifest = Manifest::from([entry("a", None), entry("b/c", Some(Digest::of("x")))]);
+        assert_eq!(decode(&encode(&manifest)), Some(manifest.clone()));
+        let bytes = encode(&manifest);
+        assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! Content digests: what some files of a snapshot are, whatever made them.
+//!
+//! A file counts by its path below the selected one, type, mode, owner, link target, extended
+//! attributes, device number and content, never by its times. The digests of file contents are kept per
+//! layer (layers never change), so that hashing one more path of a known layer reads nothing
+//! twice.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kiln_cache::{Digest, Hasher};
+use kiln_proto::pattern::Matcher;
+use kiln_snapshotter::{Entry, FileKind, Follow, View};
+
+use super::file::wildcard;
+use crate::layers::FileDigests;
+use crate::solver::{Build, Selector, Snapshot};
+
+/// A selected path does not exist.
+#[derive(Debug, thiserror::Error)]
+#[error("\"{0}\": not found")]
+pub(crate) struct NotFound(pub(crate) String);
+
+/// The digest of what `selectors` choose of `snapshot`, whose layers are fetched if need be.
+pub(crate) async fn digest(
+    build: &Arc<Build>,
+    snapshot: &Snapshot,
+    selectors: &[Selector],
+) -> anyhow::Result<Digest> {
+    let layers = &build.daemon.layers;
+    layers.fetch(build, snapshot).await?;
+    let view = layers.view(snapshot)?;
+    let files = layers.file_digests(snapshot)?;
+    let selectors = selectors.to_vec();
+    let task = tokio::task::spawn_blocking(move || {
+        let mut hashing = Hashing { view, files };
+        let mut all = Hasher::new();
+        for selector in &selectors {
+            let digest = hashing.selector(selector).context("failed to calculate checksum")?;
+            all.update(digest.as_bytes());
+        }
+        let digest = all.finish();
+        hashing.files.save()?;
+        anyhow::Ok(digest)
+    });
+    task.await?
+}
+
+struct Hashing {
+    view: View,
+    files: FileDigests,
+}
+
+impl Hashing {
+    fn selector(&mut self, selector: &Selector) -> anyhow::Result<Digest> {
+        for path in &selector.required {
+            let found = self.view.lookup(path, Follow::Last)?;
+            found.ok_or_else(|| NotFound(path.clone()))?;
+        }
+        let paths = if selector.wildcard {
+            wildcard::expand(&self.view, &selector.path)?
+        } else {
+            vec![selector.path.clone()]
+        };
+        let filter = Filter::new(selector)?;
+        let mut hasher = Hasher::new();
+        for path in paths {
+            // A link's target is what is copied; with wildcards its name is part of the result.
+            let follow = if selector.follow_links { Follow::Last } else { Follow::NoLast };
+            let found = self.view.lookup(&path, follow)?;
+            let entry = match found {
+                Some(entry) => entry,
+                None if path == "/" => continue,
+                None => return Err(NotFound(path).into()),
+            };
+            if selector.wildcard {
+                let name = path.rsplit('/').next().unwrap_or_default();
+                hasher.update((name.len() as u64).to_le_bytes());
+                hasher.update(name);
+            }
+            self.tree(&entry, &filter, &mut hasher)?;
+        }
+        Ok(hasher.finish())
+    }
+
+    fn tree(&mut self, top: &Entry, filter: &Filter, hasher: &mut Hasher) -> anyhow::Result<()> {
+        self.entry(top, Path::new(""), hasher)?;
+        if !top.metadata().is_dir() {
+            return Ok(());
+        }
+        let mut walk = self.view.walk(top.path())?;
+        // Directories that only a match below them would bring in.
+        let mut pending: Vec<Entry> = Vec::new();
+        while let Some(entry) = walk.next() {
+            let entry = entry?;
+            let path = entry.path().strip_prefix(top.path()).unwrap_or(entry.path()).to_owned();
+            pending.retain(|dir| entry.path().starts_with(dir.path()));
+            let chosen = filter.chooses(&path);
+            if !chosen {
+                if entry.metadata().is_dir() {
+                    if filter.can_skip(&path) {
+                        walk.skip_dir();
+                    } else {
+                        pending.push(entry);
+                    }
+                }
+                continue;
+            }
+            for dir in std::mem::take(&mut pending) {
+                let path = dir.path().strip_prefix(top.path()).unwrap_or(dir.path()).to_owned();
+                self.entry(&dir, &path, hasher)?;
+            }
+            self.entry(&entry, &path, hasher)?;
+        }
+        Ok(())
+    }
+
+    /// Adds one entry under a path relative to what was selected.
+    fn entry(&mut self, entry: &Entry, path: &Path, hasher: &mut Hasher) -> anyhow::Result<()> {
+        let metadata = entry.metadata();
+        let path = path.as_os_str().as_encoded_bytes();
+        let kind = match metadata.kind {
+            FileKind::File => b'f',
+            FileKind::Directory => b'd',
+            FileKind::Symlink => b'l',
+            FileKind::CharDevice => b'c',
+            FileKind::BlockDevice => b'b',
+            FileKind::Fifo => b'p',
+            FileKind::Socket => b's',
+        };
+        hasher.update((path.len() as u64).to_le_bytes());
+        hasher.update(path);
+        hasher.update([kind]);
+        for number in
+            [metadata.mode, metadata.uid, metadata.gid, metadata.rdev.major, metadata.rdev.minor]
+        {
+            hasher.update(number.to_le_bytes());
+        }
+        for (name, value) in entry.xattrs()? {
+            for part in [name, value] {
+                hasher.update((part.len() as u64).to_le_bytes());
+                hasher.update(part);
+            }
+        }
+        match metadata.kind {
+            FileKind::Symlink => hasher.update(entry.read_link()?.as_encoded_bytes()),
+            FileKind::File => {
+                let digest = self.files.get(entry.layer(), entry.path(), || {
+                    let mut content = Hasher::new();
+                    std::io::copy(&mut entry.open()?, &mut content)?;
+                    anyhow::Ok(content.finish())
+                });
+                let digest = digest.with_context(|| format!("/{}", entry.path().display()))?;
+                hasher.update(digest.as_bytes());
+            }
+            _ => {}
+        }
+        hasher.update([0]);
+        Ok(())
+    }
+}
+
+/// The include and exclude patterns of a selector.
+struct Filter {
+    include: Option<Matcher>,
+    exclude: Option<Matcher>,
+}
+
+impl Filter {
+    fn new(selector: &Selector) -> anyhow::Result<Self> {
+        let matcher = |patterns: &[String]| {
+            (!patterns.is_empty()).then(|| Matcher::new(patterns)).transpose()
+        };
+        Ok(Self { include: matcher(&selector.include)?, exclude: matcher(&selector.exclude)? })
+    }
+
+    fn chooses(&self, path: &Path) -> bool {
+        let path = path.to_string_lossy();
+        let matches = |matcher: &Matcher| matcher.matches(&path);
+        self.include.as_ref().is_none_or(matches) && !self.exclude.as_ref().is_some_and(matches)
+    }
+
+    /// Whether nothing below the directory can be chosen.
+    fn can_skip(&self, dir: &Path) -> bool {
+        let excluded = |matcher: &Matcher| matcher.matches(&dir.to_string_lossy()) && !matcher.has_exceptions();
+        self.exclude.as_ref().is_some_and(excluded)
+    }
+}

@@ -1,0 +1,10 @@
+//! RUN: one process on a root file system and further mounts.
+
+mod key;
+mod mounts;
+mod network;
+mod output;
+mod run;
+
+pub(super) use key::cache_map;
+pub(super) use run::execute;

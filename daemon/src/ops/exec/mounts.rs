@@ -1,0 +1,191 @@
+//! The mounts of a step: its root file system, binds, caches, secrets and temporary space.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use kiln_executor::{Mount, OverlayUpper, Rootfs};
+use kiln_proto::pb;
+
+use super::key::NONE;
+use crate::caches::CacheLease;
+use crate::layers::NewLayer;
+use crate::ops::path::clean;
+use crate::solver::{Build, Snapshot, Stack};
+
+/// Everything a step sees, held until it has ended.
+pub(super) struct Mounts {
+    pub(super) rootfs: Rootfs,
+    pub(super) read_only_root: bool,
+    /// What the root file system is made of, below what the step writes.
+    pub(super) base: Stack,
+    /// The layer that receives what the step writes to its root.
+    pub(super) root: NewLayer,
+    root_output: Option<usize>,
+    /// Further mounts, parents before what is mounted below them.
+    pub(super) mounts: Vec<Mount>,
+    /// Layers that receive writes to other mounts; kept if they are outputs.
+    written: Vec<(Option<usize>, Stack, NewLayer)>,
+    _caches: Vec<CacheLease>,
+}
+
+impl Mounts {
+    pub(super) async fn prepare(
+        build: &Arc<Build>,
+        exec: &pb::ExecOp,
+        inputs: &[Snapshot],
+        waiting: impl Fn(&str),
+    ) -> anyhow::Result<Self> {
+        let layers = &build.daemon.layers;
+        let is_root = |mount: &&pb::Mount| clean(&mount.dest) == "/";
+        let root = exec.mounts.iter().find(is_root).context("exec op without a root mount")?;
+        if !matches!(root.mount_type(), pb::MountType::Bind) {
+            bail!("the root of an exec op must be a bind mount");
+        }
+        let base = match input(root, inputs)? {
+            Some(snapshot) => layers.freeze(snapshot).await?,
+            None => Stack::default(),
+        };
+        if clean(&root.selector) != "/" {
+            bail!("a root mount with a selector is not supported");
+        }
+        let upper = layers.create()?;
+        let mut prepared = Self {
+            rootfs: layers.rootfs(base.ids(), &upper)?,
+            read_only_root: root.readonly,
+            base,
+            root: upper,
+            root_output: usize::try_from(root.output).ok(),
+            mounts: Vec::new(),
+            written: Vec::new(),
+            _caches: Vec::new(),
+        };
+        let mut others: Vec<_> = exec.mounts.iter().filter(|mount| !is_root(mount)).collect();
+        others.sort_by_key(|mount| clean(&mount.dest).matches('/').count());
+        for mount in others {
+            let made = prepared.add(build, mount, inputs, &waiting).await;
+            made.with_context(|| format!("cannot prepare mount {}", mount.dest))?;
+        }
+        Ok(prepared)
+    }
+
+    async fn add(
+        &mut self,
+        build: &Arc<Build>,
+        mount: &pb::Mount,
+        inputs: &[Snapshot],
+        waiting: &impl Fn(&str),
+    ) -> anyhow::Result<()> {
+        let target = PathBuf::from(clean(&mount.dest));
+        match mount.mount_type() {
+            pb::MountType::Bind => self.bind(build, mount, inputs).await,
+            pb::MountType::Cache => {
+                let options = mount.cache_opt.as_ref().context("cache mount without options")?;
+                let seed = input(mount, inputs)?;
+                let lease = build.daemon.caches.lease(build, options, seed, &mount.selector, waiting);
+                let lease = lease.await?;
+                self.mounts.push(Mount::Bind {
+                    source: lease.path().to_owned(),
+                    subpath: None,
+                    target,
+                    read_only: mount.readonly,
+                    recursive: false,
+                });
+                self._caches.push(lease);
+                Ok(())
+            }
+            pb::MountType::Tmpfs => {
+                let size = mount.tmpfs_opt.as_ref().map(|options| options.size);
+                let size = size.and_then(|size| u64::try_from(size).ok()).filter(|&size| size > 0);
+                self.mounts.push(Mount::Tmpfs { target, size, mode: 0o1777 });
+                Ok(())
+            }
+            pb::MountType::Secret => {
+                let options = mount.secret_opt.as_ref().context("secret mount without options")?;
+                let secret = build.secret(&options.id, options.optional).await?;
+                let Some(content) = secret else { return Ok(()) };
+                self.mounts.push(Mount::File {
+                    content,
+                    target,
+                    mode: options.mode,
+                    uid: options.uid,
+                    gid: options.gid,
+                });
+                Ok(())
+            }
+            pb::MountType::Ssh => bail!("ssh mounts are not supported by this daemon yet"),
+        }
+    }
+
+    async fn bind(
+        &mut self,
+        build: &Arc<Build>,
+        mount: &pb::Mount,
+        inputs: &[Snapshot],
+    ) -> anyhow::Result<()> {
+        let layers = &build.daemon.layers;
+        let target = PathBuf::from(clean(&mount.dest));
+        let subpath = Some(clean(&mount.selector)).filter(|path| path != "/").map(PathBuf::from);
+        let source = input(mount, inputs)?;
+        if mount.readonly
+            && let Some(Snapshot::Tree(tree)) = source
+        {
+            let (source, recursive) = (tree.path().to_owned(), false);
+            self.mounts.push(Mount::Bind { source, subpath, target, read_only: true, recursive });
+            return Ok(());
+        }
+        let is_output = mount.output != NONE;
+        let (base, mut lower) = match source {
+            // What is written is discarded, so the tree itself may lie below.
+            Some(Snapshot::Tree(tree)) if !is_output => {
+                (Stack::default(), vec![tree.path().to_owned()])
+            }
+            Some(snapshot) => {
+                let base = layers.freeze(snapshot).await?;
+                layers.fetch(build, &Snapshot::Layers(base.clone())).await?;
+                let lower = layers.directories(base.ids())?;
+                (base, lower)
+            }
+            None => (Stack::default(), Vec::new()),
+        };
+        lower.insert(0, layers.empty_directory().to_owned());
+        let (upper, read_only) = if mount.readonly {
+            (None, true)
+        } else {
+            let layer = layers.create()?;
+            let upper = OverlayUpper { upper: layer.path(), work: layer.work_path() };
+            self.written.push((usize::try_from(mount.output).ok(), base, layer));
+            (Some(upper), false)
+        };
+        self.mounts.push(Mount::Overlay { lower, upper, subpath, target, read_only });
+        Ok(())
+    }
+
+    /// Keeps what was written to outputs, and discards the rest.
+    pub(super) async fn commit(
+        self,
+        build: &Arc<Build>,
+        description: &str,
+        outputs: usize,
+    ) -> anyhow::Result<Vec<Snapshot>> {
+        let layers = &build.daemon.layers;
+        let mut made = vec![None; outputs];
+        let root = (self.root_output, self.base, self.root);
+        for (output, base, layer) in std::iter::once(root).chain(self.written) {
+            if let Some(output) = output.and_then(|output| made.get_mut(output)) {
+                let stack = layers.commit(layer, &base, description.to_owned()).await?;
+                *output = Some(Snapshot::Layers(stack));
+            }
+        }
+        made.into_iter().collect::<Option<_>>().context("exec op with an output that no mount has")
+    }
+}
+
+/// The snapshot that a mount shows; none for a new, empty one.
+fn input<'a>(mount: &pb::Mount, inputs: &'a [Snapshot]) -> anyhow::Result<Option<&'a Snapshot>> {
+    if mount.input == NONE {
+        return Ok(None);
+    }
+    let found = usize::try_from(mount.input).ok().and_then(|index| inputs.get(index));
+    found.map(Some).with_context(|| format!("no input {}", mount.input))
+}

@@ -1,0 +1,9 @@
+//! COPY, ADD and WORKDIR: copies, new files and directories, removals.
+
+mod actions;
+mod archive;
+mod key;
+pub(super) mod wildcard;
+
+pub(super) use actions::execute;
+pub(super) use key::cache_map;

@@ -1,0 +1,54 @@
+//! What each op of the graph does, and what of it counts for its cache keys.
+
+pub(crate) mod content;
+mod diff;
+mod exec;
+pub(crate) mod path;
+mod file;
+mod merge;
+mod mode;
+mod owner;
+pub(crate) mod source;
+
+use std::sync::Arc;
+
+use kiln_proto::pb::op::Op;
+
+use crate::graph::Vertex;
+use crate::solver::{Build, CacheMap, Snapshot, VertexProgress};
+
+/// Whether the vertex brings files in from outside: such a vertex is loaded, not looked up.
+pub(crate) fn is_source(vertex: &Vertex) -> bool {
+    matches!(vertex.op(), Op::Source(_))
+}
+
+/// What the keys of `vertex` are made of. Also checks its op, which may come from a client.
+pub(crate) fn cache_map(vertex: &Vertex) -> anyhow::Result<CacheMap> {
+    match vertex.op() {
+        Op::Exec(op) => exec::cache_map(vertex, op),
+        Op::File(op) => file::cache_map(vertex, op),
+        Op::Merge(op) => merge::cache_map(vertex, op),
+        Op::Diff(op) => diff::cache_map(vertex, op),
+        Op::Source(_) => anyhow::bail!("a source has no cache map"),
+        Op::Build(_) => anyhow::bail!("build ops are not supported by this daemon"),
+        Op::Passthrough(_) => anyhow::bail!("passthrough ops are not supported by this daemon"),
+    }
+}
+
+/// Runs `vertex` on its inputs; one snapshot an output.
+pub(crate) async fn execute(
+    build: &Arc<Build>,
+    vertex: &Arc<Vertex>,
+    inputs: &[Snapshot],
+    progress: &VertexProgress,
+) -> anyhow::Result<Vec<Snapshot>> {
+    match vertex.op() {
+        Op::Exec(op) => exec::execute(build, vertex, op, inputs, progress).await,
+        Op::File(op) => file::execute(build, vertex, op, inputs).await,
+        Op::Merge(op) => merge::execute(build, op, inputs).await,
+        Op::Diff(op) => diff::execute(build, op, inputs).await,
+        Op::Source(_) | Op::Build(_) | Op::Passthrough(_) => {
+            anyhow::bail!("{} cannot be run", vertex.name())
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Users and groups by name, as an image's own account files have them.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+
+use anyhow::{Context as _, bail};
+use kiln_snapshotter::{FsError, Owner, View};
+
+/// An account file is foreign input; real ones are far smaller.
+const MAX_ACCOUNT_FILE: u64 = 8 << 20;
+
+/// A process's user, group and further groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) owner: Owner,
+    pub(crate) groups: Vec<u32>,
+}
+
+/// The lines of an account file, split at their colons; none if there is no such file.
+fn records(view: &View, path: &str) -> anyhow::Result<Vec<Vec<String>>> {
+    let file = match view.open(path) {
+        Ok(file) => file,
+        Err(FsError::NotFound(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut records = Vec::new();
+    for line in BufReader::new(file.take(MAX_ACCOUNT_FILE)).split(b'\n') {
+        let line = line.with_context(|| path.to_owned())?;
+        let line = String::from_utf8_lossy(&line);
+        records.push(line.trim().split(':').map(str::to_owned).collect());
+    }
+    Ok(records)
+}
+
+fn field(record: &[String], index: usize) -> Option<&str> {
+    record.get(index).map(String::as_str)
+}
+
+fn number(record: &[String], index: usize) -> Option<u32> {
+    field(record, index)?.parse().ok()
+}
+
+/// The number of user `name`, and the group that the account file gives it.
+pub(crate) fn user(view: &View, name: &str) -> anyhow::Result<Owner> {
+    let records = records(view, "/etc/passwd")?;
+    let record = records.iter().find(|record| field(record, 0) == Some(name));
+    let owner = record.and_then(|r| Some(Owner { uid: number(r, 2)?, gid: number(r, 3)? }));
+    owner.with_context(|| format!("unable to find user {name}: no matching entries in passwd file"))
+}
+
+/// The number of group `name`.
+pub(crate) fn group(view: &View, name: &str) -> anyhow::Result<u32> {
+    let records = records(view, "/etc/group")?;
+    let record = records.iter().find(|record| field(record, 0) == Some(name));
+    let gid = record.and_then(|record| number(record, 2));
+    gid.with_context(|| format!("unable to find group {name}: no matching entries in group file"))
+}
+
+/// Reads `USER`'s argument: `user[:group]`, each by name or number; empty is root.
+pub(crate) fn identity(view: &View, spec: &str) -> anyhow::Result<Identity> {
+    let (user_spec, group_spec) = match spec.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (spec, None),
+    };
+    let passwd = records(view, "/etc/passwd")?;
+    let user_spec = if user_spec.is_empty() { "0" } else { user_spec };
+    let by_name = passwd.iter().find(|record| field(record, 0) == Some(user_spec));
+    let by_number = || {
+        let uid: u32 = user_spec.parse().ok()?;
+        let record = passwd.iter().find(|record| number(record, 2) == Some(uid));
+        Some((uid, record))
+    };
+    let (uid, record) = match by_name {
+        Some(record) => (number(record, 2), Some(record)),
+        None => match by_number() {
+            Some((uid, record)) => (Some(uid), record),
+            None => bail!("unable to find user {user_spec}: no matching entries in passwd file"),
+        },
+    };
+    let uid = uid.with_context(|| format!("user {user_spec} has no valid number"))?;
+    if uid > i32::MAX as u32 {
+        bail!("user id {uid} is out of range");
+    }
+    let name = record.and_then(|record| field(record, 0));
+    if let Some(group_spec) = group_spec.filter(|group| !group.is_empty()) {
+        let gid = match group(view, group_spec) {
+            Ok(gid) => gid,
+            Err(unknown) => group_spec.parse().map_err(|_| unknown)?,
+        };
+        return Ok(Identity { owner: Owner { uid, gid }, groups: Vec::new() });
+    }
+    let gid = record.and_then(|record| number(record, 3)).unwrap_or(0);
+    let mut groups = Vec::new();
+    for record in records(view, "/etc/group")? {
+        let mut members = field(&record, 3).unwrap_or_default().split(',');
+        if let (Some(gid), Some(name)) = (number(&record, 2), name)
+            && members.any(|member| member == name)
+        {
+            groups.push(gid);
+        }
+    }
+    Ok(Identity { owner: Owner { uid, gid }, groups })
+}

@@ -1,0 +1,196 @@
+//! Brings a tree up to date with what its client sends.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kiln_proto::fsutil::{GoMode, Sink, Stat};
+use kiln_snapshotter::tree::{TreeMetadata, TreeWriter};
+use kiln_snapshotter::{Device, FileKind, FsError, Owner, Timestamp};
+
+use super::writers::{WriteError, Writers};
+use crate::layers::{LocalTree, Manifest, TreeEntry, TreeLease};
+use crate::solver::StatusProgress;
+
+/// Why a tree was not brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReceiverError {
+    #[error("cannot write the client's files")]
+    Tree(#[from] FsError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("{path} has a mode that is no file's: {mode:#o}")]
+    Mode { path: String, mode: u32 },
+}
+
+pub(super) struct Receiver {
+    lease: TreeLease,
+    tree: Arc<TreeWriter>,
+    writers: Writers,
+    /// What was there, minus what was announced again.
+    old: Manifest,
+    /// What is there now.
+    new: Manifest,
+    /// Files whose content is on its way, by the transfer's number.
+    pending: HashMap<u32, Stat>,
+    /// Made when the files that they name are there.
+    hardlinks: Vec<Stat>,
+    status: StatusProgress,
+}
+
+impl Receiver {
+    pub(super) async fn open(lease: TreeLease, status: StatusProgress) -> anyhow::Result<Self> {
+        let (lease, old) = tokio::task::spawn_blocking(move || {
+            let old = lease.open()?;
+            anyhow::Ok((lease, old))
+        })
+        .await??;
+        let tree = Arc::new(TreeWriter::open(&lease.files())?);
+        let writers = Writers::start(&tree);
+        let (new, pending, hardlinks) = (BTreeMap::new(), HashMap::new(), Vec::new());
+        Ok(Self { lease, tree, writers, old, new, pending, hardlinks, status })
+    }
+
+    /// Ends the transfer, complete or not, and writes down what is there: the next one begins
+    /// with it.
+    pub(super) async fn close(self) -> anyhow::Result<LocalTree> {
+        let Self { lease, tree, writers, mut old, mut new, pending, status, .. } = self;
+        let written = writers.finish().await;
+        drop(status);
+        tokio::task::spawn_blocking(move || {
+            let (digests, outcome) = written;
+            for (path, digest) in digests {
+                if let Some(entry) = new.get_mut(&path) {
+                    entry.digest = Some(digest);
+                }
+            }
+            // What was not completed is not there: it is asked for again.
+            for stat in pending.into_values() {
+                new.remove(&stat.path);
+            }
+            new.retain(|_, entry| !is_file(&entry.stat) || entry.digest.is_some());
+            // An interrupted transfer leaves entries that it did not come to.
+            old.append(&mut new);
+            if let Some(tree) = Arc::into_inner(tree) {
+                tree.finish()?;
+            }
+            lease.save(&old)?;
+            outcome?;
+            Ok(lease.into_tree(old))
+        })
+        .await?
+    }
+
+    fn make(&mut self, stat: &Stat, kind: FileKind) -> Result<(), ReceiverError> {
+        let metadata = metadata(stat);
+        match kind {
+            FileKind::Directory => self.tree.directory(&stat.path, &metadata)?,
+            FileKind::Symlink => self.tree.symlink(&stat.path, &stat.linkname, &metadata)?,
+            kind => {
+                let number = |number: i64| u32::try_from(number).unwrap_or(0);
+                let device =
+                    Device { major: number(stat.devmajor), minor: number(stat.devminor) };
+                self.tree.node(&stat.path, kind, device, &metadata)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_file(stat: &Stat) -> bool {
+    stat.go_mode().is_regular() && !stat.is_hardlink()
+}
+
+fn kind(stat: &Stat) -> Result<FileKind, ReceiverError> {
+    let invalid = || ReceiverError::Mode { path: stat.path.clone(), mode: stat.mode };
+    let st_mode = GoMode(stat.mode).to_st_mode().ok_or_else(invalid)?;
+    match st_mode & 0o170_000 {
+        0o100_000 => Ok(FileKind::File),
+        0o040_000 => Ok(FileKind::Directory),
+        0o120_000 => Ok(FileKind::Symlink),
+        0o020_000 => Ok(FileKind::CharDevice),
+        0o060_000 => Ok(FileKind::BlockDevice),
+        0o010_000 => Ok(FileKind::Fifo),
+        0o140_000 => Ok(FileKind::Socket),
+        _ => Err(invalid()),
+    }
+}
+
+pub(super) fn metadata(stat: &Stat) -> TreeMetadata {
+    let mut xattrs: Vec<_> = stat
+        .xattrs
+        .iter()
+        .map(|(name, value)| (name.clone().into_bytes(), value.to_vec()))
+        .collect();
+    xattrs.sort();
+    TreeMetadata {
+        owner: Owner { uid: stat.uid, gid: stat.gid },
+        mode: GoMode(stat.mode).permissions(),
+        mtime: Timestamp::from_nanos(stat.mod_time),
+        xattrs,
+    }
+}
+
+impl Sink for Receiver {
+    type Error = ReceiverError;
+
+    async fn entry(&mut self, id: u32, stat: Stat) -> Result<bool, ReceiverError> {
+        let kind = kind(&stat)?;
+        if stat.is_hardlink() {
+            self.old.remove(&stat.path);
+            self.hardlinks.push(stat);
+            return Ok(false);
+        }
+        if let Some(old) = self.old.remove(&stat.path)
+            && old.stat == stat
+            && (kind != FileKind::File || old.digest.is_some())
+        {
+            self.new.insert(stat.path.clone(), old);
+            return Ok(false);
+        }
+        let wanted = kind == FileKind::File;
+        if wanted {
+            self.pending.insert(id, stat.clone());
+        } else {
+            self.make(&stat, kind)?;
+        }
+        self.new.insert(stat.path.clone(), TreeEntry { stat, digest: None });
+        Ok(wanted)
+    }
+
+    async fn data(&mut self, id: u32, data: Bytes) -> Result<(), ReceiverError> {
+        self.status.add(data.len() as u64);
+        if let Some(stat) = self.pending.get(&id) {
+            self.writers.data(id, &stat.path, data).await?;
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self, id: u32) -> Result<(), ReceiverError> {
+        if let Some(stat) = self.pending.remove(&id) {
+            self.writers.end(id, stat).await?;
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<(), ReceiverError> {
+        self.writers.drain().await?;
+        for stat in std::mem::take(&mut self.hardlinks) {
+            self.tree.hardlink(&stat.path, &stat.linkname)?;
+            let digest = self.new.get(&stat.linkname).and_then(|entry| entry.digest);
+            self.new.insert(stat.path.clone(), TreeEntry { stat, digest });
+        }
+        // What was not announced is gone. Directories take their content along.
+        let gone = std::mem::take(&mut self.old);
+        let mut removed: Option<&str> = None;
+        for path in gone.keys() {
+            let is_below = removed.is_some_and(|dir| Path::new(path).starts_with(dir));
+            if !is_below && !self.new.contains_key(path) {
+                self.tree.remove(path)?;
+                removed = Some(path);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,29 @@
+//! Images from an OCI layout that a client serves.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kiln_cache::Digest;
+use kiln_proto::pb;
+
+use super::image;
+use crate::graph::Vertex;
+use crate::image::{Origin, read_by_digest};
+use crate::solver::{Build, Outputs, VertexProgress};
+
+pub(super) async fn load(
+    build: &Arc<Build>,
+    vertex: &Arc<Vertex>,
+    source: &pb::SourceOp,
+    reference: &str,
+    progress: &VertexProgress,
+) -> anyhow::Result<Outputs> {
+    let (name, digest) = reference
+        .rsplit_once('@')
+        .with_context(|| format!("OCI layout {reference:?} is not named by a digest"))?;
+    let digest: Digest = digest.parse()?;
+    let store = source.attrs.get("oci.store").map_or(name, String::as_str);
+    let origin = Origin::Session(format!("oci:{store}"));
+    let resolved = read_by_digest(build, origin, digest, &image::platform(vertex)).await?;
+    image::outputs(build, &resolved, reference, progress)
+}

@@ -1,0 +1,129 @@
+//! From a configuration to a daemon that answers, and its orderly end.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use futures::stream::{SelectAll, StreamExt as _};
+use kiln_executor::{Executor, Zygote};
+use kiln_proto::control::control_server::ControlServer;
+use kiln_proto::gateway::llb_bridge_server::LlbBridgeServer;
+use kiln_proto::session::{CONNECTION_WINDOW, MAX_MESSAGE, STREAM_WINDOW};
+use rustix::fs::{FlockOperation, flock};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::config::{Config, Listener};
+use crate::control::ControlService;
+use crate::daemon::Daemon;
+use crate::frontend::gateway::GatewayService;
+use crate::upkeep;
+
+/// How long builds may go on after the daemon was told to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Takes the state directory for this process alone, until the file is closed.
+pub(crate) fn lock_root(root: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(root).with_context(|| root.display().to_string())?;
+    let path = root.join("lock");
+    let lock = File::create(&path).with_context(|| path.display().to_string())?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!("{} is in use by another daemon", root.display());
+    }
+    Ok(lock)
+}
+
+/// Serves until a signal or the idle timeout says otherwise.
+///
+/// The end has this order: no new connections; running builds get [`DRAIN`] to finish, then are
+/// cancelled; the last results are made durable.
+pub(crate) async fn run(config: Config, zygote: Zygote) -> anyhow::Result<()> {
+    let executor = Executor::new(zygote, config.executor())?;
+    let idle_timeout = config.idle_timeout;
+    let addresses = config.addresses.clone();
+    let mut incoming = SelectAll::new();
+    for listener in Listener::open_all(&config)? {
+        incoming.push(listener.connections());
+    }
+    let daemon =
+        tokio::task::spawn_blocking(move || Daemon::open(config, executor)).await??;
+    let stop = CancellationToken::new();
+    let upkeep = tokio::spawn(upkeep::run(daemon.clone(), stop.clone()));
+    tracing::info!(addresses = ?addresses, "ready");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<ControlServer<ControlService>>().await;
+    let control = ControlServer::new(ControlService(daemon.clone()))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let gateway = LlbBridgeServer::new(GatewayService::new(daemon.clone()))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let ending = CancellationToken::new();
+    let server = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keepalive_interval(Some(Duration::from_secs(60)))
+        .add_service(health_service)
+        .add_service(control)
+        .add_service(gateway)
+        .serve_with_incoming_shutdown(incoming.boxed(), ending.clone().cancelled_owned());
+    tokio::pin!(server);
+    tokio::select! {
+        served = &mut server => served.context("cannot serve")?,
+        reason = end_of_life(&daemon, idle_timeout) => {
+            tracing::info!(reason, "stopping");
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            ending.cancel();
+            tokio::select! {
+                served = &mut server => served.context("cannot serve")?,
+                () = idle(&daemon) => {}
+                () = tokio::time::sleep(DRAIN) => tracing::warn!("cancelled running builds"),
+            }
+        }
+    }
+    stop.cancel();
+    upkeep.await?;
+    Ok(())
+}
+
+/// Returns when the daemon should end, with the reason.
+async fn end_of_life(daemon: &Arc<Daemon>, idle_timeout: Option<Duration>) -> &'static str {
+    let signalled = async {
+        let (Ok(mut term), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let idle = async {
+        let Some(timeout) = idle_timeout else { return std::future::pending().await };
+        let mut last_use = Instant::now();
+        while last_use.elapsed() < timeout {
+            tokio::time::sleep(timeout.min(Duration::from_secs(1))).await;
+            if daemon.builds.active() > 0 || daemon.sessions.count() > 0 {
+                last_use = Instant::now();
+            }
+        }
+        "idle"
+    };
+    tokio::select! {
+        reason = signalled => reason,
+        reason = idle => reason,
+    }
+}
+
+/// Returns when no build runs.
+async fn idle(daemon: &Arc<Daemon>) {
+    while daemon.builds.active() > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

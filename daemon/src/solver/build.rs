@@ -1,0 +1,228 @@
+//! One build: its client, its progress, and the evaluation of its vertices.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared, try_join_all};
+use kiln_cache::{CacheKey, Digest, Hit, LayerId, Pin, Record};
+use parking_lot::Mutex;
+
+use super::memo::Memo;
+use super::probe::{self, Probe};
+use super::{Outputs, Progress, Snapshot, SolveError, VertexProgress};
+use crate::daemon::Daemon;
+use crate::graph::{Edge, Vertex, VertexDigest};
+use crate::ops;
+use crate::remote::ImportedCache;
+use crate::session::{Session, SessionAuthenticator};
+
+/// One build. Ends by [`Build::cancel`], for the tasks that work for it hold it.
+pub(crate) struct Build {
+    /// The client's name for it.
+    pub(crate) id: String,
+    pub(crate) daemon: Arc<Daemon>,
+    pub(crate) progress: Progress,
+    /// The registry client with the credentials of whoever asked.
+    pub(crate) registry: kiln_registry::Client,
+    session: Option<Arc<Session>>,
+    /// What the client allows its steps to do beyond the usual.
+    entitlements: BTreeSet<String>,
+    /// Caches that the client named, asked after the daemon's own.
+    imports: Vec<Arc<ImportedCache>>,
+    probes: Memo<VertexDigest, Result<Arc<Probe>, SolveError>>,
+    results: Memo<VertexDigest, Result<Arc<Outputs>, SolveError>>,
+    /// What progress says of a layer's transfer is said of the vertex that brought the layer in.
+    transfers: Mutex<HashMap<LayerId, VertexProgress>>,
+    /// Held until the build ends.
+    pins: Mutex<Vec<Pin>>,
+}
+
+/// A memoised answer on its way.
+type Answer<T> = Shared<BoxFuture<'static, Result<Arc<T>, SolveError>>>;
+
+/// What a build is made from, besides its graph.
+pub(crate) struct BuildRequest {
+    pub(crate) id: String,
+    pub(crate) session: Option<Arc<Session>>,
+    pub(crate) entitlements: BTreeSet<String>,
+}
+
+/// A step needs a right that was not granted.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is not allowed")]
+pub(crate) struct NotEntitled(String);
+
+impl Build {
+    pub(crate) fn new(daemon: Arc<Daemon>, request: BuildRequest) -> Self {
+        let BuildRequest { id, session, entitlements } = request;
+        let registry = match &session {
+            Some(session) => {
+                daemon.registry.with_auth(Arc::new(SessionAuthenticator(session.clone())))
+            }
+            None => daemon.registry.clone(),
+        };
+        Self {
+            id,
+            daemon,
+            progress: Progress::new(),
+            registry,
+            session,
+            entitlements,
+            imports: Vec::new(),
+            probes: Memo::new(),
+            results: Memo::new(),
+            transfers: Mutex::default(),
+            pins: Mutex::default(),
+        }
+    }
+
+    /// Lets the build find results in `imports`, asked in order.
+    pub(crate) fn with_imports(mut self, imports: Vec<Arc<ImportedCache>>) -> Self {
+        self.imports = imports;
+        self
+    }
+
+    /// The session of whoever asked.
+    pub(crate) fn session(&self) -> anyhow::Result<&Arc<Session>> {
+        self.session.as_ref().context("this build has no session, but needs files of its client")
+    }
+
+    pub(crate) fn session_id(&self) -> Option<&str> {
+        self.session.as_deref().map(Session::id)
+    }
+
+    /// The value of a secret; `None` if it is missing and may be.
+    pub(crate) async fn secret(&self, id: &str, optional: bool) -> anyhow::Result<Option<Vec<u8>>> {
+        let found = match &self.session {
+            Some(session) => session.secret(id).await?,
+            None => None,
+        };
+        if found.is_none() && !optional {
+            anyhow::bail!("secret {id}: not found");
+        }
+        Ok(found)
+    }
+
+    /// Fails unless both the client and the daemon grant `entitlement`.
+    pub(crate) fn require_entitlement(&self, entitlement: &str) -> Result<(), NotEntitled> {
+        if self.entitlements.contains(entitlement) && self.daemon.config.allows(entitlement) {
+            return Ok(());
+        }
+        Err(NotEntitled(entitlement.to_owned()))
+    }
+
+    /// Keeps something from being collected until the build ends.
+    pub(crate) fn hold(&self, pin: Pin) {
+        self.pins.lock().push(pin);
+    }
+
+    /// Stores a manifest, a config or the like for as long as the build needs it.
+    pub(crate) fn store_small(&self, bytes: &[u8]) -> anyhow::Result<Digest> {
+        let mut ingest = self.daemon.content.ingest()?;
+        std::io::Write::write_all(&mut ingest, bytes)?;
+        let stored = self.daemon.index.commit_blob(ingest, None)?;
+        self.hold(stored.pin);
+        Ok(stored.row.digest)
+    }
+
+    /// Reports transfers of `layers` at `vertex` from now on.
+    pub(crate) fn report_transfers(&self, layers: &[LayerId], vertex: &VertexProgress) {
+        let mut transfers = self.transfers.lock();
+        for layer in layers {
+            transfers.entry(*layer).or_insert_with(|| vertex.clone());
+        }
+    }
+
+    /// Where to report the transfer of `layer`.
+    pub(crate) fn transfer_progress(&self, layer: LayerId) -> Option<VertexProgress> {
+        self.transfers.lock().get(&layer).cloned()
+    }
+
+    /// A record that one of the imported caches has, made one of the daemon's own.
+    pub(super) fn imported(
+        &self,
+        vertex: &VertexProgress,
+        key: CacheKey,
+    ) -> anyhow::Result<Option<Hit<Record>>> {
+        for import in &self.imports {
+            if let Some(hit) = import.lookup(self, key)? {
+                self.report_transfers(&hit.row.result, vertex);
+                return Ok(Some(hit));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The snapshot that an edge stands for, made if need be. Its layers may still be remote.
+    pub(crate) async fn solve(self: &Arc<Self>, edge: &Edge) -> Result<Snapshot, SolveError> {
+        let outputs = self.result(&edge.vertex).await?;
+        outputs.snapshots.get(edge.output).cloned().ok_or_else(|| {
+            let cause = anyhow::anyhow!("step has no output {}", edge.output);
+            SolveError::at(&edge.vertex, cause)
+        })
+    }
+
+    /// The keys of a vertex and whether it is cached, without running it.
+    pub(super) fn probe(self: &Arc<Self>, vertex: &Arc<Vertex>) -> Answer<Probe> {
+        let (build, task_vertex) = (self.clone(), vertex.clone());
+        let compute = || async move { probe::run(&build, &task_vertex).await.map(Arc::new) }.boxed();
+        self.probes.get(vertex.digest(), compute, |error| Err(SolveError::lost(error)))
+    }
+
+    /// The outputs of a vertex, made if need be.
+    pub(crate) fn result(self: &Arc<Self>, vertex: &Arc<Vertex>) -> Answer<Outputs> {
+        let (build, task_vertex) = (self.clone(), vertex.clone());
+        let compute = || async move { build.make(&task_vertex).await }.boxed();
+        self.results.get(vertex.digest(), compute, |error| Err(SolveError::lost(error)))
+    }
+
+    /// Aborts everything that runs for this build alone.
+    pub(crate) fn cancel(&self) {
+        self.probes.clear();
+        self.results.clear();
+    }
+
+    async fn make(self: &Arc<Self>, vertex: &Arc<Vertex>) -> Result<Arc<Outputs>, SolveError> {
+        let probe = self.probe(vertex).await?;
+        if let Some(outputs) = &probe.outputs {
+            return Ok(outputs.clone());
+        }
+        let Some(keys) = &probe.keys else {
+            return Err(SolveError::at(vertex, anyhow::anyhow!("step has no cache key")));
+        };
+        let inputs = try_join_all(vertex.inputs().iter().map(|edge| self.solve(edge))).await?;
+        let progress = self.progress.vertex(vertex);
+        let (build, vertex, probe, key) = (self.clone(), vertex.clone(), probe.clone(), keys[0]);
+        let start = move |progress: VertexProgress| -> BoxFuture<'static, _> {
+            async move { build.execute(&vertex, &probe, &inputs, &progress).await }.boxed()
+        };
+        let lost = |error| Err(SolveError::lost(error));
+        let daemon = self.daemon.clone();
+        daemon.flights.join(key, &progress, start, lost).await
+    }
+
+    /// Runs a vertex that nobody else runs now, and records what it made.
+    async fn execute(
+        self: &Arc<Self>,
+        vertex: &Arc<Vertex>,
+        probe: &Probe,
+        inputs: &[Snapshot],
+        progress: &VertexProgress,
+    ) -> Result<Arc<Outputs>, SolveError> {
+        // Another build may have finished the same work between our probe and now.
+        if let Some(outputs) = probe.look_again(self, vertex)? {
+            progress.cached();
+            return Ok(Arc::new(outputs));
+        }
+        let work = async {
+            let start = Instant::now();
+            let made = ops::execute(self, vertex, inputs, progress).await;
+            made.and_then(|made| probe.record(self, vertex, made, start.elapsed()))
+                .map_err(|cause| SolveError::at(vertex, cause))
+        };
+        Ok(Arc::new(progress.run(work).await?))
+    }
+}

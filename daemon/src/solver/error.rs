@@ -1,0 +1,89 @@
+//! Why a build failed, and where in the graph.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::graph::{SourceLocation, Vertex, VertexDigest};
+
+/// A failed build. Shared by everybody who waited for the same vertex.
+#[derive(Clone)]
+pub(crate) struct SolveError(Arc<Failure>);
+
+struct Failure {
+    cause: anyhow::Error,
+    vertex: Option<VertexDigest>,
+    locations: Vec<SourceLocation>,
+}
+
+/// A step's process ended badly.
+#[derive(Debug, thiserror::Error)]
+#[error("process \"{command}\" did not complete successfully: {reason}")]
+pub(crate) struct ProcessError {
+    pub(crate) command: String,
+    /// `exit code: 1`, `killed by signal 9 (out of memory)`, …
+    pub(crate) reason: String,
+    pub(crate) exit_code: Option<u32>,
+}
+
+/// The build was given up by its client.
+#[derive(Debug, thiserror::Error)]
+#[error("context canceled")]
+pub(crate) struct Canceled;
+
+impl SolveError {
+    /// The failure of one vertex.
+    pub(crate) fn at(vertex: &Vertex, cause: impl Into<anyhow::Error>) -> Self {
+        let (digest, locations) = (Some(vertex.digest()), vertex.meta().locations.clone());
+        Self(Arc::new(Failure { cause: cause.into(), vertex: digest, locations }))
+    }
+
+    /// A mistake in a source text.
+    pub(crate) fn in_source(location: SourceLocation, cause: impl Into<anyhow::Error>) -> Self {
+        let locations = vec![location];
+        Self(Arc::new(Failure { cause: cause.into(), vertex: None, locations }))
+    }
+
+    pub(crate) fn canceled() -> Self {
+        Canceled.into()
+    }
+
+    pub(crate) fn is_canceled(&self) -> bool {
+        self.0.cause.is::<Canceled>()
+    }
+
+    pub(crate) fn cause(&self) -> &anyhow::Error {
+        &self.0.cause
+    }
+
+    pub(crate) fn vertex(&self) -> Option<VertexDigest> {
+        self.0.vertex
+    }
+
+    pub(crate) fn locations(&self) -> &[SourceLocation] {
+        &self.0.locations
+    }
+
+    /// The answer of a task that died: shut down, or a bug.
+    pub(crate) fn lost(error: tokio::task::JoinError) -> Self {
+        if error.is_cancelled() { Self::canceled() } else { anyhow::Error::new(error).into() }
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for SolveError {
+    fn from(cause: E) -> Self {
+        Self(Arc::new(Failure { cause: cause.into(), vertex: None, locations: Vec::new() }))
+    }
+}
+
+impl fmt::Display for SolveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The whole chain on one line, as BuildKit's wrapped errors read.
+        write!(f, "{:#}", self.0.cause)
+    }
+}
+
+impl fmt::Debug for SolveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0.cause)
+    }
+}

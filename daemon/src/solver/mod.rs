@@ -1,0 +1,22 @@
+//! Evaluates a graph on demand, from the requested output back.
+//!
+//! Every vertex is two memoised async functions: [`Build::probe`] finds its cache keys and
+//! whether a record exists under one of them, [`Build::result`] makes its outputs when none
+//! does. A fully cached build is probes only: it touches no layer and pulls nothing. There is no
+//! event loop and no state machine; a vertex that waits for another is a task that awaits it.
+
+mod build;
+mod error;
+mod flight;
+mod key;
+mod memo;
+mod probe;
+mod progress;
+mod snapshot;
+
+pub(crate) use build::{Build, BuildRequest};
+pub(crate) use error::{ProcessError, SolveError};
+pub(crate) use flight::Flights;
+pub(crate) use key::{CacheMap, Dep, Selector};
+pub(crate) use progress::{Progress, StatusProgress, VertexProgress, to_response};
+pub(crate) use snapshot::{Outputs, Snapshot, Stack};

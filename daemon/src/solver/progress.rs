@@ -1,0 +1,390 @@
+//! What a build tells its watchers: vertices, transfers, logs and warnings, replayed from the
+//! start to whoever asks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use kiln_proto::control::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning};
+use kiln_proto::pb;
+use parking_lot::Mutex;
+use prost_types::Timestamp;
+use tokio::sync::watch;
+
+use crate::graph::{Vertex as GraphVertex, VertexDigest};
+
+/// Log bytes kept for one vertex; what comes after is counted and said so.
+pub(crate) const MAX_LOG_BYTES: usize = 2 << 20;
+
+/// The progress of one build. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Progress(Arc<Inner>);
+
+struct Inner {
+    state: Mutex<State>,
+    /// Counts events and tells watchers that there are more; closed events end their streams.
+    signal: watch::Sender<Signal>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Signal {
+    events: usize,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct State {
+    events: Vec<Event>,
+    vertices: HashMap<String, Vertex>,
+    logged: HashMap<String, usize>,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Vertex(Vertex),
+    Status(VertexStatus),
+    Log(VertexLog),
+    Warning(VertexWarning),
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        let (signal, _) = watch::channel(Signal::default());
+        Self(Arc::new(Inner { state: Mutex::default(), signal }))
+    }
+
+    fn push(&self, state: &mut State, event: Event) {
+        state.events.push(event);
+        let events = state.events.len();
+        self.0.signal.send_modify(|signal| signal.events = events);
+    }
+
+    /// Announces a graph vertex; announcing twice is the same as once.
+    pub(crate) fn vertex(&self, vertex: &GraphVertex) -> VertexProgress {
+        let inputs = vertex.inputs().iter().map(|edge| edge.vertex.digest().to_string()).collect();
+        self.announce(
+            vertex.digest().to_string(),
+            vertex.name(),
+            inputs,
+            vertex.meta().progress_group.clone(),
+        )
+    }
+
+    /// Announces a vertex of the daemon's own (`[internal] …`, `exporting to image`, …), named by
+    /// `id` within this build.
+    pub(crate) fn internal(&self, id: &str, name: &str) -> VertexProgress {
+        let digest = VertexDigest(kiln_cache::Digest::of(format!("internal:{id}").as_bytes()));
+        self.announce(digest.to_string(), name.to_owned(), Vec::new(), None)
+    }
+
+    fn announce(
+        &self,
+        digest: String,
+        name: String,
+        inputs: Vec<String>,
+        progress_group: Option<pb::ProgressGroup>,
+    ) -> VertexProgress {
+        let mut state = self.0.state.lock();
+        if !state.vertices.contains_key(&digest) {
+            let vertex = Vertex {
+                digest: digest.clone(),
+                name,
+                inputs,
+                progress_group,
+                ..Default::default()
+            };
+            state.vertices.insert(digest.clone(), vertex.clone());
+            self.push(&mut state, Event::Vertex(vertex));
+        }
+        VertexProgress { progress: self.clone(), digest }
+    }
+
+    /// Warns the user about the vertex that the warning names.
+    pub(crate) fn warn(&self, warning: VertexWarning) {
+        let mut state = self.0.state.lock();
+        self.push(&mut state, Event::Warning(warning));
+    }
+
+    /// Ends the streams of all watchers once they have read everything.
+    pub(crate) fn close(&self) {
+        self.0.signal.send_modify(|signal| signal.closed = true);
+    }
+
+    /// A watcher at the first event.
+    pub(crate) fn watch(&self) -> Watcher {
+        Watcher { progress: self.clone(), signal: self.0.signal.subscribe(), next: 0 }
+    }
+}
+
+/// Reads a build's events in order, from the first.
+pub(crate) struct Watcher {
+    progress: Progress,
+    signal: watch::Receiver<Signal>,
+    next: usize,
+}
+
+impl Watcher {
+    /// The events since the last call, at least one; `None` when the build has ended.
+    pub(crate) async fn next(&mut self) -> Option<Vec<Event>> {
+        let next = self.next;
+        let wanted = |signal: &Signal| signal.events > next || signal.closed;
+        self.signal.wait_for(wanted).await.ok()?;
+        let state = self.progress.0.state.lock();
+        let mut bytes = 0;
+        let fits = |event: &&Event| {
+            // Well below the 4 MiB that gRPC clients accept by default.
+            let fits = bytes < 1 << 20;
+            bytes += if let Event::Log(log) = event { log.msg.len() } else { 200 };
+            fits
+        };
+        let events: Vec<Event> =
+            state.events.get(self.next..)?.iter().take_while(fits).cloned().collect();
+        self.next += events.len();
+        (!events.is_empty()).then_some(events)
+    }
+}
+
+/// Events as the `Status` stream says them.
+pub(crate) fn to_response(events: Vec<Event>) -> StatusResponse {
+    let mut response = StatusResponse::default();
+    for event in events {
+        match event {
+            Event::Vertex(vertex) => response.vertexes.push(vertex),
+            Event::Status(status) => response.statuses.push(status),
+            Event::Log(log) => response.logs.push(log),
+            Event::Warning(warning) => response.warnings.push(warning),
+        }
+    }
+    response
+}
+
+/// Reports about one vertex of one build.
+#[derive(Clone)]
+pub(crate) struct VertexProgress {
+    progress: Progress,
+    digest: String,
+}
+
+impl VertexProgress {
+    fn update(&self, change: impl FnOnce(&mut Vertex)) {
+        let mut state = self.progress.0.state.lock();
+        let Some(vertex) = state.vertices.get_mut(&self.digest) else { return };
+        change(vertex);
+        let vertex = vertex.clone();
+        self.progress.push(&mut state, Event::Vertex(vertex));
+    }
+
+    /// The vertex runs from now on. Starting twice is the same as once.
+    pub(crate) fn start(&self) {
+        self.update(|vertex| {
+            vertex.started.get_or_insert_with(now);
+            vertex.completed = None;
+        });
+    }
+
+    /// The vertex was found in the cache.
+    pub(crate) fn cached(&self) {
+        self.update(|vertex| {
+            let now = now();
+            vertex.started.get_or_insert(now);
+            vertex.completed = Some(now);
+            vertex.cached = true;
+        });
+    }
+
+    /// The vertex ended; with a message if it failed.
+    pub(crate) fn complete(&self, error: Option<&str>) {
+        self.update(|vertex| {
+            let now = now();
+            vertex.started.get_or_insert(now);
+            vertex.completed = Some(now);
+            error.unwrap_or_default().clone_into(&mut vertex.error);
+        });
+    }
+
+    /// Runs `work` as this vertex: started, then completed with its outcome.
+    pub(crate) async fn run<T, E: std::fmt::Display>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.start();
+        let mut guard = Abandoned { vertex: self, armed: true };
+        let result = work.await;
+        guard.armed = false;
+        match &result {
+            Ok(_) => self.complete(None),
+            Err(error) => self.complete(Some(&error.to_string())),
+        }
+        result
+    }
+
+    /// Appends output: stream 1 is stdout, 2 is stderr.
+    pub(crate) fn log(&self, stream: i64, msg: Bytes) {
+        let mut state = self.progress.0.state.lock();
+        let logged = state.logged.entry(self.digest.clone()).or_default();
+        if *logged >= MAX_LOG_BYTES {
+            return;
+        }
+        *logged += msg.len();
+        let msg = if *logged >= MAX_LOG_BYTES {
+            let note = format!("\n[output clipped, log limit {MAX_LOG_BYTES} bytes reached]\n");
+            Bytes::from([&msg, note.as_bytes()].concat())
+        } else {
+            msg
+        };
+        let vertex = self.digest.clone();
+        let log = VertexLog { vertex, timestamp: Some(now()), stream, msg };
+        self.progress.push(&mut state, Event::Log(log));
+    }
+
+    /// Starts a transfer or another part of the vertex that has a count of its own.
+    pub(crate) fn status(&self, id: impl Into<String>) -> StatusProgress {
+        let status = VertexStatus {
+            id: id.into(),
+            vertex: self.digest.clone(),
+            started: Some(now()),
+            timestamp: Some(now()),
+            ..Default::default()
+        };
+        let status = StatusProgress {
+            progress: self.progress.clone(),
+            state: Mutex::new((status, Instant::now())),
+        };
+        status.send(&status.state.lock().0);
+        status
+    }
+
+    /// Warns the user.
+    pub(crate) fn warn(&self, mut warning: VertexWarning) {
+        warning.vertex.clone_from(&self.digest);
+        self.progress.warn(warning);
+    }
+
+    /// Repeats an event of another build's vertex as this one's.
+    pub(crate) fn relay(&self, event: &Event) {
+        match event {
+            Event::Vertex(other) => self.update(|vertex| {
+                vertex.started = vertex.started.or(other.started);
+                vertex.completed = other.completed;
+                vertex.cached = other.cached;
+                vertex.error.clone_from(&other.error);
+            }),
+            Event::Log(log) => self.log(log.stream, log.msg.clone()),
+            Event::Status(status) => {
+                let status = VertexStatus { vertex: self.digest.clone(), ..status.clone() };
+                let mut state = self.progress.0.state.lock();
+                self.progress.push(&mut state, Event::Status(status));
+            }
+            Event::Warning(warning) => self.warn(warning.clone()),
+        }
+    }
+}
+
+/// Completes a vertex whose work was dropped, so that no watcher sees it run for ever.
+struct Abandoned<'a> {
+    vertex: &'a VertexProgress,
+    armed: bool,
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.vertex.complete(Some("context canceled"));
+        }
+    }
+}
+
+/// A count within a vertex: bytes sent, layers written.
+pub(crate) struct StatusProgress {
+    progress: Progress,
+    state: Mutex<(VertexStatus, Instant)>,
+}
+
+impl StatusProgress {
+    fn send(&self, status: &VertexStatus) {
+        let mut state = self.progress.0.state.lock();
+        self.progress.push(&mut state, Event::Status(status.clone()));
+    }
+
+    /// Sets the expected total.
+    pub(crate) fn total(&self, total: u64) {
+        self.state.lock().0.total = i64::try_from(total).unwrap_or(i64::MAX);
+    }
+
+    /// Adds to the count; watchers hear of it ten times a second at most.
+    pub(crate) fn add(&self, count: u64) {
+        let mut state = self.state.lock();
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        state.0.current = state.0.current.saturating_add(count);
+        if state.1.elapsed() >= Duration::from_millis(100) {
+            state.1 = Instant::now();
+            state.0.timestamp = Some(now());
+            self.send(&state.0);
+        }
+    }
+}
+
+impl Drop for StatusProgress {
+    /// A status ends with its work.
+    fn drop(&mut self) {
+        let mut status = self.state.lock().0.clone();
+        status.timestamp = Some(now());
+        status.completed = status.timestamp;
+        self.send(&status);
+    }
+}
+
+/// The present as the wire says it.
+pub(crate) fn now() -> Timestamp {
+    SystemTime::now().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_late_watcher_reads_everything_from_the_start() {
+        let progress = Progress::new();
+        let vertex = progress.internal("a", "[internal] a");
+        vertex.run(async { Ok::<_, std::io::Error>(()) }).await.unwrap();
+        vertex.log(1, Bytes::from_static(b"hello"));
+        progress.close();
+        let mut watcher = progress.watch();
+        let status = to_response(watcher.next().await.unwrap());
+        assert_eq!(status.vertexes.len(), 3);
+        assert!(status.vertexes[2].completed.is_some());
+        assert_eq!(status.logs[0].msg, "hello");
+        assert!(watcher.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_clipped_log_says_so() {
+        let progress = Progress::new();
+        let vertex = progress.internal("a", "a");
+        for _ in 0..4 {
+            vertex.log(1, Bytes::from(vec![b'x'; MAX_LOG_BYTES / 2]));
+        }
+        progress.close();
+        let mut watcher = progress.watch();
+        let mut logs = Vec::new();
+        while let Some(events) = watcher.next().await {
+            logs.extend(to_response(events).logs);
+        }
+        assert_eq!(logs.len(), 2);
+        assert!(logs[1].msg.ends_with(b"bytes reached]\n"));
+    }
+
+    #[tokio::test]
+    async fn abandoned_work_is_completed() {
+        let progress = Progress::new();
+        let vertex = progress.internal("a", "a");
+        drop(vertex.run(std::future::pending::<Result<(), std::io::Error>>()));
+        let pending = vertex.run(std::future::pending::<Result<(), std::io::Error>>());
+        tokio::select! { biased; _ = pending => {}, () = async {} => {} }
+        let status = to_response(progress.watch().next().await.unwrap());
+        assert_eq!(status.vertexes.last().unwrap().error, "context canceled");
+    }
+}

@@ -1,0 +1,158 @@
+//! Keeps the state directory in order: after a crash, against a loss of power, within its limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kiln_cache::gc::{DiskStat, Policy, Space, Usage};
+use kiln_cache::{DirId, LayerId, OnDisk, Removed};
+use kiln_proto::types;
+use kiln_snapshotter::{Snapshotter as _, usage};
+use rustix::fs::{OFlags, statvfs, syncfs};
+use tokio_util::sync::CancellationToken;
+
+use crate::daemon::Daemon;
+
+/// How often new data is made safe against a loss of power.
+const DURABLE_EVERY: Duration = Duration::from_secs(5);
+/// How often the limits on space are looked at.
+const COLLECT_EVERY: Duration = Duration::from_secs(60);
+
+/// Brings index and disk into agreement. Called once, before anything is built.
+pub(crate) fn reconcile(daemon: &Daemon) -> anyhow::Result<()> {
+    let layers = daemon.layers.overlay().list()?;
+    let mut dirs = daemon.caches.list()?;
+    dirs.extend(daemon.trees.list()?);
+    let on_disk = OnDisk {
+        layers: layers.iter().map(|id| LayerId(id.0)).collect(),
+        dirs,
+        blobs: daemon.content.list()?,
+    };
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .context("cannot read the boot id")?;
+    let garbage = daemon.index.reconcile(&on_disk, boot_id.trim())?;
+    if garbage.dropped != kiln_cache::Dropped::default() {
+        tracing::warn!(dropped = ?garbage.dropped, "dropped what was lost in a crash");
+    }
+    for layer in garbage.layers {
+        daemon.layers.overlay().remove(kiln_snapshotter::LayerId(layer.0))?;
+    }
+    for dir in garbage.dirs {
+        remove_dir(daemon, dir)?;
+    }
+    for blob in garbage.blobs {
+        daemon.content.remove(&blob)?;
+    }
+    Ok(())
+}
+
+fn remove_dir(daemon: &Daemon, id: DirId) -> anyhow::Result<()> {
+    for path in [daemon.caches.path(id), daemon.trees.path(id)] {
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| path.display().to_string());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Runs until `stop`: makes data durable, and collects garbage.
+pub(crate) async fn run(daemon: Arc<Daemon>, stop: CancellationToken) {
+    let mut durable = tokio::time::interval(DURABLE_EVERY);
+    let mut collect = tokio::time::interval(COLLECT_EVERY);
+    loop {
+        let work: fn(&Daemon) -> anyhow::Result<()> = tokio::select! {
+            () = stop.cancelled() => break,
+            _ = durable.tick() => make_durable,
+            _ = collect.tick(), if daemon.config.gc => collect_garbage,
+        };
+        let task_daemon = daemon.clone();
+        let done = tokio::task::spawn_blocking(move || work(&task_daemon)).await;
+        if let Err(error) = done.map_err(anyhow::Error::from).and_then(|done| done) {
+            tracing::warn!("upkeep: {error:#}");
+        }
+    }
+    let done = tokio::task::spawn_blocking(move || make_durable(&daemon)).await;
+    if let Err(error) = done.map_err(anyhow::Error::from).and_then(|done| done) {
+        tracing::warn!("last upkeep: {error:#}");
+    }
+}
+
+/// Makes everything that was recorded so far survive a loss of power.
+fn make_durable(daemon: &Daemon) -> anyhow::Result<()> {
+    daemon.index.flush_touches()?;
+    let group = daemon.index.begin_durable()?;
+    if group.is_empty() {
+        return Ok(());
+    }
+    let root = rustix::fs::open(
+        &daemon.config.root,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )?;
+    syncfs(&root)?;
+    daemon.index.mark_durable(group)?;
+    Ok(())
+}
+
+fn collect_garbage(daemon: &Daemon) -> anyhow::Result<()> {
+    measure_dirs(daemon)?;
+    prune(daemon, &daemon.config.gc_policies).map(drop)
+}
+
+/// The disk that holds the state directory.
+pub(crate) fn disk(daemon: &Daemon) -> anyhow::Result<DiskStat> {
+    let stat = statvfs(&daemon.config.root)?;
+    Ok(DiskStat {
+        total: stat.f_blocks.saturating_mul(stat.f_frsize),
+        free: stat.f_bavail.saturating_mul(stat.f_frsize),
+    })
+}
+
+/// Removes what `policies` say, from the index and from the disk.
+pub(crate) fn prune(daemon: &Daemon, policies: &[Policy]) -> anyhow::Result<Removed> {
+    let removed = daemon.index.prune(policies, disk(daemon)?)?;
+    for layer in &removed.layers {
+        daemon.layers.overlay().remove(kiln_snapshotter::LayerId(layer.0))?;
+    }
+    for dir in &removed.dirs {
+        remove_dir(daemon, *dir)?;
+    }
+    daemon.index.collect_blobs(&daemon.content)?;
+    Ok(removed)
+}
+
+/// Everything on the disk, with sizes as they are now.
+pub(crate) fn usage(daemon: &Daemon) -> anyhow::Result<Vec<Usage>> {
+    measure_dirs(daemon)?;
+    Ok(daemon.index.usage()?)
+}
+
+/// Measures the directories that are written in place.
+fn measure_dirs(daemon: &Daemon) -> anyhow::Result<()> {
+    let caches = daemon.caches.list()?.into_iter().map(|id| (id, daemon.caches.path(id)));
+    let trees = daemon.trees.list()?.into_iter().map(|id| (id, daemon.trees.path(id)));
+    for (id, path) in caches.chain(trees) {
+        // A directory that a step changes meanwhile is measured better next time.
+        if let Ok(size) = usage::of_directory(&path) {
+            daemon.index.set_dir_size(id, size.bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// A policy as `ListWorkers` shows it.
+pub(crate) fn to_wire(policy: &Policy, disk: DiskStat) -> types::GcPolicy {
+    let bytes = |space: Space| i64::try_from(space.bytes(disk)).unwrap_or(i64::MAX);
+    types::GcPolicy {
+        all: policy.all,
+        keep_duration: i64::try_from(policy.keep_duration.as_nanos()).unwrap_or(i64::MAX),
+        filters: policy.filters.iter().map(ToString::to_string).collect(),
+        reserved_space: bytes(policy.limits.reserved_space),
+        max_used_space: bytes(policy.limits.max_used_space),
+        min_free_space: bytes(policy.limits.min_free_space),
+    }
+}
+

@@ -1,0 +1,59 @@
+//! What this daemon tells of itself.
+
+use std::sync::Arc;
+
+use kiln_cache::gc::DiskStat;
+use kiln_proto::types;
+use tonic::Status;
+
+use crate::daemon::Daemon;
+use crate::image::Platform;
+use crate::upkeep;
+
+/// The version of BuildKit whose API and frontend this daemon matches; clients decide by it what
+/// they may ask for.
+const BUILDKIT_VERSION: &str = "v0.31.0";
+const DOCKERFILE_VERSION: &str = "1.20.0";
+
+pub(crate) fn version() -> types::BuildkitVersion {
+    types::BuildkitVersion {
+        package: "github.com/moby/buildkit".into(),
+        version: format!("{BUILDKIT_VERSION}+kiln.{}", env!("CARGO_PKG_VERSION")),
+        revision: String::new(),
+        dockerfile_version: DOCKERFILE_VERSION.into(),
+    }
+}
+
+/// The one worker of this daemon.
+pub(crate) fn list(
+    daemon: &Arc<Daemon>,
+    filters: &[String],
+) -> Result<Vec<types::WorkerRecord>, Status> {
+    if !filters.is_empty() {
+        return Err(Status::unimplemented("filters of workers are not supported by this daemon"));
+    }
+    let disk = upkeep::disk(daemon).map_err(|error| Status::internal(format!("{error:#}")))?;
+    Ok(vec![record(daemon, disk)])
+}
+
+fn record(daemon: &Arc<Daemon>, disk: DiskStat) -> types::WorkerRecord {
+    let mut labels = daemon.config.labels.clone();
+    let own = [
+        ("org.mobyproject.buildkit.worker.executor", "oci"),
+        ("org.mobyproject.buildkit.worker.snapshotter", "overlayfs"),
+        ("org.mobyproject.buildkit.worker.network", "host"),
+        ("org.mobyproject.buildkit.worker.oci.process-mode", "sandbox"),
+        ("org.mobyproject.buildkit.worker.selinux.enabled", "false"),
+    ];
+    for (name, value) in own {
+        labels.entry(name.into()).or_insert_with(|| value.into());
+    }
+    types::WorkerRecord {
+        id: daemon.config.worker_id.clone(),
+        labels: labels.into_iter().collect(),
+        platforms: daemon.config.platforms.iter().map(Platform::to_pb).collect(),
+        gc_policy: daemon.config.gc_policies.iter().map(|p| upkeep::to_wire(p, disk)).collect(),
+        buildkit_version: Some(version()),
+        cdi_devices: Vec::new(),
+    }
+}
