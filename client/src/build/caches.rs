@@ -1,0 +1,147 @@
+//! External caches: what the daemon is told, and what the session serves of them.
+
+use crate::args::cache::Cache;
+use crate::args::invalid::Invalid;
+use crate::session::{Layout, LayoutError, Name, Stores};
+use anyhow::{Context, Result};
+use kiln_proto::control::{CacheOptions, CacheOptionsEntry};
+use serde_json::{Value, json};
+
+const DEFAULT_TAG: &str = "latest";
+
+/// The external caches of a build.
+#[derive(Debug, Default)]
+pub(super) struct Caches {
+    /// What the daemon is told.
+    pub(super) options: CacheOptions,
+    /// Layouts to serve.
+    pub(super) stores: Stores,
+    /// Layouts that get a new image, and its name in each.
+    exported: Vec<(Layout, Name)>,
+    /// What the user should know: a cache that is not there is no error.
+    pub(super) notes: Vec<String>,
+}
+
+impl Caches {
+    /// Finds out what a command line's caches are.
+    pub(super) fn load(from: &[Cache], to: &[Cache]) -> Result<Self> {
+        let mut caches = Self::default();
+        for cache in to {
+            caches.add_export(cache).with_context(|| format!("--cache-to type={}", cache.kind))?;
+        }
+        for cache in from {
+            caches
+                .add_import(cache)
+                .with_context(|| format!("--cache-from type={}", cache.kind))?;
+        }
+        Ok(caches)
+    }
+
+    fn add_export(&mut self, cache: &Cache) -> Result<()> {
+        if cache.kind == "local" {
+            let dest = required(cache, "dest")?;
+            if cache.attributes.contains_key("reset") {
+                return Err(Invalid::Unsupported("reset".to_owned()).into());
+            }
+            let layout = Layout::new(dest);
+            layout.create()?;
+            self.stores.insert(store_name(dest), layout.clone());
+            let tag = cache.get("tag").unwrap_or(DEFAULT_TAG);
+            self.exported.push((layout, Name::Tag(tag.to_owned())));
+        }
+        self.options.exports.push(entry(cache));
+        Ok(())
+    }
+
+    fn add_import(&mut self, cache: &Cache) -> Result<()> {
+        let mut entry = entry(cache);
+        if cache.kind == "local" {
+            let src = required(cache, "src")?;
+            let layout = Layout::new(src);
+            match digest(cache, &layout) {
+                Ok(digest) => {
+                    entry.attrs.insert("digest".to_owned(), digest);
+                    self.stores.insert(store_name(src), layout);
+                }
+                Err(error) => {
+                    self.notes.push(format!("the cache in {src} is not used: {error}"));
+                    return Ok(());
+                }
+            }
+        }
+        self.options.imports.push(entry);
+        Ok(())
+    }
+
+    /// The imports as the frontend is told of them.
+    pub(super) fn frontend_attribute(&self) -> Option<String> {
+        let imports: Vec<Value> = self
+            .options
+            .imports
+            .iter()
+            .map(|import| json!({ "Type": import.r#type, "Attrs": import.attrs }))
+            .collect();
+        (!imports.is_empty()).then(|| Value::Array(imports).to_string())
+    }
+
+    /// Enters the cache that was exported into the layouts that hold it now.
+    pub(super) fn finish(&self, manifest: &Value) -> Result<(), LayoutError> {
+        for (layout, name) in &self.exported {
+            layout.enter(manifest, std::slice::from_ref(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// The digest of a local cache's manifest.
+fn digest(cache: &Cache, layout: &Layout) -> Result<String, LayoutError> {
+    match cache.get("digest") {
+        Some(digest) => Ok(digest.to_owned()),
+        None => layout.resolve(cache.get("tag").unwrap_or(DEFAULT_TAG), false),
+    }
+}
+
+fn required<'a>(cache: &'a Cache, key: &'static str) -> Result<&'a str, Invalid> {
+    cache.get(key).ok_or_else(|| Invalid::Missing { key, of: "type=local".to_owned() })
+}
+
+fn store_name(path: &str) -> String {
+    format!("local:{path}")
+}
+
+fn entry(cache: &Cache) -> CacheOptionsEntry {
+    CacheOptionsEntry { r#type: cache.kind.clone(), attrs: cache.attributes.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::cache::parse;
+
+    #[test]
+    fn a_local_cache_is_found_by_its_name_and_entered_under_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_str().unwrap();
+        let to = parse(&format!("type=local,dest={path},mode=max")).unwrap();
+        let from = parse(&format!("type=local,src={path}")).unwrap();
+
+        let first = Caches::load(&from, &to).unwrap();
+        assert_eq!(first.options.imports, []);
+        assert_eq!(first.notes.len(), 1);
+        assert_eq!(first.frontend_attribute(), None);
+        let digest = format!("sha256:{}", "a".repeat(64));
+        first.finish(&json!({ "digest": digest, "mediaType": "m", "size": 1 })).unwrap();
+
+        let second = Caches::load(&from, &to).unwrap();
+        assert_eq!(second.options.imports[0].attrs["digest"], digest);
+        assert_eq!(second.notes, [""; 0]);
+        assert!(second.frontend_attribute().unwrap().contains(&digest));
+    }
+
+    #[test]
+    fn a_local_cache_needs_a_directory() {
+        let caches = parse("type=local,mode=max").unwrap();
+        let error = Caches::load(&[], &caches).unwrap_err();
+        assert_eq!(format!("{error:#}"), "--cache-to type=local: dest is missing (type=local)");
+    }
+}

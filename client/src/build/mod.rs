@@ -1,0 +1,109 @@
+//! `kiln build`.
+
+mod caches;
+mod call;
+mod exports;
+mod inputs;
+mod interrupt;
+mod outcome;
+mod request;
+mod solve;
+
+use crate::args::{BuildFlags, ProgressMode};
+use crate::failure::Failure;
+use crate::progress::{self, Progress};
+use crate::{daemon, paths};
+use anyhow::Context;
+use interrupt::Interrupts;
+use request::Plan;
+use solve::{NotBuilt, Response};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Builds what a command line asks for.
+pub(crate) async fn run(
+    flags: &BuildFlags,
+    host: Option<&str>,
+    is_verbose: bool,
+) -> Result<(), Failure> {
+    let is_quiet = flags.quiet || flags.progress == ProgressMode::Quiet;
+    let mode = progress::mode(flags.progress, flags.quiet, paths::env)?;
+    let mut progress = Progress::new(mode, paths::env)?;
+    let mut interrupts = Interrupts::listen()?;
+    let wants_id = is_quiet || flags.iidfile.is_some() || flags.metadata_file.is_some();
+    let mut plan = Plan::prepare(flags, wants_id).await?;
+    if let Some(path) = &flags.iidfile {
+        // An id of an earlier build must not be taken for this one's if it fails.
+        remove(path)?;
+    }
+    let says_more = matches!(mode, ProgressMode::Auto | ProgressMode::Tty | ProgressMode::Plain);
+    if says_more {
+        for note in &plan.caches.notes {
+            writeln!(io::stderr(), "WARNING: {note}")?;
+        }
+    }
+    let daemon = daemon::connect(host).await?;
+
+    let solved = solve::solve(&daemon, &mut plan, &mut progress, &mut interrupts).await;
+    progress.finish(is_verbose);
+    let response = match solved {
+        Ok(response) => response,
+        Err(NotBuilt::Failed(error)) => return Err(Failure::Error(error)),
+        Err(NotBuilt::Interrupted(error)) => return Err(Failure::Interrupted(Some(error))),
+    };
+    if let Some(call) = &plan.call {
+        let (text, code) = call::render(call, &response, flags.file.as_deref());
+        io::stdout().write_all(text.as_bytes())?;
+        return if code == 0 { Ok(()) } else { Err(Failure::Code(code)) };
+    }
+    keep(&plan, &response)?;
+    tell(flags, &plan, &response, &progress)?;
+    if is_quiet {
+        writeln!(io::stdout(), "{}", outcome::image_id(&response))?;
+    } else if let Some(message) = response.get("frontend.result.inlinemessage") {
+        writeln!(io::stdout(), "\n{message}")?;
+    }
+    if says_more && plan.request.exporters.is_empty() && flags.outputs.is_empty() {
+        let hint = "--tag keeps an image, --output and --push deliver it";
+        writeln!(io::stderr(), "\nNothing but the cache was kept of the result: {hint}.")?;
+    }
+    Ok(())
+}
+
+/// Enters what the daemon wrote into the layouts of this machine.
+fn keep(plan: &Plan, response: &Response) -> Result<(), Failure> {
+    if let Some(manifest) = response.get("cache.manifest").filter(|json| !json.is_empty()) {
+        let manifest = serde_json::from_str(manifest).context("the cache's manifest")?;
+        plan.caches.finish(&manifest)?;
+    }
+    plan.exports.finish(response)?;
+    Ok(())
+}
+
+/// Writes the files that say what was built.
+fn tell(
+    flags: &BuildFlags,
+    plan: &Plan,
+    response: &Response,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    if let Some(path) = &flags.iidfile {
+        std::fs::write(path, outcome::image_id(response))
+            .with_context(|| format!("--iidfile {}", path.display()))?;
+    }
+    if let Some(path) = &flags.metadata_file {
+        let warnings = progress.warnings();
+        let metadata = outcome::metadata(response, &plan.request.r#ref, &warnings);
+        outcome::write_metadata(path, &metadata)?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("--iidfile {}", path.display()))?
+        }
+        _ => Ok(()),
+    }
+}
