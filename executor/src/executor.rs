@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 use crate::cgroup::{CgroupError, Cgroups, GroupSpec, Keeper, StepCgroup};
 use crate::error::ExecutorError;
 use crate::request;
-use crate::running::Running;
+use crate::running::{Launched, Running};
 use crate::spec::{ProcessIo, ProcessSpec};
 use crate::sys::async_fd;
 use crate::zygote::channel::Encoded;
@@ -46,7 +46,7 @@ pub struct Executor {
 pub(crate) struct Shared {
     control: AsyncFd<OwnedFd>,
     cgroups: Cgroups,
-    pub(crate) keeper: Keeper,
+    keeper: Keeper,
     config: ExecutorConfig,
 }
 
@@ -81,31 +81,16 @@ impl Executor {
     pub async fn run(&self, spec: ProcessSpec, io: ProcessIo) -> Result<Running, ExecutorError> {
         let started = Instant::now();
         request::check(&spec)?;
-        let cgroup = self.make_cgroup(&spec).await?;
-        let cgroup = CgroupGuard { shared: &self.shared, cgroup: Some(cgroup) };
-        let id = spec.id.clone();
-        let upper = spec.rootfs.upper.clone();
-        let security = spec.security;
-        let group = cgroup.get();
-        let step =
-            request::step(spec, group, io.stdin.is_some(), self.shared.config.oom_score_adj)?;
+        let held = self.make_cgroup(&spec).await?;
+        let (id, upper, security) = (spec.id.clone(), spec.rootfs.upper.clone(), spec.security);
+        let oom_score_adj = self.shared.config.oom_score_adj;
+        let step = request::step(spec, &held.group, io.stdin.is_some(), oom_score_adj)?;
         let request = Request::Run(Box::new(step));
-        let (reply, pidfd) = self.shared.launch(&id, &request, None, &io, group).await?;
-        drop(io);
-        let cgroup = cgroup.keep();
-        Ok(Running::new(
-            Arc::clone(&self.shared),
-            id,
-            upper,
-            security,
-            reply,
-            pidfd,
-            cgroup,
-            started,
-        ))
+        let launched = self.shared.launch(&id, &request, None, &io, &held.group).await?;
+        Ok(Running::new(held, id, upper, security, launched, started))
     }
 
-    async fn make_cgroup(&self, spec: &ProcessSpec) -> Result<StepCgroup, ExecutorError> {
+    async fn make_cgroup(&self, spec: &ProcessSpec) -> Result<HeldGroup, ExecutorError> {
         let shared = Arc::clone(&self.shared);
         let (id, security, limits) = (spec.id.clone(), spec.security, spec.limits.clone());
         let own = &self.shared.config.cgroup_parent;
@@ -116,7 +101,10 @@ impl Executor {
         // Making directories in a hierarchy may wait for a lock of the whole kernel.
         let made = tokio::task::spawn_blocking(move || {
             let spec = GroupSpec { id: &id, parent: &parent, security, limits: &limits };
-            shared.cgroups.create(&spec).map_err(|error| cgroup_error(&id, error))
+            match shared.cgroups.create(&spec) {
+                Ok(group) => Ok(HeldGroup { shared, group }),
+                Err(error) => Err(cgroup_error(&id, error)),
+            }
         });
         made.await.map_err(|error| ExecutorError::Cgroup {
             path: spec.id.clone(),
@@ -137,8 +125,7 @@ fn cgroup_error(id: &str, error: CgroupError) -> ExecutorError {
 }
 
 impl Shared {
-    /// Has the zygote start a process; returns the socket on which its supervisor reports, and the
-    /// supervisor's pidfd.
+    /// Has the zygote start a process.
     pub(crate) async fn launch(
         &self,
         id: &str,
@@ -146,7 +133,7 @@ impl Shared {
         member: Option<BorrowedFd<'_>>,
         io: &ProcessIo,
         cgroup: &StepCgroup,
-    ) -> Result<(AsyncFd<OwnedFd>, OwnedFd), ExecutorError> {
+    ) -> Result<Launched, ExecutorError> {
         let channel = |errno: Errno| ExecutorError::Channel { id: id.into(), source: errno.into() };
         let (ours, theirs) = socket_pair().map_err(channel)?;
         let mut fds = vec![theirs.as_fd()];
@@ -162,31 +149,19 @@ impl Shared {
         drop(theirs);
         let reply = async_fd::register(ours, Interest::READABLE)
             .map_err(|source| ExecutorError::Channel { id: id.into(), source })?;
-        let pidfd = crate::running::spawned(id, &reply).await?;
-        Ok((reply, pidfd))
+        Launched::on(id, reply).await
     }
 }
 
-/// Gives a group back if the step it was made for does not come to be.
-struct CgroupGuard<'a> {
-    shared: &'a Shared,
-    cgroup: Option<StepCgroup>,
+/// A group that is given up, to be removed in the background, when this is dropped.
+#[derive(Debug)]
+pub(crate) struct HeldGroup {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) group: StepCgroup,
 }
 
-impl CgroupGuard<'_> {
-    fn get(&self) -> &StepCgroup {
-        self.cgroup.as_ref().unwrap_or(&StepCgroup::None)
-    }
-
-    fn keep(mut self) -> StepCgroup {
-        self.cgroup.take().unwrap_or(StepCgroup::None)
-    }
-}
-
-impl Drop for CgroupGuard<'_> {
+impl Drop for HeldGroup {
     fn drop(&mut self) {
-        if let Some(cgroup) = self.cgroup.take() {
-            self.shared.keeper.remove(cgroup);
-        }
+        self.shared.keeper.remove(std::mem::replace(&mut self.group, StepCgroup::None));
     }
 }

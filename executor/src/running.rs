@@ -1,5 +1,6 @@
 //! A step that runs, and what is known of it when it has ended.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::cgroup::StepCgroup;
 use crate::error::ExecutorError;
-use crate::executor::Shared;
+use crate::executor::{HeldGroup, Shared};
 use crate::request;
 use crate::spec::{ProcessIo, Security, User};
 use crate::stubs;
@@ -80,8 +81,7 @@ pub struct Running {
     shared: Arc<Shared>,
     id: String,
     security: Security,
-    reply: AsyncFd<OwnedFd>,
-    pidfd: OwnedFd,
+    launched: Launched,
     kind: Kind,
     started: Instant,
     has_ended: bool,
@@ -89,24 +89,22 @@ pub struct Running {
 
 #[derive(Debug)]
 enum Kind {
-    Step { upper: PathBuf, created: Vec<Created>, cgroup: StepCgroup },
+    Step { upper: PathBuf, created: Vec<Created>, cgroup: Option<HeldGroup> },
     Further,
 }
 
 impl Running {
-    #[allow(clippy::too_many_arguments, reason = "the fields, from the one place that has them")]
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        group: HeldGroup,
         id: String,
         upper: PathBuf,
         security: Security,
-        reply: AsyncFd<OwnedFd>,
-        pidfd: OwnedFd,
-        cgroup: StepCgroup,
+        launched: Launched,
         started: Instant,
     ) -> Self {
-        let kind = Kind::Step { upper, created: Vec::new(), cgroup };
-        Self { shared, id, security, reply, pidfd, kind, started, has_ended: false }
+        let shared = Arc::clone(&group.shared);
+        let kind = Kind::Step { upper, created: Vec::new(), cgroup: Some(group) };
+        Self { shared, id, security, launched, kind, started, has_ended: false }
     }
 
     /// Waits for the end of the command.
@@ -118,23 +116,30 @@ impl Running {
     /// If the command could not be started, or the step's supervisor was killed.
     pub async fn wait(&mut self) -> Result<Exit, ExecutorError> {
         loop {
-            match receive(&self.id, &self.reply).await? {
-                Some((Reply::Created(paths), _)) => {
+            match self.next().await? {
+                Some(Reply::Created(paths)) => {
                     if let Kind::Step { created, .. } = &mut self.kind {
                         created.extend(paths);
                     }
                 }
-                Some((Reply::Failed(failure), _)) => {
+                Some(Reply::Failed(failure)) => {
                     self.gone().await;
                     return Err(ExecutorError::from_failure(&failure));
                 }
-                Some((Reply::Exited(status), _)) => return Ok(self.finish(status)),
-                Some((Reply::Spawned, _)) => {}
+                Some(Reply::Exited(status)) => return Ok(self.finish(status)),
+                Some(Reply::Spawned) => {}
                 None => {
                     self.gone().await;
                     return Err(ExecutorError::Lost { id: self.id.clone() });
                 }
             }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Reply>, ExecutorError> {
+        match self.launched.early.pop_front() {
+            Some(reply) => Ok(Some(reply)),
+            None => Ok(receive(&self.id, &self.launched.reply).await?.map(|(reply, _)| reply)),
         }
     }
 
@@ -162,20 +167,19 @@ impl Running {
         let started = Instant::now();
         let none = StepCgroup::None;
         let cgroup = match &self.kind {
-            Kind::Step { cgroup, .. } => cgroup,
-            Kind::Further => &none,
+            Kind::Step { cgroup: Some(held), .. } => &held.group,
+            Kind::Step { .. } | Kind::Further => &none,
         };
         let has_stdin = io.stdin.is_some();
         let process = request::further(&self.id, spec, self.security, cgroup, has_stdin)?;
         let request = Request::Exec(Box::new(process));
-        let member = Some(self.pidfd.as_fd());
-        let (reply, pidfd) = self.shared.launch(&self.id, &request, member, &io, cgroup).await?;
+        let member = Some(self.launched.pidfd.as_fd());
+        let launched = self.shared.launch(&self.id, &request, member, &io, cgroup).await?;
         Ok(Self {
             shared: Arc::clone(&self.shared),
             id: self.id.clone(),
             security: self.security,
-            reply,
-            pidfd,
+            launched,
             kind: Kind::Further,
             started,
             has_ended: false,
@@ -183,8 +187,9 @@ impl Running {
     }
 
     fn command(&self, command: Command) {
-        let sent = Encoded::new(&command)
-            .and_then(|encoded| encoded.send(self.reply.get_ref(), &[], SendFlags::DONTWAIT));
+        let sent = Encoded::new(&command).and_then(|encoded| {
+            encoded.send(self.launched.reply.get_ref(), &[], SendFlags::DONTWAIT)
+        });
         if let Err(error) = sent {
             tracing::debug!(step = %self.id, ?command, %error, "the step is past taking commands");
         }
@@ -200,8 +205,8 @@ impl Running {
         self.has_ended = true;
         let mut exit =
             Exit { status, oom_killed: false, usage: Usage { wall, ..Usage::default() } };
-        if let Kind::Step { cgroup, .. } = &self.kind {
-            let counted = cgroup.counted();
+        if let Kind::Step { cgroup: Some(held), .. } = &self.kind {
+            let counted = held.group.counted();
             exit.oom_killed = counted.oom_kills > 0;
             exit.usage.cpu_user = counted.cpu_user;
             exit.usage.cpu_system = counted.cpu_system;
@@ -216,7 +221,7 @@ impl Running {
     /// Waits until a supervisor that reports nothing more has ended, and everything with it.
     async fn gone(&mut self) {
         self.kill_now();
-        if let Ok(pidfd) = self.pidfd.try_clone()
+        if let Ok(pidfd) = self.launched.pidfd.try_clone()
             && let Ok(pidfd) = async_fd::register(pidfd, Interest::READABLE)
         {
             // An error means that there is nothing to wait for.
@@ -230,7 +235,7 @@ impl Running {
         // The supervisor of a further process kills it when this end of the socket closes.
         if matches!(self.kind, Kind::Step { .. }) {
             // One that has ended needs no killing.
-            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            let _ = pidfd_send_signal(&self.launched.pidfd, Signal::KILL);
         }
     }
 
@@ -238,7 +243,7 @@ impl Running {
     fn clean_up(&mut self) {
         if let Kind::Step { upper, created, cgroup } = &mut self.kind {
             stubs::remove(upper, std::mem::take(created));
-            self.shared.keeper.remove(std::mem::replace(cgroup, StepCgroup::None));
+            drop(cgroup.take());
         }
     }
 
@@ -260,13 +265,35 @@ impl Drop for Running {
     }
 }
 
-/// Waits for the first message about a process: that it exists.
-pub(crate) async fn spawned(id: &str, reply: &AsyncFd<OwnedFd>) -> Result<OwnedFd, ExecutorError> {
-    let lost = || ExecutorError::Lost { id: id.into() };
-    match receive(id, reply).await? {
-        Some((Reply::Spawned, fds)) => fds.into_iter().next().ok_or_else(lost),
-        Some((Reply::Failed(failure), _)) => Err(ExecutorError::from_failure(&failure)),
-        Some(_) | None => Err(lost()),
+/// A process that the zygote has started.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    reply: AsyncFd<OwnedFd>,
+    pidfd: OwnedFd,
+    /// What the supervisor has said before the zygote came to say that it exists.
+    early: VecDeque<Reply>,
+}
+
+impl Launched {
+    /// Waits until the zygote says on `reply` that the process exists.
+    pub(crate) async fn on(id: &str, reply: AsyncFd<OwnedFd>) -> Result<Self, ExecutorError> {
+        let lost = || ExecutorError::Lost { id: id.into() };
+        let mut early = VecDeque::new();
+        loop {
+            match receive(id, &reply).await? {
+                Some((Reply::Spawned, fds)) => {
+                    let pidfd = fds.into_iter().next().ok_or_else(lost)?;
+                    return Ok(Self { reply, pidfd, early });
+                }
+                Some((other, _)) => early.push_back(other),
+                None => match early.pop_front() {
+                    Some(Reply::Failed(failure)) => {
+                        return Err(ExecutorError::from_failure(&failure));
+                    }
+                    _ => return Err(lost()),
+                },
+            }
+        }
     }
 }
 
