@@ -147,9 +147,10 @@ impl Config {
 pub(crate) fn start_log(config: Option<&Config>) {
     let log = config.map(|config| config.log.clone()).unwrap_or_default();
     let level = log.level.unwrap_or_else(|| "info".to_owned());
-    let filter = EnvFilter::builder()
-        .with_default_directive(level.parse().unwrap_or(tracing::Level::INFO.into()))
-        .from_env_lossy();
+    // What libraries have to say below a warning is of use to their authors.
+    let own = ["kilnd", "kiln_cache", "kiln_executor", "kiln_proto", "kiln_registry"];
+    let own = own.map(|name| format!(",{name}={level}")).concat();
+    let filter = EnvFilter::builder().parse_lossy(format!("warn{own}"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match log.format {
         file::LogFormat::Json => subscriber.json().init(),

@@ -60,8 +60,7 @@ pub(super) async fn export_local(
         let views = views(build, parts, split).await?;
         let status = vertex.status("copying files");
         let session = build.session()?;
-        let (outgoing, answer) = delivery::open(session, id, &BTreeMap::new()).await?;
-        let incoming = answer.context("cannot send the export to the client")?;
+        let (outgoing, incoming) = delivery::open(session, id, &BTreeMap::new())?;
         let decode = |message: Bytes| {
             Packet::decode(message).map_err(|error| Status::internal(error.to_string()))
         };

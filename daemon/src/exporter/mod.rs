@@ -46,7 +46,8 @@ pub(crate) async fn run(
     exports: Exports,
 ) -> Result<BTreeMap<String, String>, SolveError> {
     let mut exporters = request.exporters.clone();
-    if !request.exporter_deprecated.is_empty() {
+    // Clients that know both fields fill in both.
+    if exporters.is_empty() && !request.exporter_deprecated.is_empty() {
         exporters.push(Exporter {
             r#type: request.exporter_deprecated.clone(),
             attrs: request.exporter_attrs_deprecated.clone(),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
+use futures::stream::{BoxStream, StreamExt as _};
+use futures::TryFutureExt as _;
 use kiln_proto::file_send::file_send_client::FileSendClient;
 use kiln_proto::filesync::BytesMessage;
 use kiln_proto::header;
@@ -13,7 +15,7 @@ use kiln_proto::session::methods;
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Request, Status};
 
 use crate::session::Session;
 
@@ -22,12 +24,13 @@ const PIECE: usize = 1 << 20;
 /// Pieces on their way; when they are too many, whoever writes waits.
 const QUEUE: usize = 8;
 
-/// Starts a delivery: messages to the client, and from it.
-pub(super) async fn open(
+/// A delivery: messages to the client, and from it. It starts when its answers are asked for, and
+/// clients do not answer before they have read: both have to be done at the same time.
+pub(super) fn open(
     session: &Session,
     id: &str,
     metadata: &BTreeMap<String, String>,
-) -> anyhow::Result<(mpsc::Sender<Bytes>, Result<Streaming<Bytes>, Status>)> {
+) -> anyhow::Result<(mpsc::Sender<Bytes>, BoxStream<'static, Result<Bytes, Status>>)> {
     let mut client = FileSendClient::new(session.channel_for(methods::FILE_SEND)?);
     let (outgoing, messages) = mpsc::channel(QUEUE);
     let mut request = Request::new(ReceiverStream::new(messages));
@@ -36,8 +39,8 @@ pub(super) async fn open(
         let name = format!("{}{key}", header::EXPORTER_METADATA_PREFIX);
         header::set(request.metadata_mut(), &name, &[value])?;
     }
-    let answer = client.diff_copy(request).await;
-    Ok((outgoing, answer.map(tonic::Response::into_inner)))
+    let answers = async move { client.diff_copy(request).await.map(tonic::Response::into_inner) };
+    Ok((outgoing, answers.try_flatten_stream().boxed()))
 }
 
 /// Sends what `write` writes as one stream of bytes.
@@ -49,12 +52,7 @@ pub(super) async fn stream(
     metadata: &BTreeMap<String, String>,
     write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let (outgoing, answer) = open(session, id, metadata).await?;
-    let mut incoming = match answer {
-        Ok(incoming) => incoming,
-        Err(status) if status.code() == Code::AlreadyExists => return Ok(()),
-        Err(status) => return Err(status).context("cannot send the export to the client"),
-    };
+    let (outgoing, mut incoming) = open(session, id, metadata)?;
     let writing = tokio::task::spawn_blocking(move || {
         let mut pieces = Pieces { outgoing, buffer: BytesMut::with_capacity(PIECE) };
         write(&mut pieces)?;
@@ -63,14 +61,10 @@ pub(super) async fn stream(
     });
     // The client ends its side when it has taken everything, or says why it does not.
     let mut refused = None;
-    loop {
-        match incoming.message().await {
-            Ok(Some(_)) => {}
-            Ok(None) => break,
-            Err(status) => {
-                refused = Some(status);
-                break;
-            }
+    while let Some(answer) = incoming.next().await {
+        if let Err(status) = answer {
+            refused = Some(status);
+            break;
         }
     }
     let written = writing.await?;
