@@ -2,6 +2,8 @@
 //!
 //! Needs root: the overlays are mounted in a mount namespace of their own.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::process::Command;
 
@@ -22,7 +24,7 @@ const STEPS: &[&str] = &[
     "chmod 755 var; rm etc/only; touch etc/only; rm etc/only",
 ];
 
-const FIND: &str = r#"find . -mindepth 1 -printf '%P %y %m %U %G %l\n' | LC_ALL=C sort"#;
+const FIND: &str = r"find . -mindepth 1 -printf '%P %y %m %U %G %l\n' | LC_ALL=C sort";
 
 /// Runs a script in the mounted stack and returns what it prints.
 fn run(scratch: &Path, rootfs: &Rootfs, script: &str) -> String {
@@ -30,11 +32,16 @@ fn run(scratch: &Path, rootfs: &Rootfs, script: &str) -> String {
     let empty = ["empty-a", "empty-b"].map(|name| scratch.join(name));
     let lower: Vec<_> =
         rootfs.lower.iter().rev().chain(&empty).map(|path| path.display().to_string()).collect();
-    let mut options =
-        format!("index=off,metacopy=off,redirect_dir=off,xino=off,lowerdir={}", lower.join(":"));
-    if let (Some(upper), Some(work)) = (&rootfs.upper, &rootfs.work) {
-        options += &format!(",upperdir={},workdir={}", upper.display(), work.display());
-    }
+    let upper = match (&rootfs.upper, &rootfs.work) {
+        (Some(upper), Some(work)) => {
+            format!(",upperdir={},workdir={}", upper.display(), work.display())
+        }
+        _ => String::new(),
+    };
+    let options = format!(
+        "index=off,metacopy=off,redirect_dir=off,xino=off,lowerdir={}{upper}",
+        lower.join(":")
+    );
     let target = scratch.join("mnt");
     let script = format!(
         "set -e; mount -t overlay overlay -o '{options}' '{0}'; cd '{0}'; {script}",

@@ -268,3 +268,35 @@ fn the_stream_is_read_to_its_end() {
     apply(&mut rest, &stack.empty_layer(), Some(&View::empty())).unwrap();
     assert!(rest.is_empty());
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 256,
+        failure_persistence: None,
+        ..proptest::prelude::ProptestConfig::default()
+    })]
+
+    /// Damage that a checksum would catch is made to pass it.
+    #[test]
+    fn no_damage_to_an_archive_reaches_beyond_the_layer(
+        damage in proptest::collection::vec((0_usize..8 * 512, proptest::prelude::any::<u8>()), 1..12),
+        cut in 0_usize..20_000,
+    ) {
+        let mut stream =
+            archive(&["d/", "d/f=1", "l->../..", "l/x=2", "h==d/f", "n:c1,3", ".wh.g=", "ü=x"]);
+        for (at, byte) in damage {
+            stream[at] = byte;
+        }
+        for header in stream.as_chunks_mut::<512>().0 {
+            header[148..156].fill(b' ');
+            let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+            header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+        }
+        stream.truncate(cut);
+        let stack = Stack::new(&[]);
+        std::fs::write(stack.outside().join("precious"), "kept").unwrap();
+        let layer = stack.empty_layer();
+        let _ = apply(stream.as_slice(), &layer, Some(&View::empty()));
+        assert_untouched(&stack, "damaged");
+    }
+}

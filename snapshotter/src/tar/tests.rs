@@ -1,7 +1,7 @@
 //! Streams that no writer here makes.
 
 use super::*;
-use crate::Timestamp;
+use crate::{Device, Timestamp, Xattrs};
 
 /// A header with the given type, name, size field and magic.
 fn header(kind: u8, name: &[u8], size: &[u8], gnu: bool) -> tar::Header {
@@ -226,4 +226,58 @@ fn damaged_and_hostile_streams_are_refused() {
 fn an_archive_may_end_without_empty_blocks() {
     assert!(first(&plain(b'0', "f", b"abc")).is_ok());
     assert!(Reader::new(&b""[..]).next_entry().unwrap().is_none());
+}
+
+#[test]
+fn written_archives_are_byte_for_byte_those_of_go() {
+    use sha2::{Digest, Sha256};
+
+    let long = "n".repeat(150);
+    let text = |text: &str| text.as_bytes().to_vec();
+    let xattrs: Xattrs =
+        vec![(text("user.a"), text("b")), (text("security.capability"), text("\x01\0\n="))];
+    let device = |major, minor| Device { major, minor };
+    let rows = [
+        (format!("d/{long}/"), RecordKind::Directory, 0o1755),
+        (text_of("ü dir/ö"), RecordKind::File(5), 0o644),
+        (text_of("suid"), RecordKind::File(0), 0o6755),
+        (text_of("l"), RecordKind::Symlink(text(&format!("/{long}"))), 0o777),
+        (text_of("h"), RecordKind::Hardlink(text("ü dir/ö")), 0o644),
+        (text_of("c"), RecordKind::CharDevice(device(1, 3)), 0o666),
+        (text_of("b"), RecordKind::BlockDevice(device(259, 70_000)), 0o660),
+        ("x".repeat(100), RecordKind::Fifo, 0o600),
+    ];
+    let mut writer = Writer::new(Vec::new());
+    for (name, kind, mode) in rows {
+        let mut record = Record {
+            name: name.into_bytes(),
+            kind,
+            mode,
+            uid: 0,
+            gid: 0,
+            mtime: 1_700_000_000,
+            xattrs: Xattrs::new(),
+        };
+        let mut content = "";
+        match record.kind {
+            RecordKind::File(5) => {
+                (record.uid, record.gid, record.mtime) = (3_000_000_000, 2_097_152, -77);
+                content = "hello";
+            }
+            RecordKind::File(_) => {
+                record.mtime = 1 << 34;
+                record.xattrs.clone_from(&xattrs);
+            }
+            _ => {}
+        }
+        writer.record(&record).unwrap();
+        writer.content(content.as_bytes()).unwrap();
+    }
+    let digest: String =
+        Sha256::digest(writer.finish().unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(digest, "b8c3904913c379e1d96fe6af15c1b699e000fd9ade0339b3814444a6367f68d3");
+}
+
+fn text_of(text: &str) -> String {
+    text.to_owned()
 }

@@ -129,10 +129,9 @@ fn pax_records(record: &Record) -> Vec<u8> {
 /// The entry that carries the records of the one behind it.
 fn pax_header(name: &[u8], size: usize) -> tar::Header {
     // Only readers that do not know PAX see the name: "dir/PaxHeaders.0/file".
-    let text: Vec<u8> = name.iter().copied().filter(u8::is_ascii).collect();
-    let text = text.strip_suffix(b"/").unwrap_or(&text);
-    let split = text.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
-    let mut path = [&text[..split], b"PaxHeaders.0/", &text[split..]].concat();
+    let split = name.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
+    let mut path = [&name[..split], b"PaxHeaders.0/", &name[split..]].concat();
+    path.retain(u8::is_ascii);
     path.truncate(100);
     while path.last() == Some(&b'/') {
         path.pop();
