@@ -56,6 +56,7 @@ pub use leftovers::{ends_within, mounts_below, processes_with};
 pub use process::Process;
 pub use programs::{kiln, kilnd};
 pub use progress::{Progress, State, Step};
+pub use ready::ReadySocket;
 pub use registry::Registry;
 pub use run::{Invocation, Outcome, Running};
 pub use rustix::process::Signal;

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use crate::process::{Process, readable};
 
 /// The receiving end of `NOTIFY_SOCKET`.
-pub(crate) struct ReadySocket {
+pub struct ReadySocket {
     socket: UnixDatagram,
     path: PathBuf,
 }
 
 impl ReadySocket {
     /// Listens in `folder`.
-    pub(crate) fn bind(folder: &Path) -> Self {
+    pub fn bind(folder: &Path) -> Self {
         let path = folder.join("notify");
         // Left there by an earlier start in the same folder.
         let _ = std::fs::remove_file(&path);
@@ -24,12 +24,12 @@ impl ReadySocket {
     }
 
     /// What belongs into the daemon's `NOTIFY_SOCKET`.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Waits for `READY=1`; false if `process` ended or `limit` passed before.
-    pub(crate) fn wait(&self, process: &Process, limit: Duration) -> bool {
+    pub fn wait(&self, process: &Process, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let mut buffer = [0; 4096];
         loop {

@@ -1,0 +1,105 @@
+//! How `kilnd` is started and configured where it is installed.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use kiln_integration_tests::{Context, Process, ReadySocket, kiln, kilnd};
+use rustix::io::{FdFlags, fcntl_setfd};
+
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// `kilnd` with its state and its socket in `folder`.
+fn daemon(folder: &Context) -> Command {
+    let mut command = Command::new(kilnd());
+    command
+        .arg("--root")
+        .arg(folder.at("root"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit());
+    command
+}
+
+fn address(folder: &Context) -> String {
+    format!("unix://{}", folder.at("kilnd.sock").display())
+}
+
+/// Starts `command` and waits until it serves.
+#[track_caller]
+fn starts(folder: &Context, command: &mut Command) -> Process {
+    let ready = ReadySocket::bind(folder.path());
+    let process = Process::spawn(command.env("NOTIFY_SOCKET", ready.path()));
+    assert!(ready.wait(&process, LIMIT), "the daemon does not get ready");
+    process
+}
+
+/// What the daemon says when it refuses to start with `args`.
+#[track_caller]
+fn refuses(folder: &Context, args: &[&str]) -> String {
+    let log = File::create(folder.at("log")).expect("log");
+    let mut process = Process::spawn(
+        daemon(folder).args(["--addr", &address(folder)]).args(args).stderr(Stdio::from(log)),
+    );
+    let status = process.wait_within(LIMIT);
+    assert!(status.is_some_and(|status| !status.success()), "the daemon started");
+    folder.read("log")
+}
+
+#[test]
+fn the_example_configuration_is_one_that_the_daemon_takes() {
+    let folder = Context::new();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kilnd.toml");
+    let command = &mut daemon(&folder);
+    starts(&folder, command.arg("--config").arg(example).args(["--addr", &address(&folder)]));
+}
+
+#[test]
+fn the_command_line_of_buildkitd_works_unchanged() {
+    let folder = Context::new().file("config.toml", "[worker.oci]\n  gc = false\n");
+    let command = &mut daemon(&folder);
+    command
+        .args(["--addr", &address(&folder), "--config"])
+        .arg(folder.at("config.toml"))
+        .args(["--debug", "--oci-worker=true", "--containerd-worker=false"])
+        .args(["--oci-worker-gc=false", "--oci-worker-labels=team=ci"])
+        .args(["--oci-worker-snapshotter=overlayfs"]);
+    starts(&folder, command);
+}
+
+#[test]
+fn a_key_and_a_flag_without_a_meaning_are_refused_by_name() {
+    let folder = Context::new().file("config.toml", "[worker.oci]\n  no-such-key = 1\n");
+    let config = folder.at("config.toml");
+    let said = refuses(&folder, &["--config", &config.display().to_string()]);
+    assert!(said.contains("no-such-key"), "{said}");
+    let said = refuses(&folder, &["--no-such-flag"]);
+    assert!(said.contains("--no-such-flag"), "{said}");
+}
+
+#[test]
+fn a_socket_that_systemd_hands_over_is_served() {
+    let folder = Context::new();
+    let socket = UnixListener::bind(folder.at("kilnd.sock")).expect("socket");
+    fcntl_setfd(&socket, FdFlags::empty()).expect("a socket that children inherit");
+    // As systemd does it: the first socket is number 3, and LISTEN_PID is who shall have it.
+    let script =
+        format!("exec 3<&{}; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"", socket.as_raw_fd());
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", &script])
+        .arg(kilnd())
+        .args(["--addr", "fd://", "--root"])
+        .arg(folder.at("root"))
+        .stdin(Stdio::null());
+    let _daemon = starts(&folder, &mut command);
+    let info = Command::new(kiln())
+        .arg("info")
+        .env("KILN_HOST", address(&folder))
+        .output()
+        .expect("kiln info");
+    assert!(info.status.success(), "{}", String::from_utf8_lossy(&info.stderr));
+}
