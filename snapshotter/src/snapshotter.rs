@@ -38,9 +38,10 @@ pub enum SnapshotError {
 
 /// A stack, described for whoever mounts it.
 ///
-/// It is to be mounted with `index=off`, `metacopy=off`, `redirect_dir=off` and `xino=off`: only
-/// then does a layer say everything about itself by its own files, and does the kernel mark no
-/// directory opaque that had nothing below.
+/// It is to be mounted with `index=off`, `metacopy=off`, `redirect_dir=off`, and without `xino=on`:
+/// only then does a layer say everything about itself by its own files, and does the kernel mark no
+/// directory opaque that had nothing below. (`userxattr` implies the last but one, and refuses to
+/// be mounted with it.)
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rootfs {
     /// The `fs` directories of the stack, bottom first.

@@ -260,6 +260,14 @@ fn layers_of_an_image_stack_up() {
 }
 
 #[test]
+fn the_longest_path_needs_no_more_than_a_threads_stack() {
+    let stack = Stack::new(&[]);
+    let path = "a/".repeat(2046) + "f=1";
+    let layer = unpack(&stack, &[&path]).unwrap();
+    assert_eq!(list(&stack.view_with(&layer)).len(), 2047);
+}
+
+#[test]
 fn the_stream_is_read_to_its_end() {
     let stack = Stack::new(&[]);
     let mut stream = archive(&["f=1"]);

@@ -86,7 +86,13 @@ pub fn copy(
     dst.mkdir_all(parent, &parents).map_err(CopyError::Destination)?;
 
     let follow = if options.follow_symlink { Follow::Last } else { Follow::NoLast };
-    let source = src.existing(&clean(src_path), follow).map_err(CopyError::Source)?;
+    let src_name = clean(src_path);
+    if src.depth() == 0 && src_name.as_os_str().is_empty() {
+        // The root of an empty tree has no metadata to give, and no content.
+        dst.mkdir_all(&destination, &parents).map_err(CopyError::Destination)?;
+        return Ok(Copied::default());
+    }
+    let source = src.existing(&src_name, follow).map_err(CopyError::Source)?;
 
     let is_dir = source.metadata().is_dir();
     let mut target =

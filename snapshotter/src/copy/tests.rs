@@ -496,3 +496,11 @@ fn a_cancelled_copy_stops() {
     let result = copied(&stack, &stack.view(), &View::empty(), "d", "x", &mut options);
     assert!(matches!(result, Err(CopyError::Cancelled)));
 }
+
+#[test]
+fn an_empty_tree_can_be_copied() {
+    let stack = Stack::new(&[&["a/"]]);
+    let mut options = CopyOptions { create_dest_path: true, ..CopyOptions::default() };
+    let (layer, _) = copied(&stack, &View::empty(), &stack.view(), "/", "x", &mut options).unwrap();
+    assert_eq!(list_layer(&layer), ["x/"]);
+}

@@ -4,6 +4,7 @@
 //! that Go's `archive/tar` gives for the same entries, which is what other builders produce.
 
 mod error;
+mod extended;
 mod number;
 mod pax;
 mod reader;

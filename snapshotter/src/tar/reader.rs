@@ -5,8 +5,9 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use crate::metadata::{Device, Timestamp, Xattrs};
 use crate::tar::error::TarError;
-use crate::tar::sparse::{self, Malformed, MapReader, Sparse};
-use crate::tar::{BLOCK, MAX_SPECIAL, XATTR, number, padding, pax};
+use crate::tar::extended::{Extended, SparseRecords};
+use crate::tar::sparse::{Malformed, MapReader, Sparse};
+use crate::tar::{BLOCK, MAX_SPECIAL, number, padding};
 
 /// Large enough that few entries need more than one read of the source.
 const BUFFER: usize = 256 * 1024;
@@ -51,32 +52,6 @@ pub(crate) struct Reader<R> {
     padding: u64,
 }
 
-/// What extended headers say about the entry that follows them.
-#[derive(Debug, Default)]
-struct Extended {
-    name: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    size: Option<u64>,
-    uid: Option<u64>,
-    gid: Option<u64>,
-    mtime: Option<(i64, u32)>,
-    xattrs: Xattrs,
-    sparse: SparseRecords,
-}
-
-/// GNU's records about sparse files, of all three versions.
-#[derive(Debug, Default)]
-struct SparseRecords {
-    /// The real name; "path" is then one for programs that do not know these records.
-    name: Option<Vec<u8>>,
-    major: Option<u64>,
-    minor: Option<u64>,
-    size: Option<u64>,
-    layout: Option<Sparse>,
-    /// Version 0.0 gives offset and length in records of their own.
-    offset: Option<u64>,
-}
-
 impl<R: Read> Reader<R> {
     pub(crate) fn new(stream: R) -> Self {
         Self { stream: BufReader::with_capacity(BUFFER, stream), content: 0, padding: 0 }
@@ -95,7 +70,7 @@ impl<R: Read> Reader<R> {
             let size = field(&header.as_old().size, &name, "size")?;
             let size = u64::try_from(size).map_err(|_| bad_number(&name, "size"))?;
             match header.as_bytes()[156] {
-                b'x' => extended.parse(&self.special(&name, size)?, &name)?,
+                b'x' => extended.records(&self.special(&name, size)?, &name)?,
                 b'L' => extended.name = Some(until_nul(self.special(&name, size)?)),
                 b'K' => extended.link = Some(until_nul(self.special(&name, size)?)),
                 // Comments on the whole archive; what they could say about files nobody honours.
@@ -253,7 +228,7 @@ impl<R: Read> Reader<R> {
             _ => None,
         };
         let mtime = Timestamp { secs, nanos };
-        let xattrs = extended.xattrs;
+        let xattrs = extended.xattrs.into_iter().collect();
         Ok(Entry { name, kind, link, mode, uid, gid, mtime, device, xattrs, sparse })
     }
 
@@ -313,51 +288,6 @@ impl<R: Read> Reader<R> {
             more = extension.is_extended();
         }
         Ok(sparse)
-    }
-}
-
-impl Extended {
-    fn parse(&mut self, data: &[u8], name: &[u8]) -> Result<(), TarError> {
-        let malformed = || TarError::Pax { name: printable(name) };
-        for (key, value) in pax::parse(data).ok_or_else(malformed)? {
-            self.record(key, value).ok_or_else(malformed)?;
-        }
-        Ok(())
-    }
-
-    /// Takes one record; one without a value takes back an earlier one.
-    fn record(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
-        let given = !value.is_empty();
-        let text = || given.then(|| value.to_vec());
-        let whole = || if given { pax::decimal(value).map(Some) } else { Some(None) };
-        match key {
-            b"path" => self.name = text(),
-            b"linkpath" => self.link = text(),
-            b"size" => self.size = whole()?,
-            b"uid" => self.uid = whole()?,
-            b"gid" => self.gid = whole()?,
-            b"mtime" => self.mtime = if given { Some(pax::time(value)?) } else { None },
-            b"GNU.sparse.name" => self.sparse.name = text(),
-            b"GNU.sparse.major" => self.sparse.major = whole()?,
-            b"GNU.sparse.minor" => self.sparse.minor = whole()?,
-            b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse.size = whole()?,
-            // A file that is one hole has an empty map.
-            b"GNU.sparse.map" if !given => self.sparse.layout = Some(Sparse::default()),
-            b"GNU.sparse.map" => self.sparse.layout = Some(sparse::parse_list(value)?),
-            b"GNU.sparse.offset" => self.sparse.offset = whole()?,
-            b"GNU.sparse.numbytes" => {
-                let offset = self.sparse.offset.take()?;
-                let layout = self.sparse.layout.get_or_insert_default();
-                layout.push(offset, whole()??)?;
-            }
-            _ => {
-                if let Some(attribute) = key.strip_prefix(XATTR) {
-                    self.xattrs.retain(|(known, _)| known != attribute);
-                    self.xattrs.push((attribute.to_vec(), value.to_vec()));
-                }
-            }
-        }
-        Some(())
     }
 }
 

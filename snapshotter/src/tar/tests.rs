@@ -273,9 +273,13 @@ fn written_archives_are_byte_for_byte_those_of_go() {
         writer.record(&record).unwrap();
         writer.content(content.as_bytes()).unwrap();
     }
-    let digest: String =
-        Sha256::digest(writer.finish().unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(digest, "b8c3904913c379e1d96fe6af15c1b699e000fd9ade0339b3814444a6367f68d3");
+    let digest = Sha256::digest(writer.finish().unwrap());
+    let expected: [u8; 32] = [
+        0xb8, 0xc3, 0x90, 0x49, 0x13, 0xc3, 0x79, 0xe1, 0xd9, 0x6f, 0xe6, 0xaf, 0x15, 0xc1, 0xb6,
+        0x99, 0xe0, 0x00, 0xfd, 0x9a, 0xde, 0x03, 0x39, 0xb3, 0x81, 0x44, 0x44, 0xa6, 0x36, 0x7f,
+        0x68, 0xd3,
+    ];
+    assert_eq!(digest.as_slice(), expected);
 }
 
 fn text_of(text: &str) -> String {
