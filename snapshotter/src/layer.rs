@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use rustix::io::Errno;
+
 use crate::dir::Dir;
 
 /// Names a layer; displayed, it is the name of the layer's directory.
@@ -70,7 +72,7 @@ impl OverlayMarks {
                 dir.remove_own_xattr(NAME)?;
                 Ok(Self::Trusted)
             }
-            Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(Self::User),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::PERM) => Ok(Self::User),
             Err(error) => Err(error),
         }
     }

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 
+use rustix::io::Errno;
+
 use crate::dir::{self, Dir};
 use crate::layer::OverlayMarks;
 use crate::metadata::Owner;
@@ -74,5 +76,5 @@ fn tolerate(result: io::Result<()>, key: &[u8]) -> io::Result<()> {
 }
 
 fn is_unsupported(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOTSUP | libc::EPERM | libc::EINVAL))
+    matches!(Errno::from_io_error(error), Some(Errno::OPNOTSUPP | Errno::PERM | Errno::INVAL))
 }
