@@ -39,12 +39,32 @@ impl Failure {
             Self::Interrupted(error) => (error.as_ref(), INTERRUPTED),
             Self::Code(code) => (None, *code),
         };
-        if let Some(error) = error {
+        if let Some(error) = error.filter(|error| !is_broken_pipe(error)) {
             // Nobody is left to be told when standard error is gone.
             let _ = std::io::stderr().write_all(render(error).as_bytes());
         }
         code.into()
     }
+}
+
+/// Whether a reader of the output has seen enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// The error and its causes, but for those that the errors before them tell already.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        if text.is_empty() {
+            cause
+        } else if text.ends_with(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
+        }
+    })
 }
 
 /// The places of the Dockerfile that an error is about, then the error itself.
@@ -55,7 +75,7 @@ fn render(error: &anyhow::Error) -> String {
             refused.sources().for_each(|source| text.push_str(&source));
         }
     }
-    text + &format!("ERROR: {error:#}\n")
+    text + &format!("ERROR: {}\n", sentence(error))
 }
 
 /// The daemon's answer to a request that it could not fulfil.

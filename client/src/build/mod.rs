@@ -58,8 +58,9 @@ pub(crate) async fn run(
     }
     keep(&plan, &response)?;
     tell(flags, &plan, &response, &progress)?;
-    if is_quiet {
-        writeln!(io::stdout(), "{}", outcome::image_id(&response))?;
+    let id = outcome::image_id(&response);
+    if is_quiet && !id.is_empty() {
+        writeln!(io::stdout(), "{id}")?;
     } else if let Some(message) = response.get("frontend.result.inlinemessage") {
         writeln!(io::stdout(), "\n{message}")?;
     }

@@ -34,10 +34,15 @@ impl Color {
 }
 
 impl Colors {
+    /// No colours at all.
+    pub(crate) fn none() -> Self {
+        Self { run: None, cancel: None, warning: None, error: None, is_on: false }
+    }
+
     /// The usual colours, as changed by `NO_COLOR` and `BUILDKIT_COLORS`.
     pub(crate) fn from_env(env: impl Fn(&str) -> Option<String>) -> Self {
         if env("NO_COLOR").is_some_and(|value| !value.is_empty()) {
-            return Self { run: None, cancel: None, warning: None, error: None, is_on: false };
+            return Self::none();
         }
         let mut colors = Self {
             run: Some(Color::code(34)),

@@ -116,9 +116,10 @@ impl Log {
     }
 
     /// The last lines, for a step that failed.
-    pub(crate) fn last_lines(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn last_lines(&self, keep: Keep) -> impl Iterator<Item = &[u8]> {
         let open = self.fresh.back().filter(|_| self.is_open);
-        self.kept.iter().chain(open).map(Vec::as_slice)
+        let excess = (self.kept.len() + usize::from(open.is_some())).saturating_sub(keep.lines);
+        self.kept.iter().chain(open).skip(excess).map(Vec::as_slice)
     }
 }
 
@@ -186,11 +187,11 @@ mod tests {
         let mut log = Log::default();
         push(&mut log, "1\n2\n3\nopen");
         take(&mut log);
-        let last: Vec<_> = log.last_lines().collect();
-        assert_eq!(last, [&b"0.040 2"[..], b"0.040 3", b"0.040 open"]);
+        let last: Vec<_> = log.last_lines(KEEP).collect();
+        assert_eq!(last, [&b"0.040 3"[..], b"0.040 open"]);
         push(&mut log, &"x".repeat(200));
         push(&mut log, "\n");
-        assert_eq!(log.last_lines().count(), 1);
+        assert_eq!(log.last_lines(KEEP).count(), 1);
     }
 
     #[test]

@@ -14,6 +14,9 @@ mod trace;
 mod tty;
 mod warnings;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use rawjson::warning as warning_json;
 pub(crate) use time::Time;
 
@@ -98,8 +101,8 @@ impl Progress {
         mode: ProgressMode,
         env: impl Fn(&str) -> Option<String> + Copy,
     ) -> Result<Self, BadMode> {
-        let colors = Colors::from_env(env);
         let is_terminal = io::stderr().is_terminal();
+        let colors = if is_terminal { Colors::from_env(env) } else { Colors::none() };
         let tty = || {
             let rows = env("BUILDKIT_TTY_LOG_LINES").and_then(|rows| rows.parse().ok());
             View::Tty(Box::new(Tty::new(colors.clone(), rows)))
@@ -122,8 +125,8 @@ impl Progress {
     pub(crate) fn update(&mut self, status: &StatusResponse) {
         self.warnings.extend(status.warnings.iter().cloned());
         match &mut self.view {
-            View::Tty(tty) => tty.update(status),
-            View::Plain(plain) => plain.update(status),
+            View::Tty(tty) => tty.update(status, Time::now()),
+            View::Plain(plain) => plain.update(status, Time::now()),
             View::RawJson => drop(rawjson::write(status, &mut io::stderr().lock())),
             View::Silent => {}
         }
@@ -137,8 +140,8 @@ impl Progress {
         self.drawn = Some(Instant::now());
         let mut out = io::stderr().lock();
         let _ = match &mut self.view {
-            View::Tty(tty) => tty.refresh(size(), &mut out),
-            View::Plain(plain) => plain.refresh(&mut out),
+            View::Tty(tty) => tty.refresh(size(), Time::now(), &mut out),
+            View::Plain(plain) => plain.refresh(Time::now(), &mut out),
             View::RawJson | View::Silent => Ok(()),
         };
     }
@@ -148,8 +151,8 @@ impl Progress {
     pub(crate) fn finish(&mut self, is_verbose: bool) {
         let mut out = io::stderr().lock();
         let _ = match &mut self.view {
-            View::Tty(tty) => tty.finish(size(), &mut out),
-            View::Plain(plain) => plain.finish(&mut out),
+            View::Tty(tty) => tty.finish(size(), Time::now(), &mut out),
+            View::Plain(plain) => plain.finish(Time::now(), &mut out),
             View::RawJson | View::Silent => return,
         };
         let _ = warnings::write(&self.warnings(), &self.colors, is_verbose, &mut out);

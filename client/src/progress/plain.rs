@@ -35,6 +35,7 @@ pub(crate) struct Plain {
     /// The numbers that steps are known by.
     numbers: HashMap<StepId, usize>,
     truncates_names: bool,
+    has_begun: bool,
 }
 
 /// What a step has to say, and for how long it has waited.
@@ -52,17 +53,18 @@ impl Plain {
             told: HashMap::new(),
             numbers: HashMap::new(),
             truncates_names,
+            has_begun: false,
         }
     }
 
-    pub(crate) fn update(&mut self, status: &StatusResponse) {
-        self.trace.update(status);
+    pub(crate) fn update(&mut self, status: &StatusResponse, now: Time) {
+        self.trace.update(status, now);
     }
 
     /// Shows what is new.
-    pub(crate) fn refresh(&mut self, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn refresh(&mut self, now: Time, out: &mut impl Write) -> io::Result<()> {
         let mut text = Vec::new();
-        self.print(&mut text);
+        self.print(now, &mut text);
         if text.is_empty() {
             return Ok(());
         }
@@ -71,13 +73,13 @@ impl Plain {
     }
 
     /// Shows what is left, and the last lines of steps that failed.
-    pub(crate) fn finish(&mut self, out: &mut impl Write) -> io::Result<()> {
-        self.refresh(out)?;
+    pub(crate) fn finish(&mut self, now: Time, out: &mut impl Write) -> io::Result<()> {
+        self.refresh(now, out)?;
         self.trace.write_failures(out)?;
         out.flush()
     }
 
-    fn print(&mut self, out: &mut Vec<u8>) {
+    fn print(&mut self, now: Time, out: &mut Vec<u8>) {
         let (mut completed, mut running) = (Vec::new(), BTreeSet::new());
         for &id in &self.trace.fresh {
             let step = self.trace.step(id);
@@ -111,7 +113,7 @@ impl Plain {
             self.print_step(current, out);
         }
         running.extend(current);
-        let claims = self.claims(&running);
+        let claims = self.claims(&running, now);
         let Some(loudest) = loudest(&claims, current) else { return };
         match current.filter(|_| !current_is_done) {
             None => self.print_step(loudest, out),
@@ -127,8 +129,7 @@ impl Plain {
         }
     }
 
-    fn claims(&self, steps: &BTreeSet<StepId>) -> Vec<(StepId, Claim)> {
-        let now = Time::now();
+    fn claims(&self, steps: &BTreeSet<StepId>, now: Time) -> Vec<(StepId, Claim)> {
         steps
             .iter()
             .filter_map(|&id| {
@@ -156,13 +157,13 @@ impl Plain {
         print_log(step, number, out);
 
         self.current = Some(id);
-        if step.completed().is_some() && !has_open_part {
+        if let Some(stop) = step.completed().filter(|_| !has_open_part) {
             self.current = None;
             step.events = 0;
             if step.log.has_open_line() {
                 out.push(b'\n');
             }
-            out.extend_from_slice(ending(step, number).as_bytes());
+            out.extend_from_slice(ending(step, stop, number).as_bytes());
         }
         self.trace.fresh.remove(&id);
     }
@@ -180,7 +181,7 @@ impl Plain {
             last.events = 0;
             push(&mut text, format_args!("#{last_number} ...\n"));
         }
-        if self.numbers.len() > 1 || !text.is_empty() {
+        if std::mem::replace(&mut self.has_begun, true) {
             text.push('\n');
         }
         let name = &self.trace.step(id).name;
@@ -266,7 +267,7 @@ fn print_log(step: &mut Step, number: usize, out: &mut Vec<u8>) {
 }
 
 /// How a step ended.
-fn ending(step: &Step, number: usize) -> String {
+fn ending(step: &Step, stop: Time, number: usize) -> String {
     if step.is_canceled() {
         format!("#{number} CANCELED\n")
     } else if step.has_failed() {
@@ -274,7 +275,7 @@ fn ending(step: &Step, number: usize) -> String {
     } else if step.is_cached {
         format!("#{number} CACHED\n")
     } else {
-        let seconds = interval::seconds(step.intervals(), Time::now());
+        let seconds = interval::seconds(step.intervals(), stop);
         format!("#{number} DONE {seconds:.1}s\n")
     }
 }

@@ -45,12 +45,12 @@ pub(crate) struct Part {
     pub(crate) completed: Option<Time>,
 }
 
-impl From<&VertexStatus> for Part {
-    fn from(status: &VertexStatus) -> Self {
+impl Part {
+    fn new(status: &VertexStatus, now: Time) -> Self {
         Self {
             current: status.current,
             total: status.total,
-            timestamp: status.timestamp.as_ref().map_or_else(Time::now, Time::from),
+            timestamp: status.timestamp.as_ref().map_or(now, Time::from),
             started: status.started.as_ref().map(Time::from),
             completed: status.completed.as_ref().map(Time::from),
         }
@@ -107,20 +107,20 @@ impl Step {
     }
 
     /// Counts an event.
-    pub(crate) fn touch(&mut self) {
+    pub(crate) fn touch(&mut self, now: Time) {
         if self.events == 0 {
-            self.waiting_since = Some(Time::now());
+            self.waiting_since = Some(now);
         }
         self.events += 1;
     }
 
     /// Notes what a part has come to. Parts that have not started are not shown.
-    pub(crate) fn update_part(&mut self, status: &VertexStatus) {
-        let part = Part::from(status);
+    pub(crate) fn update_part(&mut self, status: &VertexStatus, now: Time) {
+        let part = Part::new(status, now);
         if part.started.is_some() || self.parts.contains_key(&status.id) {
             self.parts.insert(status.id.clone(), part);
             self.fresh_parts.insert(status.id.clone());
         }
-        self.touch();
+        self.touch(now);
     }
 }

@@ -79,7 +79,7 @@ impl Trace {
     }
 
     /// Takes in what the daemon told.
-    pub(crate) fn update(&mut self, status: &StatusResponse) {
+    pub(crate) fn update(&mut self, status: &StatusResponse, now: Time) {
         let mut groups = BTreeSet::new();
         for vertex in &status.vertexes {
             if self.start.is_none() {
@@ -90,22 +90,22 @@ impl Trace {
                     self.update_member(vertex, &group.id, &group.name);
                     groups.insert(group.id.clone());
                 }
-                None => self.update_vertex(vertex),
+                None => self.update_vertex(vertex, now),
             }
         }
         for group in groups {
-            self.update_group(&group);
+            self.update_group(&group, now);
         }
         for part in &status.statuses {
             if let Some(&id) = self.by_digest.get(&part.vertex) {
-                self.steps[id].update_part(part);
+                self.steps[id].update_part(part, now);
                 self.fresh.insert(id);
             }
         }
         for warning in &status.warnings {
             if let Some(&id) = self.by_digest.get(&warning.vertex) {
                 self.steps[id].warnings.push(warning.short.clone());
-                self.steps[id].touch();
+                self.steps[id].touch(now);
             }
         }
         for log in &status.logs {
@@ -114,15 +114,15 @@ impl Trace {
                 terminals.entry(id).or_default().write(&log.msg);
             }
             let step = &mut self.steps[id];
-            let at = log.timestamp.as_ref().map_or_else(Time::now, Time::from);
+            let at = log.timestamp.as_ref().map_or(now, Time::from);
             let started = step.latest().map(|interval| interval.start);
             step.log.push(&log.msg, at, started, self.keep);
-            step.touch();
+            step.touch(now);
             self.fresh.insert(id);
         }
     }
 
-    fn update_vertex(&mut self, vertex: &Vertex) {
+    fn update_vertex(&mut self, vertex: &Vertex, now: Time) {
         let id = match self.by_digest.get(&vertex.digest) {
             Some(&id) => id,
             None => self.add(&vertex.digest, Step::new(&vertex.name)),
@@ -144,11 +144,11 @@ impl Trace {
         step.is_cached = vertex.cached;
         step.error.clone_from(&vertex.error);
         if is_news {
-            step.touch();
+            step.touch(now);
             self.fresh.insert(id);
         }
         if !was_started {
-            self.note_clock(start);
+            self.note_clock(start, now);
             self.started.push(id);
         }
     }
@@ -168,7 +168,7 @@ impl Trace {
 
     /// A group is cached if all of its members are, and has failed if one of them has. It is
     /// hidden until a member runs that counts.
-    fn update_group(&mut self, group: &str) {
+    fn update_group(&mut self, group: &str, now: Time) {
         let Some(group) = self.groups.get(group) else { return };
         let id = group.step;
         let step = &mut self.steps[id];
@@ -192,11 +192,11 @@ impl Trace {
         let first = step.intervals().first().map(|interval| interval.start);
         let is_revealed = was_hidden && !step.is_hidden;
         if !step.is_hidden && (is_news || is_revealed) {
-            step.touch();
+            step.touch(now);
             self.fresh.insert(id);
         }
         if let Some(first) = first.filter(|_| !was_started) {
-            self.note_clock(first);
+            self.note_clock(first, now);
         }
         if is_revealed {
             self.started.push(id);
@@ -211,8 +211,8 @@ impl Trace {
     }
 
     /// The first start that is told is taken to be now.
-    fn note_clock(&mut self, start: Time) {
-        self.offset.get_or_insert_with(|| Time::now().ahead_of(start));
+    fn note_clock(&mut self, start: Time, now: Time) {
+        self.offset.get_or_insert_with(|| now.ahead_of(start));
     }
 
     /// Shows the last lines of steps that failed.
@@ -223,7 +223,7 @@ impl Trace {
                 continue;
             }
             writeln!(out, "------\n > {}:", step.name)?;
-            for line in step.log.last_lines() {
+            for line in step.log.last_lines(self.keep) {
                 out.write_all(line)?;
                 writeln!(out)?;
             }

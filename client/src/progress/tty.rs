@@ -63,21 +63,26 @@ impl Tty {
         Self { trace: Trace::new(KEEP, true), colors, log_rows, drawn: Vec::new() }
     }
 
-    pub(crate) fn update(&mut self, status: &StatusResponse) {
-        self.trace.update(status);
+    pub(crate) fn update(&mut self, status: &StatusResponse, now: Time) {
+        self.trace.update(status, now);
         for id in std::mem::take(&mut self.trace.fresh) {
             self.trace.step_mut(id).log.skip();
         }
     }
 
     /// Draws the view over the last one.
-    pub(crate) fn refresh(&mut self, size: Size, out: &mut impl Write) -> io::Result<()> {
-        self.draw(size, Time::now(), false, out)
+    pub(crate) fn refresh(
+        &mut self,
+        size: Size,
+        now: Time,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
+        self.draw(size, now, false, out)
     }
 
     /// Draws the last view, and the lines of steps that failed.
-    pub(crate) fn finish(&mut self, size: Size, out: &mut impl Write) -> io::Result<()> {
-        self.draw(size, Time::now(), true, out)?;
+    pub(crate) fn finish(&mut self, size: Size, now: Time, out: &mut impl Write) -> io::Result<()> {
+        self.draw(size, now, true, out)?;
         self.trace.write_failures(out)?;
         out.flush()
     }
