@@ -5,7 +5,7 @@
 //! layer (layers never change), so that hashing one more path of a known layer reads nothing
 //! twice.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -13,7 +13,6 @@ use kiln_cache::{Digest, Hasher};
 use kiln_proto::pattern::Matcher;
 use kiln_snapshotter::{Entry, FileKind, Follow, View};
 
-use super::file::wildcard;
 use crate::layers::FileDigests;
 use crate::solver::{Build, Selector, Snapshot};
 
@@ -21,6 +20,13 @@ use crate::solver::{Build, Selector, Snapshot};
 #[derive(Debug, thiserror::Error)]
 #[error("\"{0}\": not found")]
 pub(crate) struct NotFound(pub(crate) String);
+
+impl NotFound {
+    /// Names a path inside a snapshot.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self(Path::new("/").join(path).display().to_string())
+    }
+}
 
 /// The digest of what `selectors` choose of `snapshot`, whose layers are fetched if need be.
 pub(crate) async fn digest(
@@ -58,24 +64,24 @@ impl Hashing {
             let found = self.view.lookup(path, Follow::Last)?;
             found.ok_or_else(|| NotFound(path.clone()))?;
         }
+        let follow = if selector.follow_links { Follow::Last } else { Follow::NoLast };
         let paths = if selector.wildcard {
-            wildcard::expand(&self.view, &selector.path)?
+            self.view.glob(&selector.path, follow)?
         } else {
-            vec![selector.path.clone()]
+            vec![PathBuf::from(&selector.path)]
         };
         let filter = Filter::new(selector)?;
         let mut hasher = Hasher::new();
         for path in paths {
             // A link's target is what is copied; with wildcards its name is part of the result.
-            let follow = if selector.follow_links { Follow::Last } else { Follow::NoLast };
             let found = self.view.lookup(&path, follow)?;
             let entry = match found {
                 Some(entry) => entry,
-                None if path == "/" => continue,
-                None => return Err(NotFound(path).into()),
+                None if path == Path::new("/") => continue,
+                None => return Err(NotFound::at(&path).into()),
             };
             if selector.wildcard {
-                let name = path.rsplit('/').next().unwrap_or_default();
+                let name = path.file_name().unwrap_or_default().as_encoded_bytes();
                 hasher.update((name.len() as u64).to_le_bytes());
                 hasher.update(name);
             }

@@ -4,6 +4,7 @@ mod auth;
 mod content;
 mod files;
 mod secrets;
+mod upload;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Carries out the actions of a file op, each chain of them into one new layer.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -9,12 +10,13 @@ use kiln_proto::pb;
 use kiln_proto::pb::file_action::Action;
 use kiln_proto::pb::user_opt::User;
 use kiln_snapshotter::copy::{CopyOptions, Decision, ModeChange, copy};
+use kiln_snapshotter::unpack::UnpackOptions;
 use kiln_snapshotter::{Follow, LayerWriter, NewEntry, Owner, Timestamp, View};
 
 use tokio_util::sync::CancellationToken;
 
 use super::key::NONE;
-use super::{archive, wildcard};
+use super::archive;
 use crate::graph::Vertex;
 use crate::layers::NewLayer;
 use crate::ops::content::NotFound;
@@ -92,14 +94,13 @@ impl Actions<'_> {
         let base = layers.view_of(active.base.ids())?;
         let kind = action.action.clone().context("file action without an action")?;
         let owner = self.owner(&kind)?;
-        let scratch = layers.create()?;
         let dir = active.layer.dir().clone();
         let given_up = CancellationToken::new();
         // A thread cannot be aborted: it has to look.
         let _give_up = given_up.clone().drop_guard();
         let task = tokio::task::spawn_blocking(move || {
             let mut writer = LayerWriter::new(&dir, &base)?;
-            perform(&kind, owner, &source, &mut writer, &scratch, &given_up)?;
+            perform(&kind, owner, &source, &mut writer, &given_up)?;
             anyhow::Ok(writer.finish()?)
         });
         task.await??;
@@ -183,7 +184,6 @@ fn perform(
     owner: Option<Owner>,
     source: &View,
     writer: &mut LayerWriter,
-    scratch: &NewLayer,
     given_up: &CancellationToken,
 ) -> anyhow::Result<()> {
     let new = |mode: i32, time: i64| NewEntry {
@@ -208,23 +208,23 @@ fn perform(
         }
         Action::Rm(rm) => {
             let paths = if rm.allow_wildcard {
-                wildcard::expand(writer.view(), &rm.path)?
+                writer.view().glob(&rm.path, Follow::NoLast)?
             } else {
-                vec![clean(&rm.path)]
+                vec![PathBuf::from(clean(&rm.path))]
             };
             for path in paths {
-                if path == "/" {
+                if path.as_os_str().is_empty() || path == Path::new("/") {
                     bail!("cannot remove the root directory");
                 }
                 let found = writer.view().lookup(&path, Follow::NoLast)?.is_some();
                 if found {
                     writer.remove(&path)?;
                 } else if !rm.allow_not_found {
-                    return Err(NotFound(path).into());
+                    return Err(NotFound::at(&path).into());
                 }
             }
         }
-        Action::Copy(action) => copy_files(action, owner, source, writer, scratch, given_up)?,
+        Action::Copy(action) => copy_files(action, owner, source, writer, given_up)?,
     }
     Ok(())
 }
@@ -234,19 +234,20 @@ fn copy_files(
     owner: Option<Owner>,
     source: &View,
     writer: &mut LayerWriter,
-    scratch: &NewLayer,
     given_up: &CancellationToken,
 ) -> anyhow::Result<()> {
     let cancelled = || given_up.is_cancelled();
     let paths = if action.allow_wildcard {
-        let paths = wildcard::expand(source, &action.src)?;
+        let follow = if action.follow_symlink { Follow::Last } else { Follow::NoLast };
+        let paths = source.glob(&action.src, follow)?;
         if paths.is_empty() && !action.allow_empty_wildcard {
             return Err(NotFound(clean(&action.src)).into());
         }
         paths
     } else {
-        vec![clean(&action.src)]
+        vec![PathBuf::from(clean(&action.src))]
     };
+    let unpacking = UnpackOptions { owner, timestamp: timestamp(action.timestamp) };
     let symbolic = match action.mode_str.as_str() {
         "" => None,
         text => Some(text.parse::<mode::ModeSpec>()?),
@@ -259,12 +260,14 @@ fn copy_files(
     };
     let (include, exclude) =
         (matcher(&action.include_patterns)?, matcher(&action.exclude_patterns)?);
-    let mut filter = |path: &std::path::Path, is_dir: bool| {
+    let excludes_all_below = exclude.as_ref().is_some_and(|matcher| !matcher.has_exceptions());
+    let mut filter = |path: &Path, is_dir: bool| {
         let path = path.to_string_lossy();
         let excluded = exclude.as_ref().is_some_and(|matcher| matcher.matches(&path));
         let included = include.as_ref().is_none_or(|matcher| matcher.matches(&path));
         match (included && !excluded, is_dir) {
             (true, _) => Decision::Include,
+            (false, true) if excluded && excludes_all_below => Decision::Skip,
             (false, true) => Decision::Descend,
             (false, false) => Decision::Skip,
         }
@@ -286,12 +289,12 @@ fn copy_files(
     };
     for path in paths {
         if action.attempt_unpack_docker_compatibility
-            && archive::unpack(source, &path, writer, &action.dest, &mut options, scratch)?
+            && archive::unpack_if_archive(source, &path, writer, &action.dest, &unpacking)?
         {
             continue;
         }
         copy(source, &path, writer, &action.dest, &mut options)
-            .with_context(|| format!("cannot copy {path} to {}", action.dest))?;
+            .with_context(|| format!("cannot copy {} to {}", path.display(), action.dest))?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 mod actions;
 mod archive;
 mod key;
-pub(super) mod wildcard;
+mod wildcard;
 
 pub(super) use actions::execute;
 pub(super) use key::cache_map;

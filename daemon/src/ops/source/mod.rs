@@ -3,6 +3,7 @@
 mod image;
 mod local;
 mod oci_layout;
+mod upload;
 
 use std::sync::Arc;
 
@@ -26,6 +27,9 @@ pub(crate) async fn load(
         "docker-image" => image::load(build, vertex, source, rest, progress).await,
         "oci-layout" => oci_layout::load(build, vertex, source, rest, progress).await,
         "local" => local::load(build, source, rest, progress).await,
+        "http" | "https" if upload::stream_name(rest).is_some() => {
+            upload::load(build, source, upload::stream_name(rest).unwrap_or_default(), progress).await
+        }
         other => bail!("{other} sources are not supported by this daemon yet: {rest:?}"),
     }
 }
