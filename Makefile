@@ -25,8 +25,10 @@ try: ## Build a first image with a daemon of its own, and look at the cache at w
 	@integration-tests/try.sh "$$CARGO_TARGET_DIR/debug"
 
 test: ## Run all tests
+	@$(SETUP) build
 	@$(SETUP) test
-	@$(MAKE) --no-print-directory build
+	# One build for all that follows: with other targets, cargo would choose other features.
+	cargo build --workspace --all-targets
 	cargo test --workspace --doc
 	@if command -v cargo-nextest >/dev/null; then \
 		set -x; cargo nextest run --workspace --no-fail-fast; \

@@ -129,7 +129,7 @@ impl Daemon {
 
     /// `kiln` with this daemon.
     pub fn kiln(&self) -> Invocation {
-        Invocation::new(&self.host())
+        Invocation::new(&self.host(), &self.folder.path().join("home"))
     }
 
     /// `kiln build` of a context, with the plain log. More arguments may follow.

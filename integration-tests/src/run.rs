@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -15,6 +16,17 @@ use crate::tap::Tap;
 /// No build of the tests comes near; a program that hangs ends the test.
 const LIMIT: Duration = Duration::from_mins(3);
 
+/// Variables that mean something to `kiln`.
+const FOREIGN: [&str; 7] = [
+    "BUILDKIT_COLORS",
+    "BUILDKIT_HOST",
+    "BUILDKIT_PROGRESS",
+    "DOCKER_CONFIG",
+    "NO_COLOR",
+    "SOURCE_DATE_EPOCH",
+    "XDG_STATE_HOME",
+];
+
 /// A command line of `kiln` that is not yet running.
 pub struct Invocation {
     command: Command,
@@ -22,13 +34,14 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// `kiln` for the daemon at `host`, without the environment of whoever runs the tests.
-    pub(crate) fn new(host: &str) -> Self {
+    /// `kiln` for the daemon at `host`, without the environment of whoever runs the tests; what it
+    /// remembers goes to `home`.
+    pub(crate) fn new(host: &str, home: &Path) -> Self {
         let mut command = Command::new(programs::kiln());
-        for variable in ["DOCKER_CONFIG", "SOURCE_DATE_EPOCH", "BUILDKIT_PROGRESS", "NO_COLOR"] {
+        for variable in FOREIGN {
             command.env_remove(variable);
         }
-        command.env("KILN_HOST", host).env("HOME", "/nonexistent");
+        command.env("KILN_HOST", host).env("HOME", home);
         Self { command, stdin: Vec::new() }
     }
 
@@ -57,7 +70,7 @@ impl Invocation {
     }
 
     /// Runs in `folder`.
-    pub fn current_dir(mut self, folder: impl AsRef<std::path::Path>) -> Self {
+    pub fn current_dir(mut self, folder: impl AsRef<Path>) -> Self {
         self.command.current_dir(folder);
         self
     }

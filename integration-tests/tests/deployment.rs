@@ -103,3 +103,45 @@ fn a_socket_that_systemd_hands_over_is_served() {
         .expect("kiln info");
     assert!(info.status.success(), "{}", String::from_utf8_lossy(&info.stderr));
 }
+
+#[test]
+fn a_client_that_finds_no_daemon_starts_one_for_itself_and_the_next() {
+    let folder = Context::new()
+        .file("context/Dockerfile", "FROM scratch\nCOPY . /\n")
+        .dir("bin")
+        .symlink("bin/kilnd", kilnd().to_str().expect("a path in UTF-8"));
+    // The default address and root are the machine's; here they are empty, and what was started
+    // ends with the process namespace.
+    let script = "
+        set -e
+        mount -t tmpfs tmpfs /run
+        mount -t tmpfs tmpfs /var/lib
+        $0 build --progress=plain $1
+        $0 build --progress=plain $1
+        test -S /run/kiln/kilnd.sock
+    ";
+    let output = Command::new("unshare")
+        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script])
+        .arg(kiln())
+        .arg(folder.at("context"))
+        .env("PATH", format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", folder.at("bin").display()))
+        .env("HOME", folder.path())
+        .env_remove("KILN_HOST")
+        .env_remove("BUILDKIT_HOST")
+        .stdin(Stdio::null())
+        .output()
+        .expect("unshare");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches(" CACHED\n").count(), 1, "{said}");
+}
+
+#[test]
+fn a_daemon_that_nobody_uses_ends_after_its_idle_time() {
+    let folder = Context::new();
+    let mut command = daemon(&folder);
+    command.args(["--addr", &address(&folder), "--idle-timeout", "1"]);
+    let mut process = starts(&folder, &mut command);
+    let status = process.wait_within(LIMIT);
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
+}
