@@ -6,7 +6,7 @@ mod exec;
 pub(crate) mod path;
 mod file;
 mod merge;
-mod mode;
+pub(crate) mod mode;
 mod owner;
 pub(crate) mod source;
 

@@ -1,13 +1,156 @@
-//! The built-in Dockerfile frontend.
+//! The built-in Dockerfile frontend: from a Dockerfile to the build graph.
+//!
+//! Everything that needs the client or a registry comes first: the Dockerfile, the ignore file
+//! and the configs of base images. Then the stages are evaluated, without I/O, into vertices.
 
+mod bases;
+mod contexts;
+mod convert;
+mod copy;
+mod errors;
+mod evaluate;
+mod graph;
+mod history;
+mod image;
+mod instructions;
+mod limits;
+mod load;
+mod mounts;
+mod names;
+mod options;
+mod paths;
+mod run;
+mod stage;
+mod warnings;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{FrontendRequest, FrontendResult};
-use crate::solver::{Build, SolveError};
+use bytes::Bytes;
+use futures::FutureExt as _;
+use kiln_dockerfile::detect_syntax;
+use kiln_dockerfile::lint::{LintOptions, Linter};
+use serde_json::json;
 
+use super::{FrontendRequest, FrontendResult, Refs};
+use crate::image::Platform;
+use crate::solver::{Build, SolveError};
+use convert::{Conversion, Converted};
+use errors::{NotSupported, lines};
+use load::Loaded;
+use options::Options;
+
+/// Builds what the options of `request` ask for.
 pub(crate) async fn solve(
-    _build: &Arc<Build>,
-    _request: FrontendRequest,
+    build: &Arc<Build>,
+    request: FrontendRequest,
 ) -> Result<FrontendResult, SolveError> {
-    Ok(FrontendResult::default())
+    let options = Options::parse(&request.options)?;
+    if let Some(kind) = &options.subrequest {
+        return Err(NotSupported(format!("the request {kind:?}")).into());
+    }
+    let loaded = load::dockerfile(build, &options, &request.inputs).await?;
+    check_syntax(&options, &loaded)?;
+    let mut linter = Linter::new(lint_options(&options, &loaded)?);
+    let result = convert_all(build, &options, &request, &loaded, &mut linter).await;
+    warnings::send(build, &loaded, linter.warnings());
+    let converted = result?;
+    if let Some(failure) = linter.failure() {
+        return Err(failure.into());
+    }
+    finish(&options, converted)
+}
+
+/// A frontend in an image, which this daemon does not run.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the frontend {0} cannot be used: this daemon has its own Dockerfile frontend, which stands \
+     for docker/dockerfile and docker/dockerfile-upstream, and runs no others"
+)]
+struct ForeignSyntax(String);
+
+fn check_syntax(options: &Options, loaded: &Loaded) -> Result<(), SolveError> {
+    if options.is_forwarded {
+        return Ok(());
+    }
+    if let Some(syntax) = &options.syntax {
+        let source = syntax.split_whitespace().next().unwrap_or_default();
+        let foreign = !super::is_official(source);
+        return if foreign { Err(ForeignSyntax(source.to_owned()).into()) } else { Ok(()) };
+    }
+    match detect_syntax(&loaded.file.data) {
+        Some(directive) if !super::is_official(directive.first_word()) => {
+            let error = ForeignSyntax(directive.first_word().to_owned());
+            Err(SolveError::in_source(lines(&loaded.file, directive.location), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The options of the build argument, or else of the `check` directive.
+fn lint_options(options: &Options, loaded: &Loaded) -> anyhow::Result<LintOptions> {
+    let text = match &options.check {
+        Some(text) => text.clone(),
+        None => {
+            let (file, _) = kiln_dockerfile::Dockerfile::parse_up_to_error(&loaded.file.data);
+            let directive = file.directives.check.as_ref();
+            directive.map_or_else(String::new, |check| check.first_word().to_owned())
+        }
+    };
+    Ok(LintOptions::parse(&text)?)
+}
+
+/// Converts the Dockerfile for each platform; findings are reported for the first one.
+async fn convert_all(
+    build: &Arc<Build>,
+    options: &Options,
+    request: &FrontendRequest,
+    loaded: &Loaded,
+    linter: &mut Linter,
+) -> Result<Vec<(Platform, Converted)>, SolveError> {
+    let conversion = |platform| Conversion { build, options, request, loaded, platform };
+    if options.platforms.is_empty() {
+        let converted = conversion(None).run(linter).boxed().await?;
+        return Ok(vec![(Platform::host(), converted)]);
+    }
+    let mut all = Vec::new();
+    for (index, platform) in options.platforms.iter().enumerate() {
+        let mut unheard = Linter::default();
+        let linter = if index == 0 { &mut *linter } else { &mut unheard };
+        let converted = conversion(Some(platform)).run(linter).boxed().await?;
+        all.push((platform.clone(), converted));
+    }
+    Ok(all)
+}
+
+/// The result as exporters read it.
+fn finish(
+    options: &Options,
+    converted: Vec<(Platform, Converted)>,
+) -> Result<FrontendResult, SolveError> {
+    let mut metadata = BTreeMap::new();
+    let mut declared = Vec::new();
+    let mut many = BTreeMap::new();
+    let mut single = None;
+    for (platform, converted) in converted {
+        let id = platform.to_string();
+        let suffix = if options.multi_platform { format!("/{id}") } else { String::new() };
+        let mut set = |key: &str, value: Vec<u8>| {
+            metadata.insert(format!("{key}{suffix}"), Bytes::from(value));
+        };
+        set("containerimage.config", serde_json::to_vec(&converted.image)?);
+        if let Some(base) = converted.base_config {
+            set("containerimage.base.config", base);
+        }
+        if let Some(epoch) = converted.epoch {
+            set("source.date.epoch", epoch.to_string().into_bytes());
+        }
+        declared.push(json!({ "ID": id, "Platform": platform }));
+        many.insert(id, converted.root.clone());
+        single = converted.root;
+    }
+    let platforms = serde_json::to_vec(&json!({ "Platforms": declared }))?;
+    metadata.insert("refs.platforms".to_owned(), platforms.into());
+    let refs = if options.multi_platform { Refs::Many(many) } else { Refs::Single(single) };
+    Ok(FrontendResult { refs, metadata })
 }

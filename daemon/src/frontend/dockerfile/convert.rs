@@ -1,0 +1,269 @@
+//! From the parsed Dockerfile to a graph and an image config, for one platform.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use indexmap::IndexMap;
+use kiln_dockerfile::instruction::{Command, Instruction, parse_trigger};
+use kiln_dockerfile::lint::{Linter, check_source, default_args};
+use kiln_dockerfile::plan::{Base, GlobalArgs, Plan, PlatformArgs, Reference, automatic_args};
+use kiln_dockerfile::{Dockerfile, Location};
+use kiln_proto::pattern::Matcher;
+use kiln_registry::ImageRef;
+use time::OffsetDateTime;
+
+use super::bases::{BaseKey, Bases};
+use super::contexts::{self, Sources, UsedPaths};
+use super::errors::{NotSupported, located, parse_error, plan_error};
+use super::evaluate::Evaluation;
+use super::image::Image;
+use super::load::{CONTEXT, Loaded, ignore_patterns};
+use super::options::Options;
+use crate::frontend::FrontendRequest;
+use crate::graph::Edge;
+use crate::image::Platform;
+use crate::solver::{Build, SolveError};
+
+/// The conversion of a Dockerfile for one platform.
+#[derive(Clone, Copy)]
+pub(super) struct Conversion<'a> {
+    pub(super) build: &'a Arc<Build>,
+    pub(super) options: &'a Options,
+    pub(super) request: &'a FrontendRequest,
+    pub(super) loaded: &'a Loaded,
+    /// The platform asked for; without one, the base image's counts.
+    pub(super) platform: Option<&'a Platform>,
+}
+
+/// What a Dockerfile is for one platform.
+pub(super) struct Converted {
+    pub(super) root: Option<Edge>,
+    pub(super) image: Image,
+    pub(super) base_config: Option<Vec<u8>>,
+    pub(super) epoch: Option<i64>,
+}
+
+/// What stages are planned from.
+pub(super) struct Planned {
+    pub(super) file: Dockerfile,
+    pub(super) globals: GlobalArgs,
+    pub(super) plan: Plan,
+    pub(super) target: usize,
+    pub(super) platform: Platform,
+    /// Triggers of the stages' bases.
+    pub(super) triggers: Vec<Option<Vec<Instruction>>>,
+    pub(super) epoch: Option<OffsetDateTime>,
+}
+
+impl Conversion<'_> {
+    pub(super) async fn run(&self, linter: &mut Linter) -> Result<Converted, SolveError> {
+        let mut planned = self.plan(linter)?;
+        let mut bases = Bases::default();
+        let (ignore, ()) =
+            futures::future::try_join(self.ignore(), self.resolve(&mut planned, &mut bases))
+                .await?;
+        let matcher = Matcher::new(&ignore).context("failed parsing .dockerignore")?;
+
+        // What is read of the client's directories is known after all stages are evaluated, and
+        // they in turn consist of it: so they are evaluated twice.
+        let all = Sources::new(self, &ignore, &bases.locals, &UsedPaths::default())?;
+        let mut unheard = Linter::default();
+        let first = Evaluation::new(self, &planned, &bases, &all, &matcher, &mut unheard);
+        let used = first.run()?.used;
+        let sources = Sources::new(self, &ignore, &bases.locals, &used)?;
+        let evaluation = Evaluation::new(self, &planned, &bases, &sources, &matcher, linter);
+        let done = evaluation.run()?;
+
+        let mut image = done.stage.image;
+        image.config.labels.extend(self.options.labels.clone());
+        if let Some(platform) = self.platform {
+            image.set_platform(platform);
+        }
+        Ok(Converted {
+            root: done.stage.root,
+            image,
+            base_config: done.stage.base_config,
+            epoch: planned.epoch.map(OffsetDateTime::unix_timestamp),
+        })
+    }
+
+    async fn ignore(&self) -> Result<Vec<String>, SolveError> {
+        if self.request.inputs.contains_key(CONTEXT) {
+            return Ok(Vec::new());
+        }
+        ignore_patterns(self.build, self.options, self.loaded).await
+    }
+
+    fn plan(&self, linter: &mut Linter) -> Result<Planned, SolveError> {
+        let source = &self.loaded.file;
+        let (file, error) = Dockerfile::parse_up_to_error(&source.data);
+        check_source(&file, linter);
+        if let Some(error) = error {
+            return Err(parse_error(source, &error));
+        }
+        let host = Platform::host();
+        let platform = self.platform.unwrap_or(&host).clone();
+        let (build_args, target) = (&self.options.build_args, self.options.target.as_str());
+        let last_name = file.stages.last().and_then(|stage| stage.name.as_deref());
+        let target_name = if target.is_empty() { last_name.unwrap_or_default() } else { target };
+        let automatic =
+            automatic_args(&describe(&host), &describe(&platform), target_name, build_args);
+        let is_image = |name: &str| name == "scratch" || name.parse::<ImageRef>().is_ok();
+        default_args(linter, &file, &automatic, is_image);
+        let mut globals = GlobalArgs::evaluate(&file, automatic, build_args)
+            .map_err(|error| plan_error(source, &error))?;
+        let epoch = self.epoch(&mut globals)?;
+        let is_replaced = |name: &str| contexts::find(self.options, name, &platform).is_some();
+        let plan = Plan::new(&file, &globals, is_replaced, linter)
+            .map_err(|error| plan_error(source, &error))?;
+        let target = plan.target(Some(target)).map_err(|error| plan_error(source, &error))?;
+        let triggers = vec![None; file.stages.len()];
+        Ok(Planned { file, globals, plan, target, platform, triggers, epoch })
+    }
+
+    /// The time that everything made counts as made at.
+    fn epoch(&self, globals: &mut GlobalArgs) -> anyhow::Result<Option<OffsetDateTime>> {
+        const NAME: &str = "SOURCE_DATE_EPOCH";
+        let given = self.options.build_args.get(NAME).or_else(|| globals.values.get(NAME));
+        let Some(text) = given.filter(|text| !text.is_empty()) else { return Ok(None) };
+        if text == CONTEXT || text.starts_with("context:") {
+            // The client's directory has no date; other contexts are refused elsewhere.
+            return Err(NotSupported(format!("{NAME}={text}")).into());
+        }
+        let seconds: i64 =
+            text.parse().with_context(|| format!("invalid {NAME}: {text:?} is no number"))?;
+        let epoch = OffsetDateTime::from_unix_timestamp(seconds);
+        epoch.map(Some).with_context(|| format!("invalid {NAME}: {text}"))
+    }
+
+    /// Resolves all images that the target needs. Their triggers may need further ones.
+    async fn resolve(&self, planned: &mut Planned, bases: &mut Bases) -> Result<(), SolveError> {
+        loop {
+            let reachable = planned
+                .plan
+                .reachable(planned.target)
+                .map_err(|error| plan_error(&self.loaded.file, &error))?;
+            let mut wanted = Vec::new();
+            for &index in &reachable {
+                let location = planned.file.stages[index].location;
+                if let Some(key) = self.base_key(planned, index)? {
+                    wanted.push((key, location));
+                }
+                for used in &planned.plan.stages()[index].uses {
+                    if let Reference::Image(name) = &used.reference {
+                        let platform = planned.platform.clone();
+                        let key = BaseKey { name: name.clone(), platform, replaces: false };
+                        wanted.push((key, used.location));
+                    }
+                }
+            }
+            bases.resolve(self, wanted).await?;
+            let mut needs_more = false;
+            for index in reachable {
+                needs_more |= self.add_triggers(planned, bases, index)?;
+            }
+            if !needs_more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What the stage `index` starts from, if that is no stage.
+    pub(super) fn base_key(
+        &self,
+        planned: &Planned,
+        index: usize,
+    ) -> Result<Option<BaseKey>, SolveError> {
+        let stage = &planned.plan.stages()[index];
+        let (name, replaces) = match &stage.base {
+            Base::Image(name) => (name.clone(), false),
+            Base::Replaced => (planned.file.stages[index].name.clone().unwrap_or_default(), true),
+            Base::Scratch | Base::Stage(_) => return Ok(None),
+        };
+        let platform = self.stage_platform(planned, index)?;
+        Ok(Some(BaseKey { name, platform, replaces }))
+    }
+
+    fn stage_platform(&self, planned: &Planned, index: usize) -> Result<Platform, SolveError> {
+        let Some(expansion) = &planned.plan.stages()[index].platform else {
+            return Ok(planned.platform.clone());
+        };
+        expansion.text.parse().map_err(|error| {
+            let written = planned.file.stages[index].platform.as_deref().unwrap_or_default();
+            let error =
+                anyhow::Error::new(error).context(format!("failed to parse platform {written}"));
+            located(&self.loaded.file, planned.file.stages[index].location, error)
+        })
+    }
+
+    /// Adds the triggers of what stage `index` starts from, once, and says whether they read
+    /// something that is not resolved yet.
+    fn add_triggers(
+        &self,
+        planned: &mut Planned,
+        bases: &Bases,
+        index: usize,
+    ) -> Result<bool, SolveError> {
+        if planned.triggers[index].is_some() {
+            return Ok(false);
+        }
+        let location: Location = planned.file.stages[index].location;
+        let texts: Vec<String> = match &planned.plan.stages()[index].base {
+            Base::Scratch | Base::Replaced => Vec::new(),
+            Base::Stage(base) => {
+                let onbuild = |instruction: &Instruction| match &instruction.command {
+                    Command::Onbuild(text) => Some(text.clone()),
+                    _ => None,
+                };
+                planned.file.stages[*base].instructions.iter().filter_map(onbuild).collect()
+            }
+            Base::Image(_) => match self.base_key(planned, index)? {
+                Some(key) => bases.get(&key)?.image.config.on_build.clone(),
+                None => Vec::new(),
+            },
+        };
+        let parsed: Result<Vec<_>, _> =
+            texts.iter().map(|text| parse_trigger(text, location)).collect();
+        let source = &self.loaded.file;
+        let instructions = parsed.map_err(|error| parse_error(source, &error))?;
+        let added = planned.plan.add_instructions(index, &instructions);
+        planned.triggers[index] = Some(instructions);
+        added.map_err(|error| plan_error(source, &error))
+    }
+}
+
+fn describe(platform: &Platform) -> PlatformArgs {
+    PlatformArgs {
+        platform: platform.to_string(),
+        os: platform.os.clone(),
+        os_version: platform.os_version.clone(),
+        arch: platform.architecture.clone(),
+        variant: platform.variant.clone(),
+    }
+}
+
+/// Build arguments that are about the build and no variables of its steps.
+pub(super) fn is_for_builder(name: &str) -> bool {
+    matches!(name, "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE")
+}
+
+/// The proxies that build arguments name, in either case.
+pub(super) fn proxies(args: &IndexMap<String, String>) -> Option<kiln_proto::pb::ProxyEnv> {
+    let mut proxies = kiln_proto::pb::ProxyEnv::default();
+    let mut names: Vec<&String> = args.keys().collect();
+    names.sort();
+    let mut any = false;
+    for name in names {
+        let field = match name.to_ascii_lowercase().as_str() {
+            "http_proxy" => &mut proxies.http_proxy,
+            "https_proxy" => &mut proxies.https_proxy,
+            "ftp_proxy" => &mut proxies.ftp_proxy,
+            "no_proxy" => &mut proxies.no_proxy,
+            "all_proxy" => &mut proxies.all_proxy,
+            _ => continue,
+        };
+        any = true;
+        field.clone_from(&args[name]);
+    }
+    any.then_some(proxies)
+}

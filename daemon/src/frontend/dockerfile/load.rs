@@ -1,0 +1,194 @@
+//! Reads the Dockerfile and the ignore file from the client.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kiln_dockerfile::MOST_BYTES;
+use kiln_proto::pattern::read_ignore_file;
+use kiln_snapshotter::{FsError, View};
+
+use super::errors::NotSupported;
+use super::graph::{named, source};
+use super::options::Options;
+use super::paths::remote_kind;
+use crate::graph::{Edge, SourceFile, Vertex};
+use crate::solver::{Build, SolveError};
+
+/// The name of a context's ignore file.
+pub(super) const IGNORE_FILE: &str = ".dockerignore";
+/// The local source that is the context.
+pub(super) const CONTEXT: &str = "context";
+
+/// A Dockerfile, and the ignore file beside it.
+pub(super) struct Loaded {
+    pub(super) file: Arc<SourceFile>,
+    /// The step that loaded it.
+    pub(super) vertex: Option<Arc<Vertex>>,
+    /// The ignore file that belongs to this Dockerfile only, with its name.
+    ignore: Option<(String, Vec<u8>)>,
+}
+
+/// What a local source has of a client's directory.
+#[derive(Default)]
+pub(super) struct LocalSource<'a> {
+    /// Its name in the session.
+    pub(super) name: &'a str,
+    /// What the step is called.
+    pub(super) step: String,
+    /// Tells apart selections of the same directory, which are kept separately.
+    pub(super) hint: String,
+    /// Paths to send; all if empty.
+    pub(super) follow: &'a [String],
+    pub(super) exclude: &'a [String],
+    /// Whether this is about a few files that are sent anew each time.
+    pub(super) is_small: bool,
+}
+
+impl LocalSource<'_> {
+    pub(super) fn vertex(&self, build: &Build, options: &Options) -> anyhow::Result<Arc<Vertex>> {
+        let mut attrs = BTreeMap::new();
+        let session = options.sessions.get(self.name).map(String::as_str);
+        if let Some(session) = session.or(build.session_id()) {
+            attrs.insert("local.session".to_owned(), session.to_owned());
+        }
+        attrs.insert("local.sharedkeyhint".to_owned(), self.hint.clone());
+        let lists = [("local.followpaths", self.follow), ("local.excludepatterns", self.exclude)];
+        for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+            attrs.insert(name.to_owned(), serde_json::to_string(list)?);
+        }
+        if self.is_small {
+            attrs.insert("local.differ".to_owned(), "none".to_owned());
+        }
+        Ok(source(format!("local://{}", self.name), attrs, None, named(&self.step)))
+    }
+}
+
+/// Reads a file of a result; `None` if there is none.
+pub(super) async fn read_file(
+    build: &Arc<Build>,
+    edge: &Edge,
+    path: &str,
+) -> Result<Option<Vec<u8>>, SolveError> {
+    let snapshot = build.solve(edge).await?;
+    build.daemon.layers.fetch(build, &snapshot).await?;
+    let view = build.daemon.layers.view(&snapshot)?;
+    let owned = path.to_owned();
+    let data = tokio::task::spawn_blocking(move || {
+        // The tree of a client may change once the snapshot is dropped.
+        let _held = snapshot;
+        read(&view, &owned)
+    });
+    Ok(data.await?.with_context(|| path.to_owned())?)
+}
+
+fn read(view: &View, path: &str) -> anyhow::Result<Option<Vec<u8>>> {
+    let file = match view.open(path) {
+        Ok(file) => file,
+        Err(FsError::NotFound(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    // One byte more than is accepted, so that the parser sees that it is too much.
+    let mut data = Vec::new();
+    file.take(MOST_BYTES as u64 + 1).read_to_end(&mut data)?;
+    Ok(Some(data))
+}
+
+/// Reads the Dockerfile.
+pub(super) async fn dockerfile(
+    build: &Arc<Build>,
+    options: &Options,
+    inputs: &BTreeMap<String, Option<Edge>>,
+) -> Result<Loaded, SolveError> {
+    if let Some(context) = &options.remote_context {
+        let what = if context.contains("://buildkit-session/") {
+            "a context that is uploaded as an archive".to_owned()
+        } else {
+            let kind = remote_kind(context).unwrap_or("a remote source");
+            format!("{kind} as the context ({context})")
+        };
+        return Err(NotSupported(what).into());
+    }
+    let name = &options.filename;
+    // The name is accepted in lower case, too.
+    let (directory, base) = name.rsplit_once('/').map_or(("", &**name), |(dir, base)| (dir, base));
+    let lower = (base == "Dockerfile").then(|| match directory {
+        "" => base.to_lowercase(),
+        directory => format!("{directory}/{}", base.to_lowercase()),
+    });
+    let ignore_name = format!("{name}{IGNORE_FILE}");
+
+    let input = (!options.is_dockerfile_source_given)
+        .then(|| inputs.get(&options.dockerfile_source))
+        .flatten();
+    let edge = if let Some(input) = input {
+        input.clone()
+    } else {
+        let mut follow = vec![name.clone(), ignore_name.clone()];
+        follow.extend(lower.clone());
+        let local = LocalSource {
+            name: &options.dockerfile_source,
+            step: format!("[internal] load build definition from {name}"),
+            hint: options.dockerfile_source.clone(),
+            follow: &follow,
+            is_small: true,
+            ..LocalSource::default()
+        };
+        Some(local.vertex(build, options)?.output(0))
+    };
+    let (mut data, mut ignore) = (None, None);
+    if let Some(edge) = &edge {
+        data = read_file(build, edge, name).await?;
+        if data.is_none()
+            && let Some(lower) = &lower
+        {
+            data = read_file(build, edge, lower).await?;
+        }
+        ignore = read_file(build, edge, &ignore_name).await?.map(|ignore| (ignore_name, ignore));
+    }
+    let data = data.with_context(|| {
+        format!("failed to read dockerfile: open {name}: no such file or directory")
+    })?;
+    let language = "Dockerfile".to_owned();
+    Ok(Loaded {
+        file: Arc::new(SourceFile { filename: name.clone(), data, language }),
+        vertex: edge.map(|edge| edge.vertex),
+        ignore,
+    })
+}
+
+/// The patterns that keep files of the context with the client.
+pub(super) async fn ignore_patterns(
+    build: &Arc<Build>,
+    options: &Options,
+    loaded: &Loaded,
+) -> Result<Vec<String>, SolveError> {
+    if let Some((name, content)) = &loaded.ignore {
+        return patterns(name, content);
+    }
+    let step = format!("[internal] load {IGNORE_FILE}");
+    let hint = format!("{CONTEXT}-{IGNORE_FILE}");
+    patterns_of_source(build, options, CONTEXT, step, hint).await
+}
+
+/// The patterns of the ignore file that a local source has.
+pub(super) async fn patterns_of_source(
+    build: &Arc<Build>,
+    options: &Options,
+    name: &str,
+    step: String,
+    hint: String,
+) -> Result<Vec<String>, SolveError> {
+    let follow = [IGNORE_FILE.to_owned()];
+    let local =
+        LocalSource { name, step, hint, follow: &follow, is_small: true, ..Default::default() };
+    let edge = local.vertex(build, options)?.output(0);
+    let content = read_file(build, &edge, IGNORE_FILE).await?.unwrap_or_default();
+    patterns(IGNORE_FILE, &content)
+}
+
+fn patterns(name: &str, content: &[u8]) -> Result<Vec<String>, SolveError> {
+    let patterns = read_ignore_file(content);
+    Ok(patterns.with_context(|| format!("failed parsing {name}"))?)
+}
