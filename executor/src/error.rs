@@ -85,6 +85,12 @@ pub enum ExecutorError {
         #[source]
         source: io::Error,
     },
+    /// A further process was asked for in a step that has ended.
+    #[error("step {id} has ended")]
+    Ended {
+        /// The step.
+        id: String,
+    },
     /// The step's supervisor disappeared without a word.
     #[error("step {id}: its supervisor ended without reporting an exit")]
     Lost {

@@ -1,23 +1,23 @@
 //! The daemon's side: sends specifications to the zygote and hands out running steps.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::io::Errno;
 use rustix::net::SendFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::cgroup::{CgroupError, Cgroups, GroupSpec, Keeper, StepCgroup};
+use crate::cgroup::{CgroupError, Cgroups, GroupSpec, Keeper};
 use crate::error::ExecutorError;
 use crate::request;
-use crate::running::{Launched, Running};
+use crate::running::{Running, Upper};
 use crate::spec::{ProcessIo, ProcessSpec};
+use crate::supervised::{HeldGroup, Launch, Supervised};
 use crate::sys::async_fd;
+use crate::zygote::Zygote;
 use crate::zygote::channel::Encoded;
 use crate::zygote::protocol::Request;
-use crate::zygote::{Zygote, socket_pair};
 
 /// What holds for every step of an executor.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ impl Default for ExecutorConfig {
     }
 }
 
-/// Runs steps. Cheap to share by reference; dropping it ends every step that is still running.
+/// Runs steps. The zygote ends when this and every [`Running`] step are dropped.
 #[derive(Debug)]
 pub struct Executor {
     shared: Arc<Shared>,
@@ -46,7 +46,7 @@ pub struct Executor {
 pub(crate) struct Shared {
     control: AsyncFd<OwnedFd>,
     cgroups: Cgroups,
-    keeper: Keeper,
+    pub(crate) keeper: Keeper,
     config: ExecutorConfig,
 }
 
@@ -72,12 +72,13 @@ impl Executor {
 
     /// Starts a step.
     ///
-    /// Returns as soon as the step's first process exists. What goes wrong after that, a missing
-    /// command for instance, is reported by [`Running::wait`]. Cancelling this call leaves nothing
-    /// behind.
+    /// Returns when its file systems are mounted and the command is about to be executed. What goes
+    /// wrong with that, a missing command for instance, is reported by [`Running::wait`].
+    /// Cancelling this call leaves nothing behind.
     ///
     /// # Errors
-    /// If the specification is wrong, a limit cannot be kept, or the zygote is gone.
+    /// If the specification is wrong, something in it cannot be mounted, a limit cannot be kept, or
+    /// the zygote is gone.
     pub async fn run(&self, spec: ProcessSpec, io: ProcessIo) -> Result<Running, ExecutorError> {
         let started = Instant::now();
         request::check(&spec)?;
@@ -86,8 +87,9 @@ impl Executor {
         let oom_score_adj = self.shared.config.oom_score_adj;
         let step = request::step(spec, &held.group, io.stdin.is_some(), oom_score_adj)?;
         let request = Request::Run(Box::new(step));
-        let launched = self.shared.launch(&id, &request, None, &io, &held.group).await?;
-        Ok(Running::new(held, id, upper, security, launched, started))
+        let launch = Launch { id: &id, security, request, member: None, io };
+        let (supervised, created) = Supervised::launch(Arc::new(held), launch).await?;
+        Ok(Running::new(supervised, Some(Upper { path: upper, created }), started))
     }
 
     async fn make_cgroup(&self, spec: &ProcessSpec) -> Result<HeldGroup, ExecutorError> {
@@ -125,43 +127,15 @@ fn cgroup_error(id: &str, error: CgroupError) -> ExecutorError {
 }
 
 impl Shared {
-    /// Has the zygote start a process.
-    pub(crate) async fn launch(
+    /// Sends a request to the zygote.
+    pub(crate) async fn send(
         &self,
-        id: &str,
-        request: &Request,
-        member: Option<BorrowedFd<'_>>,
-        io: &ProcessIo,
-        cgroup: &StepCgroup,
-    ) -> Result<Launched, ExecutorError> {
-        let channel = |errno: Errno| ExecutorError::Channel { id: id.into(), source: errno.into() };
-        let (ours, theirs) = socket_pair().map_err(channel)?;
-        let mut fds = vec![theirs.as_fd()];
-        fds.extend(member);
-        fds.extend([io.stdout.as_fd(), io.stderr.as_fd()]);
-        fds.extend(io.stdin.as_ref().map(AsFd::as_fd));
-        fds.extend(cgroup.join().1);
-        let encoded = Encoded::new(request).map_err(channel)?;
+        request: &Encoded,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), ExecutorError> {
         let sent = self.control.async_io(Interest::WRITABLE, |control| {
-            Ok(encoded.send(control, &fds, SendFlags::DONTWAIT)?)
+            Ok(request.send(control, fds, SendFlags::DONTWAIT)?)
         });
-        sent.await.map_err(ExecutorError::ZygoteGone)?;
-        drop(theirs);
-        let reply = async_fd::register(ours, Interest::READABLE)
-            .map_err(|source| ExecutorError::Channel { id: id.into(), source })?;
-        Launched::on(id, reply).await
-    }
-}
-
-/// A group that is given up, to be removed in the background, when this is dropped.
-#[derive(Debug)]
-pub(crate) struct HeldGroup {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) group: StepCgroup,
-}
-
-impl Drop for HeldGroup {
-    fn drop(&mut self) {
-        self.shared.keeper.remove(std::mem::replace(&mut self.group, StepCgroup::None));
+        sent.await.map_err(ExecutorError::ZygoteGone)
     }
 }

@@ -41,12 +41,13 @@ mod seccomp;
 mod spec;
 mod step;
 mod stubs;
+mod supervised;
 mod sys;
 mod zygote;
 
 pub use error::{ExecutorError, InvalidSpec};
 pub use executor::{Executor, ExecutorConfig};
-pub use running::{ExecSpec, Exit, ExitStatus, Running, Usage};
+pub use running::{ExecSpec, Exit, ExitStatus, Running, StepHandle, Usage};
 pub use spec::{
     Mount, Network, OverlayUpper, ProcessIo, ProcessSpec, Resources, Rlimit, RlimitResource,
     Rootfs, Security, User,

@@ -1,25 +1,15 @@
 //! A step that runs, and what is known of it when it has ended.
 
-use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::net::{RecvFlags, SendFlags};
-use rustix::process::{Signal, pidfd_send_signal};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-
-use crate::cgroup::StepCgroup;
 use crate::error::ExecutorError;
-use crate::executor::{HeldGroup, Shared};
 use crate::request;
-use crate::spec::{ProcessIo, Security, User};
+use crate::spec::{ProcessIo, User};
 use crate::stubs;
-use crate::sys::async_fd;
-use crate::zygote::channel::{Encoded, Receiver};
+use crate::supervised::{Launch, Supervised};
 use crate::zygote::protocol::{Command, Created, Reply, Request};
 
 /// How a command ended.
@@ -78,33 +68,30 @@ pub struct ExecSpec {
 /// process.
 #[derive(Debug)]
 pub struct Running {
-    shared: Arc<Shared>,
-    id: String,
-    security: Security,
-    launched: Launched,
-    kind: Kind,
+    handle: StepHandle,
+    /// Of a step, until it has ended.
+    upper: Option<Upper>,
     started: Instant,
     has_ended: bool,
 }
 
+/// The directory that receives a step's changes, and what was put there for mounts.
 #[derive(Debug)]
-enum Kind {
-    Step { upper: PathBuf, created: Vec<Created>, cgroup: Option<HeldGroup> },
-    Further,
+pub(crate) struct Upper {
+    pub(crate) path: PathBuf,
+    pub(crate) created: Vec<Created>,
+}
+
+/// Speaks to a running step from anywhere, without keeping it alive.
+#[derive(Debug, Clone)]
+pub struct StepHandle {
+    supervised: Arc<Supervised>,
 }
 
 impl Running {
-    pub(crate) fn new(
-        group: HeldGroup,
-        id: String,
-        upper: PathBuf,
-        security: Security,
-        launched: Launched,
-        started: Instant,
-    ) -> Self {
-        let shared = Arc::clone(&group.shared);
-        let kind = Kind::Step { upper, created: Vec::new(), cgroup: Some(group) };
-        Self { shared, id, security, launched, kind, started, has_ended: false }
+    pub(crate) fn new(supervised: Supervised, upper: Option<Upper>, started: Instant) -> Self {
+        let handle = StepHandle { supervised: Arc::new(supervised) };
+        Self { handle, upper, started, has_ended: false }
     }
 
     /// Waits for the end of the command.
@@ -113,86 +100,38 @@ impl Running {
     /// Mounts and namespaces are taken apart in the background. May be cancelled and called again.
     ///
     /// # Errors
-    /// If the command could not be started, or the step's supervisor was killed.
+    /// If the command could not be executed, or the step's supervisor was killed.
     pub async fn wait(&mut self) -> Result<Exit, ExecutorError> {
-        loop {
-            match self.next().await? {
-                Some(Reply::Created(paths)) => {
-                    if let Kind::Step { created, .. } = &mut self.kind {
-                        created.extend(paths);
-                    }
-                }
-                Some(Reply::Failed(failure)) => {
-                    self.gone().await;
-                    return Err(ExecutorError::from_failure(&failure));
-                }
-                Some(Reply::Exited(status)) => return Ok(self.finish(status)),
-                Some(Reply::Spawned) => {}
-                None => {
-                    self.gone().await;
-                    return Err(ExecutorError::Lost { id: self.id.clone() });
-                }
-            }
-        }
-    }
-
-    async fn next(&mut self) -> Result<Option<Reply>, ExecutorError> {
-        match self.launched.early.pop_front() {
-            Some(reply) => Ok(Some(reply)),
-            None => Ok(receive(&self.id, &self.launched.reply).await?.map(|(reply, _)| reply)),
-        }
-    }
-
-    /// Sends a signal, by its number, to the command. A command that has ended takes none.
-    pub fn signal(&self, signal: i32) {
-        self.command(Command::Signal(signal));
-    }
-
-    /// Kills everything; [`wait`](Self::wait) then reports the exit.
-    pub fn kill(&self) {
-        self.command(Command::Kill);
-    }
-
-    /// Tells the step's terminal its size.
-    pub fn resize(&self, rows: u16, columns: u16) {
-        self.command(Command::Resize(rows, columns));
-    }
-
-    /// Starts a further process in the namespaces, mounts and control group of this step. It ends
-    /// at the latest when the step does.
-    ///
-    /// # Errors
-    /// As [`Executor::run`](crate::Executor::run).
-    pub async fn exec(&self, spec: ExecSpec, io: ProcessIo) -> Result<Self, ExecutorError> {
-        let started = Instant::now();
-        let none = StepCgroup::None;
-        let cgroup = match &self.kind {
-            Kind::Step { cgroup: Some(held), .. } => &held.group,
-            Kind::Step { .. } | Kind::Further => &none,
+        let supervised = Arc::clone(&self.handle.supervised);
+        let failure = match supervised.receive().await? {
+            Some(Reply::Exited(status)) => return Ok(self.finish(status)),
+            Some(Reply::Failed(failure)) => ExecutorError::from_failure(&failure),
+            Some(Reply::Ready(_)) | None => ExecutorError::Lost { id: supervised.id.clone() },
         };
-        let has_stdin = io.stdin.is_some();
-        let process = request::further(&self.id, spec, self.security, cgroup, has_stdin)?;
-        let request = Request::Exec(Box::new(process));
-        let member = Some(self.launched.pidfd.as_fd());
-        let launched = self.shared.launch(&self.id, &request, member, &io, cgroup).await?;
-        Ok(Self {
-            shared: Arc::clone(&self.shared),
-            id: self.id.clone(),
-            security: self.security,
-            launched,
-            kind: Kind::Further,
-            started,
-            has_ended: false,
-        })
+        supervised.kill();
+        supervised.gone().await;
+        self.clean_up();
+        Err(failure)
     }
 
-    fn command(&self, command: Command) {
-        let sent = Encoded::new(&command).and_then(|encoded| {
-            encoded.send(self.launched.reply.get_ref(), &[], SendFlags::DONTWAIT)
-        });
-        if let Err(error) = sent {
-            tracing::debug!(step = %self.id, ?command, %error, "the step is past taking commands");
-        }
+    /// What others may use while one waits for the end.
+    pub fn handle(&self) -> &StepHandle {
+        &self.handle
+    }
+
+    /// As [`StepHandle::signal`].
+    pub fn signal(&self, signal: i32) {
+        self.handle.signal(signal);
+    }
+
+    /// As [`StepHandle::kill`].
+    pub fn kill(&self) {
+        self.handle.kill();
+    }
+
+    /// As [`StepHandle::resize`].
+    pub fn resize(&self, rows: u16, columns: u16) {
+        self.handle.resize(rows, columns);
     }
 
     fn finish(&mut self, status: i32) -> Exit {
@@ -202,112 +141,71 @@ impl Running {
         } else {
             ExitStatus::Code(libc::WEXITSTATUS(status))
         };
-        self.has_ended = true;
-        let mut exit =
-            Exit { status, oom_killed: false, usage: Usage { wall, ..Usage::default() } };
-        if let Kind::Step { cgroup: Some(held), .. } = &self.kind {
-            let counted = held.group.counted();
-            exit.oom_killed = counted.oom_kills > 0;
-            exit.usage.cpu_user = counted.cpu_user;
-            exit.usage.cpu_system = counted.cpu_system;
-            exit.usage.peak_memory = counted.peak_memory;
-            exit.usage.io_read = counted.io_read;
-            exit.usage.io_write = counted.io_write;
-        }
+        let held = self.handle.supervised.group().filter(|_| self.upper.is_some());
+        let counted = held.map(|held| held.group.counted()).unwrap_or_default();
         self.clean_up();
-        exit
-    }
-
-    /// Waits until a supervisor that reports nothing more has ended, and everything with it.
-    async fn gone(&mut self) {
-        self.kill_now();
-        if let Ok(pidfd) = self.launched.pidfd.try_clone()
-            && let Ok(pidfd) = async_fd::register(pidfd, Interest::READABLE)
-        {
-            // An error means that there is nothing to wait for.
-            let _ = pidfd.readable().await;
-        }
-        self.has_ended = true;
-        self.clean_up();
-    }
-
-    fn kill_now(&self) {
-        // The supervisor of a further process kills it when this end of the socket closes.
-        if matches!(self.kind, Kind::Step { .. }) {
-            // One that has ended needs no killing.
-            let _ = pidfd_send_signal(&self.launched.pidfd, Signal::KILL);
-        }
+        let usage = Usage {
+            cpu_user: counted.cpu_user,
+            cpu_system: counted.cpu_system,
+            peak_memory: counted.peak_memory,
+            io_read: counted.io_read,
+            io_write: counted.io_write,
+            wall,
+        };
+        Exit { status, oom_killed: counted.oom_kills > 0, usage }
     }
 
     /// Takes the mount targets out of the upper directory and gives up the group, once.
     fn clean_up(&mut self) {
-        if let Kind::Step { upper, created, cgroup } = &mut self.kind {
-            stubs::remove(upper, std::mem::take(created));
-            drop(cgroup.take());
+        self.has_ended = true;
+        if let Some(Upper { path, created }) = self.upper.take() {
+            stubs::remove(&path, created);
         }
-    }
-
-    /// The directory that receives what the step writes; `None` for a further process.
-    pub fn upper(&self) -> Option<&Path> {
-        match &self.kind {
-            Kind::Step { upper, .. } => Some(upper),
-            Kind::Further => None,
-        }
+        self.handle.supervised.give_up_group();
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.has_ended {
-            self.kill_now();
+            self.handle.supervised.kill();
             self.clean_up();
         }
     }
 }
 
-/// A process that the zygote has started.
-#[derive(Debug)]
-pub(crate) struct Launched {
-    reply: AsyncFd<OwnedFd>,
-    pidfd: OwnedFd,
-    /// What the supervisor has said before the zygote came to say that it exists.
-    early: VecDeque<Reply>,
-}
-
-impl Launched {
-    /// Waits until the zygote says on `reply` that the process exists.
-    pub(crate) async fn on(id: &str, reply: AsyncFd<OwnedFd>) -> Result<Self, ExecutorError> {
-        let lost = || ExecutorError::Lost { id: id.into() };
-        let mut early = VecDeque::new();
-        loop {
-            match receive(id, &reply).await? {
-                Some((Reply::Spawned, fds)) => {
-                    let pidfd = fds.into_iter().next().ok_or_else(lost)?;
-                    return Ok(Self { reply, pidfd, early });
-                }
-                Some((other, _)) => early.push_back(other),
-                None => match early.pop_front() {
-                    Some(Reply::Failed(failure)) => {
-                        return Err(ExecutorError::from_failure(&failure));
-                    }
-                    _ => return Err(lost()),
-                },
-            }
-        }
+impl StepHandle {
+    /// Sends a signal, by its number, to the command. A command that has ended takes none.
+    pub fn signal(&self, signal: i32) {
+        self.supervised.command(Command::Signal(signal));
     }
-}
 
-/// The next message; `None` when the other end is closed.
-async fn receive(
-    id: &str,
-    reply: &AsyncFd<OwnedFd>,
-) -> Result<Option<(Reply, Vec<OwnedFd>)>, ExecutorError> {
-    let received = reply.async_io(Interest::READABLE, |socket| {
-        Ok(Receiver::new().receive::<Reply>(socket, RecvFlags::DONTWAIT)?)
-    });
-    match received.await {
-        // Commands that were never read make the close look like an error.
-        Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => Ok(None),
-        other => other.map_err(|source| ExecutorError::Channel { id: id.into(), source }),
+    /// Kills everything; [`Running::wait`] then reports the exit.
+    pub fn kill(&self) {
+        self.supervised.command(Command::Kill);
+    }
+
+    /// Tells the process's terminal its size.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        self.supervised.command(Command::Resize(rows, columns));
+    }
+
+    /// Starts a further process in the namespaces, mounts and control group of the step. It ends
+    /// at the latest when the step does.
+    ///
+    /// # Errors
+    /// If the specification is wrong, the step has ended, or the zygote is gone.
+    pub async fn exec(&self, spec: ExecSpec, io: ProcessIo) -> Result<Running, ExecutorError> {
+        let started = Instant::now();
+        let Supervised { id, security, .. } = &*self.supervised;
+        let Some(group) = self.supervised.group() else {
+            return Err(ExecutorError::Ended { id: id.clone() });
+        };
+        let process = request::further(id, spec, *security, &group.group, io.stdin.is_some())?;
+        let request = Request::Exec(Box::new(process));
+        let member = Some(self.supervised.pidfd());
+        let launch = Launch { id, security: *security, request, member, io };
+        let (supervised, _) = Supervised::launch(group, launch).await?;
+        Ok(Running::new(supervised, None, started))
     }
 }

@@ -161,7 +161,7 @@ async fn a_further_process_joins_a_running_step() {
         user: User::default(),
         tty: false,
     };
-    let mut further = running.exec(exec, io).await.unwrap();
+    let mut further = running.handle().exec(exec, io).await.unwrap();
     assert_eq!(further.wait().await.unwrap().status, ExitStatus::Code(4));
     assert_eq!((read(stdout), read(stderr)), ("here\nbuildkitsandbox\n".into(), String::new()));
     running.kill();

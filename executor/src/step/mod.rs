@@ -11,8 +11,8 @@ mod init;
 mod masks;
 mod mounts;
 mod overlay;
-mod pivot;
 mod process;
+mod root;
 mod standard;
 mod target;
 
@@ -20,9 +20,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use crate::seccomp;
-use crate::sys::fork::{self, Forked};
+use crate::sys::fork;
 use crate::sys::seccomp::Instruction;
 use crate::sys::{self, mount};
 use crate::zygote::channel::send;
@@ -30,21 +31,24 @@ use crate::zygote::protocol::{
     At, CgroupJoin, Created, Failure, Process, Reply, Request, Stage, Step,
 };
 
+use masks::Masks;
+use root::EmptyNamespace;
 use target::Targets;
-
-pub(crate) use masks::Masks;
 
 /// What is the same for every step, made once when the zygote starts.
 pub(crate) struct Prepared {
     /// Docker's default system call filter.
-    pub(crate) filter: Vec<Instruction>,
+    filter: Vec<Instruction>,
     /// What there is to hide on this kernel.
-    pub(crate) masks: Masks,
+    masks: Masks,
+    /// Where steps start from, or why that could not be made, for every request to hear.
+    empty: Result<EmptyNamespace, Failure>,
 }
 
 impl Prepared {
     pub(crate) fn new() -> Self {
-        Self { filter: seccomp::default_filter(), masks: Masks::of_this_kernel() }
+        let filter = seccomp::default_filter();
+        Self { filter, masks: Masks::of_this_kernel(), empty: EmptyNamespace::new() }
     }
 }
 
@@ -86,16 +90,12 @@ impl Request {
     }
 }
 
-/// The namespaces that the zygote makes for a request.
+/// The namespaces that the zygote makes for a request. That of the mounts is [`root`]'s.
 pub(crate) fn namespaces(request: &Request) -> u64 {
     let flags = match request {
         Request::Run(step) => {
             let network = if step.private_network { libc::CLONE_NEWNET } else { 0 };
-            libc::CLONE_NEWNS
-                | libc::CLONE_NEWPID
-                | libc::CLONE_NEWIPC
-                | libc::CLONE_NEWUTS
-                | network
+            libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | network
         }
         Request::Exec(_) => 0,
     };
@@ -110,26 +110,34 @@ pub(crate) fn run(
     prepared: &Prepared,
 ) -> ! {
     let result = match request {
-        Request::Run(step) => set_up(step, reply, prepared),
-        Request::Exec(_) => join(&descriptors),
+        Request::Run(step) => set_up(step, prepared),
+        Request::Exec(_) => join(&descriptors).map(|()| Vec::new()),
     };
-    let result = result.and_then(|()| launch(request.process(), reply, descriptors, prepared));
+    let result = result
+        .and_then(|created| tell_ready(created, reply))
+        .and_then(|()| launch(request.process(), reply, descriptors, prepared));
     if let Err(failure) = result {
         report(reply, failure);
     }
     fork::exit(0)
 }
 
-/// Makes everything that the command will see.
-fn set_up(step: &Step, reply: &OwnedFd, prepared: &Prepared) -> Result<(), Failure> {
+/// Makes everything that the command will see; what had to be made for mounts is returned.
+fn set_up(step: &Step, prepared: &Prepared) -> Result<Vec<Created>, Failure> {
     become_init()?;
-    mount::make_all_private().at(Stage::Mount, "all file systems privately")?;
-    let sources = mounts::prepare(step)?;
+    let empty = prepared.empty.as_ref().map_err(Failure::clone)?;
+
+    // As long as this process is in the host's mount namespace, the host's paths mean something.
+    let sources = mounts::open(step)?;
     let root = overlay::mount(&step.root, step.no_device_nodes)?;
-    pivot::cover_root(root.as_fd()).at(Stage::Mount, "/")?;
-    let mut targets = Targets::new(root.as_fd(), &step.root)?;
+    let upper = target::open_upper(&step.root).at(Stage::Overlay, "upper directory")?;
+
+    empty.enter_copy().at(Stage::Namespaces, "enter mounts")?;
+    let mounts = mounts::make(step, sources)?;
+    root::cover(root.as_fd()).at(Stage::Mount, "/")?;
+    let mut targets = Targets::new(root.as_fd(), upper).at(Stage::MountTarget, "/")?;
     standard::mount(&mut targets, step)?;
-    mounts::attach(sources, &mut targets)?;
+    mounts::attach(mounts, &mut targets)?;
     let created = targets.created();
     if step.private_network {
         sys::net::bring_up_loopback().at(Stage::Network, "bring up lo")?;
@@ -139,11 +147,11 @@ fn set_up(step: &Step, reply: &OwnedFd, prepared: &Prepared) -> Result<(), Failu
         mount::set_attributes(root.as_fd(), libc::MOUNT_ATTR_RDONLY, false)
             .at(Stage::Mount, "/ read-only")?;
     }
-    pivot::into_root(root.as_fd())?;
+    root::change_to(root.as_fd())?;
     if !step.process.insecure {
         prepared.masks.apply()?;
     }
-    tell_created(created, reply)
+    Ok(created)
 }
 
 fn become_init() -> Result<(), Failure> {
@@ -153,11 +161,11 @@ fn become_init() -> Result<(), Failure> {
     Ok(())
 }
 
-fn tell_created(created: Vec<Created>, reply: &OwnedFd) -> Result<(), Failure> {
-    if created.is_empty() {
-        return Ok(());
-    }
-    send(reply, &Reply::Created(created), &[]).at(Stage::MountTarget, "report")
+/// Tells the daemon that the command comes next. If it has lost interest, the command does not.
+fn tell_ready(created: Vec<Created>, reply: &OwnedFd) -> Result<(), Failure> {
+    pidfd_open(getpid(), PidfdFlags::empty())
+        .and_then(|pidfd| send(reply, &Reply::Ready(created), &[pidfd.as_fd()]))
+        .at(Stage::Namespaces, "report")
 }
 
 /// Enters the namespaces of a running step. Its pid namespace takes effect for children.
@@ -186,12 +194,8 @@ fn launch(
     };
     let events = sys::signal::child_events().at(Stage::Namespaces, "signalfd")?;
     match fork::clone3(0, cgroup).at(Stage::Namespaces, "clone")? {
-        Forked::Child => {
-            let failure = process::start(process, &descriptors, prepared);
-            report(reply, failure);
-            fork::exit(127)
-        }
-        Forked::Parent { pid, .. } => {
+        None => process::start(process, &descriptors, reply, prepared),
+        Some(pid) => {
             let is_pid_one = descriptors.member.is_none();
             let terminal = process.tty.then(|| descriptors.stdin.as_ref().map(OwnedFd::try_clone));
             let terminal = terminal.flatten().and_then(Result::ok);

@@ -1,14 +1,13 @@
 //! The mounts that a step asks for: bind, overlay, tmpfs and files in memory.
 //!
-//! They are made in two steps, because sources are the host's and targets are the step's: while
-//! the host's root directory is still in place every source becomes a detached mount, and these
-//! are then put in place one after the other.
+//! Sources are the host's and targets are the step's, so they are made in two parts: [`open`] while
+//! the process is in the host's mount namespace, [`make`] and [`attach`] when it is in its own.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, open, openat,
+    self, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, openat,
     openat2,
 };
 use rustix::io::Errno;
@@ -16,28 +15,46 @@ use rustix::mount::MountAttrFlags;
 
 use super::attach::{FsOption, copy, new_file_system, onto};
 use super::target::{TargetKind, Targets};
-use super::{overlay, pivot};
-use crate::sys::mount::set_attributes;
+use super::{overlay, root};
+use crate::sys::mount::isolate;
 use crate::zygote::protocol::{At, Failure, MountSource, Overlay, Stage, Step, StepMount};
 
 /// A detached mount and where it goes.
-pub(super) struct Prepared<'a> {
+pub(super) struct Made<'a> {
     mount: OwnedFd,
     target: &'a CStr,
 }
 
-/// Makes a detached mount of each source.
-pub(super) fn prepare(step: &Step) -> Result<Vec<Prepared<'_>>, Failure> {
-    let mut sources = Sources { no_device_nodes: step.no_device_nodes, files: None, made: 0 };
-    step.mounts
-        .iter()
-        .map(|mount| Ok(Prepared { mount: sources.open(mount)?, target: &mount.target }))
-        .collect()
+/// Opens what is on the host: a detached mount for each source that is.
+pub(super) fn open(step: &Step) -> Result<Vec<Option<OwnedFd>>, Failure> {
+    let open_one = |mount: &StepMount| match &mount.source {
+        MountSource::Bind { path, subpath, recursive } => {
+            bind(path, subpath.as_deref(), *recursive).map(Some)
+        }
+        // Overlayfs joins two layers or more.
+        MountSource::Overlay { overlay: Overlay { lower, upper: None }, subpath }
+            if lower.len() == 1 =>
+        {
+            bind(&lower[0], subpath.as_deref(), false).map(Some)
+        }
+        MountSource::Overlay { overlay, .. } => {
+            overlay::mount(overlay, step.no_device_nodes).map(Some)
+        }
+        MountSource::Tmpfs { .. } | MountSource::File { .. } => Ok(None),
+    };
+    step.mounts.iter().map(open_one).collect()
+}
+
+/// Makes the mounts from what has been opened.
+pub(super) fn make(step: &Step, opened: Vec<Option<OwnedFd>>) -> Result<Vec<Made<'_>>, Failure> {
+    let mut maker = Maker { no_device_nodes: step.no_device_nodes, files: None, made: 0 };
+    let make_one = |(mount, opened)| maker.make(mount, opened);
+    step.mounts.iter().zip(opened).map(make_one).collect()
 }
 
 /// Puts the mounts in place, in their order.
-pub(super) fn attach(sources: Vec<Prepared<'_>>, targets: &mut Targets<'_>) -> Result<(), Failure> {
-    for Prepared { mount, target } in sources {
+pub(super) fn attach(mounts: Vec<Made<'_>>, targets: &mut Targets<'_>) -> Result<(), Failure> {
+    for Made { mount, target } in mounts {
         let subject = target.to_bytes();
         let stat = fstat(&mount).at(Stage::Mount, subject)?;
         let kind = match FileType::from_raw_mode(stat.st_mode) {
@@ -50,58 +67,48 @@ pub(super) fn attach(sources: Vec<Prepared<'_>>, targets: &mut Targets<'_>) -> R
     Ok(())
 }
 
-struct Sources {
+struct Maker {
     no_device_nodes: bool,
     /// The file system of files in memory, made when the first is asked for.
     files: Option<OwnedFd>,
     made: usize,
 }
 
-impl Sources {
-    fn open(&mut self, mount: &StepMount) -> Result<OwnedFd, Failure> {
-        let read_only = if mount.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
-        let no_devices = if self.no_device_nodes { libc::MOUNT_ATTR_NODEV } else { 0 };
-        let (source, attributes, recursive) = match &mount.source {
-            MountSource::Bind { path, subpath, recursive } => {
-                let source = bind(path, subpath.as_deref(), *recursive)?;
-                (source, read_only | no_devices, *recursive)
+impl Maker {
+    fn make<'a>(
+        &mut self,
+        mount: &'a StepMount,
+        opened: Option<OwnedFd>,
+    ) -> Result<Made<'a>, Failure> {
+        let subject = mount.target.as_bytes();
+        let mut attributes = if mount.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
+        if self.no_device_nodes {
+            attributes |= libc::MOUNT_ATTR_NODEV;
+        }
+        let made = match (&mount.source, opened) {
+            (MountSource::Overlay { overlay, subpath: Some(subpath) }, Some(whole))
+                if overlay.upper.is_some() || overlay.lower.len() > 1 =>
+            {
+                // A part can be taken only of what is in place somewhere.
+                root::cover(whole.as_fd()).at(Stage::Mount, subject)?;
+                below(whole.as_fd(), subpath, false).at(Stage::Mount, subpath.to_bytes())?
             }
-            MountSource::Overlay { overlay, subpath } => {
-                (self.overlay(overlay, subpath.as_deref())?, read_only | no_devices, false)
+            (_, Some(opened)) => opened,
+            (MountSource::Tmpfs { size, mode }, None) => {
+                tmpfs(*size, *mode).at(Stage::Mount, subject)?
             }
-            MountSource::Tmpfs { size, mode } => (
-                tmpfs(*size, *mode).at(Stage::Mount, mount.target.as_bytes())?,
-                read_only | no_devices,
-                false,
-            ),
-            MountSource::File { content, mode, uid, gid } => {
-                let source = self.file(content, *mode, *uid, *gid);
-                let inert =
+            (MountSource::File { content, mode, uid, gid }, None) => {
+                attributes |=
                     libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
-                (
-                    source.at(Stage::Mount, mount.target.as_bytes())?,
-                    libc::MOUNT_ATTR_RDONLY | inert,
-                    false,
-                )
+                self.file(content, *mode, *uid, *gid).at(Stage::Mount, subject)?
+            }
+            (MountSource::Bind { .. } | MountSource::Overlay { .. }, None) => {
+                return Err(Errno::BADF).at(Stage::Mount, subject);
             }
         };
-        if attributes != 0 {
-            set_attributes(source.as_fd(), attributes, recursive)
-                .at(Stage::Mount, mount.target.as_bytes())?;
-        }
-        Ok(source)
-    }
-
-    fn overlay(&self, layers: &Overlay, subpath: Option<&CStr>) -> Result<OwnedFd, Failure> {
-        // Overlayfs joins two layers or more.
-        if let ([only], None) = (layers.lower.as_slice(), &layers.upper) {
-            return bind(only, subpath, false);
-        }
-        let whole = overlay::mount(layers, self.no_device_nodes)?;
-        let Some(subpath) = subpath else { return Ok(whole) };
-        // A part can be taken only of what is in place somewhere.
-        pivot::cover_root(whole.as_fd()).at(Stage::Mount, "/")?;
-        below(whole.as_fd(), subpath, false).at(Stage::Mount, subpath.to_bytes())
+        let recursive = matches!(mount.source, MountSource::Bind { recursive: true, .. });
+        isolate(made.as_fd(), attributes, recursive).at(Stage::Mount, subject)?;
+        Ok(Made { mount: made, target: &mount.target })
     }
 
     fn file(&mut self, content: &[u8], mode: u32, uid: u32, gid: u32) -> Result<OwnedFd, Errno> {
@@ -130,7 +137,7 @@ impl Sources {
 fn new_files() -> Result<OwnedFd, Errno> {
     let options = [FsOption::Value(c"mode", "700")];
     let files = new_file_system(c"tmpfs", &options, MountAttrFlags::empty())?;
-    pivot::cover_root(files.as_fd())?;
+    root::cover(files.as_fd())?;
     Ok(files)
 }
 
@@ -139,7 +146,7 @@ fn bind(path: &CStr, subpath: Option<&CStr>, recursive: bool) -> Result<OwnedFd,
         None => copy(CWD, path, recursive).at(Stage::Mount, path.to_bytes()),
         Some(subpath) => {
             let flags = OFlags::PATH | OFlags::CLOEXEC;
-            let whole = open(path, flags, Mode::empty()).at(Stage::Mount, path.to_bytes())?;
+            let whole = fs::open(path, flags, Mode::empty()).at(Stage::Mount, path.to_bytes())?;
             below(whole.as_fd(), subpath, recursive).at(Stage::Mount, subpath.to_bytes())
         }
     }

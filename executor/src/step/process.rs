@@ -8,25 +8,49 @@ use rustix::io::{Errno, write};
 
 use super::{Descriptors, Prepared, capabilities};
 use crate::sys::process::{CStringArray, execve};
-use crate::sys::{self, fd, signal};
+use crate::sys::{self, fd, fork, signal};
 use crate::zygote::protocol::{At, CgroupJoin, Failure, Process, Stage};
 
-/// Becomes the command; returns only with the reason why that is impossible.
-pub(super) fn start(process: &Process, descriptors: &Descriptors, prepared: &Prepared) -> Failure {
-    match become_command(process, descriptors, prepared) {
-        Err(failure) => failure,
-        Ok(never) => match never {},
-    }
-}
-
-fn become_command(
+/// Becomes the command, or reports why that is impossible and exits.
+pub(super) fn start(
     process: &Process,
     descriptors: &Descriptors,
+    reply: &OwnedFd,
     prepared: &Prepared,
-) -> Result<std::convert::Infallible, Failure> {
+) -> ! {
+    match take_over(process, descriptors, reply) {
+        Err(failure) => super::report(reply, failure),
+        Ok(reply) => super::report(&reply, become_command(process, prepared)),
+    }
+    fork::exit(127)
+}
+
+/// Enters the cgroup, takes on the streams, and closes everything else but the reply socket, which
+/// is returned.
+///
+/// This comes before any path of the step is followed: a working directory or command that leads
+/// through /proc/self/fd must not find a descriptor of the host there.
+fn take_over(
+    process: &Process,
+    descriptors: &Descriptors,
+    reply: &OwnedFd,
+) -> Result<OwnedFd, Failure> {
     enter_cgroup(process, descriptors)?;
     rustix::process::setsid().at(Stage::Streams, "new session")?;
     connect(process, descriptors).at(Stage::Streams, "standard streams")?;
+    let reply = rustix::io::fcntl_dupfd_cloexec(reply, 3).at(Stage::Streams, "dup")?;
+    fd::close_all_but(reply).at(Stage::Streams, "close_range")
+}
+
+/// Returns only with the reason why there is no command to become.
+fn become_command(process: &Process, prepared: &Prepared) -> Failure {
+    match confine(process, prepared) {
+        Err(failure) => failure,
+        Ok(()) => execute(process),
+    }
+}
+
+fn confine(process: &Process, prepared: &Prepared) -> Result<(), Failure> {
     new_session_keyring().at(Stage::Privileges, "session keyring")?;
     set_oom_score(process.oom_score_adj).at(Stage::Privileges, "oom_score_adj")?;
     for (resource, soft, hard) in &process.rlimits {
@@ -37,7 +61,7 @@ fn become_command(
     signal::reset();
     // Root may have to enter what the user must not, and the user what root cannot see (a network
     // file system), so it is tried as both.
-    let entered = rustix::process::chdir(&*process.cwd);
+    let entered = enter_working_directory(&process.cwd);
     // Without no_new_privs, which Docker's builders leave off so that sudo works, a filter can
     // only be installed while the process is still privileged.
     if !process.insecure {
@@ -45,12 +69,18 @@ fn become_command(
     }
     capabilities::take_on(process).at(Stage::Privileges, "user and capabilities")?;
     match entered {
-        Err(Errno::ACCESS | Errno::PERM) => rustix::process::chdir(&*process.cwd),
+        Err(Errno::ACCESS | Errno::PERM) => enter_working_directory(&process.cwd),
         other => other,
     }
-    .at(Stage::WorkingDirectory, process.cwd.as_bytes())?;
-    fd::close_on_exec_from(3).at(Stage::Streams, "close_range")?;
-    Err(execute(process))
+    .at(Stage::WorkingDirectory, process.cwd.as_bytes())
+}
+
+/// Also makes sure that the directory is inside the root directory: the kernel says so of one that
+/// is not.
+fn enter_working_directory(path: &CStr) -> Result<(), Errno> {
+    rustix::process::chdir(path)?;
+    let inside = rustix::process::getcwd(Vec::new())?.to_bytes().starts_with(b"/");
+    if inside { Ok(()) } else { Err(Errno::XDEV) }
 }
 
 /// Version 1 only; with version 2 the process was born where it belongs.

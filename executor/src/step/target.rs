@@ -32,15 +32,14 @@ pub(super) enum TargetKind {
 pub(super) struct Targets<'a> {
     root: BorrowedFd<'a>,
     root_device: u64,
-    upper: Option<&'a CStr>,
+    upper: Option<OwnedFd>,
     created: Vec<Created>,
 }
 
 impl<'a> Targets<'a> {
-    /// For a mounted `root` made from `overlay`.
-    pub(super) fn new(root: BorrowedFd<'a>, overlay: &'a Overlay) -> Result<Self, Failure> {
-        let root_device = fstat(root).at(Stage::MountTarget, "/")?.st_dev;
-        let upper = overlay.upper.as_ref().map(|(upper, _)| upper.as_c_str());
+    /// For a mounted `root` whose changes go to `upper`.
+    pub(super) fn new(root: BorrowedFd<'a>, upper: Option<OwnedFd>) -> Result<Self, Errno> {
+        let root_device = fstat(root)?.st_dev;
         Ok(Self { root, root_device, upper, created: Vec::new() })
     }
 
@@ -151,16 +150,15 @@ impl<'a> Targets<'a> {
 
     /// The directories on the way that are in lower layers only, and so will be copied up.
     fn missing_in_upper(&self, walk: &Walk) -> Vec<OsString> {
-        let Some(upper) = self.upper.and_then(open_dir) else { return Vec::new() };
+        let Some(upper) = &self.upper else { return Vec::new() };
         walk.prefixes()
-            .filter(|path| !path.is_empty() && stat_below(&upper, path).is_none())
+            .filter(|path| !path.is_empty() && stat_below(upper, path).is_none())
             .collect()
     }
 
     fn record(&mut self, walk: &Walk, name: &OsStr, kind: TargetKind, copied_up: Vec<OsString>) {
-        let upper = self.upper.and_then(open_dir);
         for path in copied_up {
-            if let Some(stat) = upper.as_ref().and_then(|upper| stat_below(upper, &path)) {
+            if let Some(stat) = self.upper.as_ref().and_then(|upper| stat_below(upper, &path)) {
                 let kind = CreatedKind::CopiedUp(stat.st_ctime, stat.st_ctime_nsec);
                 self.created.push(Created { path: path.into_vec(), kind });
             }
@@ -223,8 +221,10 @@ fn components(path: &[u8]) -> VecDeque<OsString> {
         .collect()
 }
 
-fn open_dir(path: &CStr) -> Option<OwnedFd> {
-    open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
+/// Opens the directory that receives the changes of `overlay`, while its path still leads there.
+pub(super) fn open_upper(overlay: &Overlay) -> Result<Option<OwnedFd>, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    overlay.upper.as_ref().map(|(upper, _)| open(upper, flags, Mode::empty())).transpose()
 }
 
 fn stat_below(dir: &OwnedFd, path: &OsStr) -> Option<Stat> {

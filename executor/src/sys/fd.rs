@@ -12,15 +12,6 @@ pub(crate) fn duplicate_onto(fd: BorrowedFd<'_>, target: RawFd) -> Result<(), Er
     check(unsafe { libc::dup2(fd.as_raw_fd(), target) }.into()).map(drop)
 }
 
-/// Marks every descriptor from `first` on close-on-exec.
-pub(crate) fn close_on_exec_from(first: RawFd) -> Result<(), Errno> {
-    // SAFETY: close_range takes numbers only, and with CLOEXEC closes nothing now.
-    check(unsafe {
-        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    })
-    .map(drop)
-}
-
 /// Closes the copy of a descriptor that this process got by being forked and will not use.
 pub(crate) fn close_inherited(fd: BorrowedFd<'_>) {
     // SAFETY: the owner lives in the parent's code, which this process never returns to.
@@ -29,7 +20,8 @@ pub(crate) fn close_inherited(fd: BorrowedFd<'_>) {
 
 /// Closes every descriptor from 3 on except `keep`, which is returned under a number of its own.
 ///
-/// For a process that has just been forked and will use nothing else of its parent's.
+/// For a process that has been forked and will use nothing else that is open, nor drop what owns
+/// it: it ends by exec or [`exit`](super::fork::exit).
 pub(crate) fn close_all_but(keep: OwnedFd) -> Result<OwnedFd, Errno> {
     let raw = keep.as_raw_fd();
     // SAFETY: descriptor 3 is made ours by dup3; whatever was there belonged to the parent's

@@ -4,25 +4,12 @@
 //! a single thread, so no lock can be held by a thread that does not exist in the copy, and the
 //! child may allocate.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::{check, last_errno};
-
-/// Which side of a fork this is.
-pub(crate) enum Forked {
-    /// The process that called; the child and a descriptor of it.
-    Parent {
-        /// The child's id as the parent sees it.
-        pid: Pid,
-        /// The child's pidfd.
-        pidfd: OwnedFd,
-    },
-    /// The new process.
-    Child,
-}
 
 /// Beyond the 32 bits of the C library's constants.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
@@ -45,30 +32,22 @@ struct CloneArgs {
 }
 
 /// Forks with `namespaces` (`CLONE_NEW*`) new for the child, born in `cgroup` (version 2) if one
-/// is given.
-pub(crate) fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {
-    let mut pidfd: libc::c_int = -1;
-    let mut args = CloneArgs {
-        flags: namespaces | libc::CLONE_PIDFD as u64,
-        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        ..CloneArgs::default()
-    };
+/// is given; `None` in the child.
+pub(crate) fn clone3(
+    namespaces: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Option<Pid>, Errno> {
+    let mut args =
+        CloneArgs { flags: namespaces, exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    // SAFETY: `args` is laid out as the kernel has it, its one pointer is to a live integer, and
-    // without CLONE_VM the child runs on its own copy of this stack.
+    // SAFETY: `args` is laid out as the kernel has it, and without CLONE_VM the child runs on its
+    // own copy of this stack.
     let result =
         unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, std::mem::size_of::<CloneArgs>()) };
-    match Pid::from_raw(check(result)? as i32) {
-        None => Ok(Forked::Child),
-        Some(pid) => {
-            // SAFETY: the kernel has stored a new descriptor, which nobody else owns.
-            Ok(Forked::Parent { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
-        }
-    }
+    check(result).map(|pid| Pid::from_raw(pid as i32))
 }
 
 /// Plain `fork` by the C library; `None` in the child.

@@ -86,15 +86,14 @@ pub(crate) enum MountSource {
     File { content: Vec<u8>, mode: u32, uid: u32, gid: u32 },
 }
 
-/// Supervisor (or zygote) to daemon.
+/// Supervisor to daemon. The first is `Ready` or `Failed`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// The process exists; its pidfd comes along.
-    Spawned,
+    /// Everything around the process is set up, and these changes had to be made in the upper
+    /// directory for mounts to go onto. The supervisor's pidfd comes along.
+    Ready(Vec<Created>),
     /// Something could not be done; no process of the step is left.
     Failed(Failure),
-    /// These were missing and have been made for mounts to go onto.
-    Created(Vec<Created>),
     /// The process has ended, with this status as `waitpid` encodes it, and so have all others.
     Exited(i32),
 }
@@ -129,7 +128,7 @@ pub(crate) enum CreatedKind {
 }
 
 /// What could not be done, to what, and why.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Failure {
     pub(crate) stage: Stage,
     pub(crate) subject: Vec<u8>,
@@ -154,7 +153,7 @@ pub enum Stage {
     /// Making device nodes.
     Devices,
     /// Changing the root directory.
-    PivotRoot,
+    ChangeRoot,
     /// Hiding parts of /proc and /sys.
     Mask,
     /// Setting the host name or bringing up the loopback interface.
@@ -187,7 +186,7 @@ impl fmt::Display for Stage {
             Self::MountTarget => "prepare the mount target",
             Self::Mount => "mount",
             Self::Devices => "make the device",
-            Self::PivotRoot => "change the root directory:",
+            Self::ChangeRoot => "change the root directory:",
             Self::Mask => "mask",
             Self::Network => "set up the network:",
             Self::Cgroup => "enter the control group:",

@@ -7,10 +7,9 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::channel::{Receiver, send};
-use super::protocol::{At, Failure, Reply, Request, Stage};
+use super::protocol::{At, Reply, Request, Stage};
 use crate::step::{self, Descriptors, Prepared};
-use crate::sys::fork::{self, Forked};
-use crate::sys::{fd, process, signal};
+use crate::sys::{fd, fork, process, signal};
 
 /// What `ps` shows of this process and of the supervisors forked from it.
 const TITLE: &[u8] = b"kiln-init";
@@ -53,19 +52,13 @@ fn serve(request: &Request, fds: Vec<OwnedFd>, socket: BorrowedFd<'_>, prepared:
     let Some((reply, descriptors)) = Descriptors::sort(fds, request) else { return };
     let namespaces = step::namespaces(request);
     match fork::clone3(namespaces, None).at(Stage::Namespaces, "clone") {
-        Ok(Forked::Parent { pidfd, .. }) => {
-            // The daemon may have given up on the step already.
-            let _ = send(&reply, &Reply::Spawned, &[pidfd.as_fd()]);
-        }
-        Ok(Forked::Child) => {
+        Ok(Some(_)) => {}
+        Ok(None) => {
             // Holding the zygote's end would hide its death from the daemon.
             fd::close_inherited(socket);
             step::run(request, &reply, descriptors, prepared)
         }
-        Err(failure) => report(&reply, failure),
+        // The daemon may have given up on the step already.
+        Err(failure) => drop(send(&reply, &Reply::Failed(failure), &[])),
     }
-}
-
-fn report(reply: &OwnedFd, failure: Failure) {
-    let _ = send(reply, &Reply::Failed(failure), &[]);
 }
