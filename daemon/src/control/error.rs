@@ -18,6 +18,10 @@ const TYPE_PREFIX: &str = "github.com/moby/buildkit/";
 
 /// The status of a failed build.
 pub(crate) fn to_status(error: &SolveError) -> Status {
+    if let Some(status) = error.cause().downcast_ref::<Status>() {
+        // The client's own frontend failed: its details are those of the step that failed.
+        return status.clone();
+    }
     let code = code(error);
     let message = error.to_string();
     let status =
@@ -26,10 +30,7 @@ pub(crate) fn to_status(error: &SolveError) -> Status {
 }
 
 fn code(error: &SolveError) -> Code {
-    if error.is_canceled() {
-        return Code::Cancelled;
-    }
-    error.cause().downcast_ref::<Status>().map_or(Code::Unknown, Status::code)
+    if error.is_canceled() { Code::Cancelled } else { Code::Unknown }
 }
 
 fn details(error: &SolveError) -> Vec<prost_types::Any> {

@@ -14,7 +14,7 @@ use super::image::Image;
 use super::options::Options;
 use crate::frontend::metadata;
 use crate::graph::{Edge, VertexMeta};
-use crate::image::Platform;
+use crate::image::{Platform, Resolve};
 use crate::solver::SolveError;
 
 /// Where the files of a base come from.
@@ -38,6 +38,10 @@ pub(super) struct Base {
     pub(super) config: Option<Vec<u8>>,
     pub(super) platform: Platform,
 }
+
+/// Images that a name that is not found may have been meant for.
+const COMMON_IMAGES: [&str; 7] =
+    ["alpine", "busybox", "centos", "debian", "golang", "ubuntu", "fedora"];
 
 /// What names a base.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +71,7 @@ impl Bases {
         &mut self,
         conversion: &Conversion<'_>,
         wanted: Vec<(BaseKey, Location)>,
+        stages: &[&str],
     ) -> Result<(), SolveError> {
         let mut missing: BTreeMap<BaseKey, Location> = BTreeMap::new();
         for (key, location) in wanted {
@@ -80,7 +85,12 @@ impl Bases {
                     return error;
                 }
                 let name = &key.name;
-                located(&conversion.loaded.file, location, anyhow::anyhow!("{name}: {error}"))
+                let known = stages.iter().copied().chain(COMMON_IMAGES);
+                let help = kiln_dockerfile::closest(name, known);
+                let help = help.map(|meant| format!(" (did you mean {meant}?)"));
+                let help = help.unwrap_or_default();
+                let error = anyhow::anyhow!("{name}: {error}{help}");
+                located(&conversion.loaded.file, location, error)
             });
             resolved.map(|(base, local)| (key, base, local))
         });
@@ -138,7 +148,6 @@ pub(super) fn image_source(
     platform: &Platform,
     meta: VertexMeta,
 ) -> Edge {
-    use crate::image::Resolve;
     let mode = match options.resolve_mode {
         Resolve::Default => None,
         Resolve::Pull => Some("pull"),

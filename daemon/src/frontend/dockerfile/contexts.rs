@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use kiln_cache::Digest;
 use kiln_dockerfile::plan::ContextPaths;
-use kiln_proto::pb;
-use kiln_proto::pb::file_action::Action;
 use kiln_registry::ImageRef;
 
 use super::bases::Root;
 use super::convert::Conversion;
 use super::errors::NotSupported;
-use super::graph::{Inputs, NONE, named, source};
+use super::graph::{named, source};
 use super::image::Image;
 use super::load::{CONTEXT, IGNORE_FILE, LocalSource, patterns_of_source};
 use super::options::Options;
 use super::paths::remote_kind;
 use crate::frontend::metadata;
-use crate::graph::{Edge, Vertex};
+use crate::graph::Edge;
 use crate::image::{Origin, Platform, read_by_digest};
 use crate::solver::{Build, SolveError};
 
@@ -56,8 +56,8 @@ impl Sources {
         used: &UsedPaths,
     ) -> anyhow::Result<Self> {
         let (build, options) = (conversion.build, conversion.options);
-        let context = match conversion.request.inputs.get(CONTEXT) {
-            Some(input) => input.clone(),
+        let context = match &conversion.loaded.context {
+            Some(given) => given.clone(),
             None => {
                 let local = LocalSource {
                     name: CONTEXT,
@@ -69,12 +69,6 @@ impl Sources {
                 };
                 Some(local.vertex(build, options)?.output(0))
             }
-        };
-        let context = match &options.context_directory {
-            Some(directory) if conversion.request.inputs.contains_key(CONTEXT) => {
-                Some(directory_of(context.as_ref(), directory))
-            }
-            _ => context,
         };
         let mut edges = BTreeMap::new();
         for (key, local) in locals {
@@ -92,24 +86,6 @@ impl Sources {
         }
         Ok(Self { context, locals: edges })
     }
-}
-
-/// A directory of `context` as a context of its own.
-fn directory_of(context: Option<&Edge>, directory: &str) -> Edge {
-    let mut inputs = Inputs::default();
-    let secondary_input = inputs.index(context);
-    let copy = pb::FileActionCopy {
-        src: crate::ops::path::clean(directory),
-        dest: "/".to_owned(),
-        mode: -1,
-        timestamp: -1,
-        dir_copy_contents: true,
-        ..Default::default()
-    };
-    let action = Some(Action::Copy(copy));
-    let action = pb::FileAction { input: NONE, secondary_input, output: 0, action };
-    let op = pb::op::Op::File(pb::FileOp { actions: vec![action] });
-    Vertex::new(op, inputs.0, None, named("")).output(0)
 }
 
 /// The key of the named context called `name`, for `platform` in particular or else for all.
@@ -167,10 +143,9 @@ async fn image(
     let mode = conversion.options.resolve_mode;
     let step = format!("[context {key}] load metadata for {name}");
     let resolved = metadata::load(conversion.build, &reference, platform, mode, &step).await?;
-    let root = if resolved.digest.to_string().is_empty() || reference.digest().is_some() {
-        reference.to_string()
-    } else {
-        format!("{reference}@{}", resolved.digest)
+    let root = match reference.digest() {
+        Some(_) => reference.to_string(),
+        None => format!("{reference}@{}", resolved.digest),
     };
     let edge = super::bases::image_source(
         conversion.options,
@@ -240,8 +215,7 @@ fn input(conversion: &Conversion<'_>, key: &str, name: &str) -> Result<NamedCont
         let metadata: BTreeMap<String, String> = serde_json::from_str(text)
             .with_context(|| format!("failed to parse input metadata {text}"))?;
         if let Some(config) = metadata.get("containerimage.config") {
-            use base64::Engine as _;
-            let config = base64::engine::general_purpose::STANDARD.decode(config)?;
+            let config = STANDARD.decode(config)?;
             image = Some((Image::parse(&config)?, config));
         }
     }

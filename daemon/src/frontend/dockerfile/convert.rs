@@ -88,7 +88,7 @@ impl Conversion<'_> {
     }
 
     async fn ignore(&self) -> Result<Vec<String>, SolveError> {
-        if self.request.inputs.contains_key(CONTEXT) {
+        if self.loaded.context.is_some() {
             return Ok(Vec::new());
         }
         ignore_patterns(self.build, self.options, self.loaded).await
@@ -157,7 +157,9 @@ impl Conversion<'_> {
                     }
                 }
             }
-            bases.resolve(self, wanted).await?;
+            let stages = planned.plan.stages().iter().map(|stage| stage.display_name.as_str());
+            let stages: Vec<&str> = stages.collect();
+            bases.resolve(self, wanted, &stages).await?;
             let mut needs_more = false;
             for index in reachable {
                 needs_more |= self.add_triggers(planned, bases, index)?;

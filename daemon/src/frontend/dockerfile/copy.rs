@@ -64,7 +64,8 @@ impl Evaluation<'_> {
         } else {
             self.use_context(instruction, &mut plan);
         }
-        self.transfer_step(stage, instruction, &plan)
+        self.transfer_step(stage, instruction, &plan);
+        Ok(())
     }
 
     pub(super) fn add(
@@ -84,7 +85,8 @@ impl Evaluation<'_> {
         }
         plan.unpack = add.unpack.unwrap_or(true);
         self.use_context(instruction, &mut plan);
-        self.transfer_step(stage, instruction, &plan)
+        self.transfer_step(stage, instruction, &plan);
+        Ok(())
     }
 
     fn use_context(&mut self, instruction: &Instruction, plan: &mut Plan) {
@@ -148,17 +150,12 @@ impl Evaluation<'_> {
     }
 
     /// Adds the step that copies.
-    fn transfer_step(
-        &mut self,
-        stage: &mut Stage,
-        instruction: &Instruction,
-        plan: &Plan,
-    ) -> anyhow::Result<()> {
+    fn transfer_step(&mut self, stage: &mut Stage, instruction: &Instruction, plan: &Plan) {
         let shown = self.shown(stage, instruction);
         let name = stage.names.next(&shown, &stage.env);
         let meta = VertexMeta {
             ignore_cache: stage.ignore_cache,
-            ..stage.meta(&self.conversion.loaded.file, instruction, name.clone())
+            ..Stage::meta(&self.conversion.loaded.file, instruction, name.clone())
         };
         // A mode for everything copied would also be one for the directories made on the way.
         let link = plan.link && plan.chmod.is_none();
@@ -188,7 +185,6 @@ impl Evaluation<'_> {
             stage.root = Some(Vertex::new(op, inputs, platform, meta).output(0));
         }
         self.commit(stage, plan.history(), true);
-        Ok(())
     }
 }
 

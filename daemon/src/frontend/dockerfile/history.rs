@@ -16,7 +16,7 @@ const COMMENT: &str = "buildkit.dockerfile.v0";
 /// Adds what an instruction did to the image's history.
 pub(super) fn commit(
     image: &mut Image,
-    created_by: String,
+    created_by: &str,
     has_layer: bool,
     epoch: Option<OffsetDateTime>,
 ) {
@@ -96,7 +96,7 @@ fn duration(nanos: u64) -> String {
         let fraction = format!("{:0digits$}", nanos % unit);
         let fraction = fraction.trim_end_matches('0');
         let whole = nanos / unit;
-        if nanos % unit == 0 {
+        if nanos.is_multiple_of(unit) {
             format!("{whole}{suffix}")
         } else {
             format!("{whole}.{fraction}{suffix}")

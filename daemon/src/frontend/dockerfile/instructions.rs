@@ -77,8 +77,8 @@ impl Evaluation<'_> {
     }
 
     /// Adds a line to the image's history.
-    pub(super) fn commit(&self, stage: &mut Stage, created_by: String, has_layer: bool) {
-        history::commit(&mut stage.image, created_by, has_layer, self.planned.epoch);
+    pub(super) fn commit(&self, stage: &mut Stage, created_by: impl AsRef<str>, has_layer: bool) {
+        history::commit(&mut stage.image, created_by.as_ref(), has_layer, self.planned.epoch);
     }
 
     fn arg(
@@ -274,7 +274,7 @@ impl Evaluation<'_> {
                     .epoch
                     .map_or(-1, |epoch| i64::try_from(epoch.unix_timestamp_nanos()).unwrap_or(-1)),
             });
-            let meta = stage.meta(&self.conversion.loaded.file, instruction, name);
+            let meta = Stage::meta(&self.conversion.loaded.file, instruction, name);
             stage.root = Some(file(stage.root.as_ref(), action, &stage.platform, meta));
         }
         self.commit(stage, format!("WORKDIR {workdir}"), has_layer);

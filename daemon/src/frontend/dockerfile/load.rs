@@ -9,10 +9,9 @@ use kiln_dockerfile::MOST_BYTES;
 use kiln_proto::pattern::read_ignore_file;
 use kiln_snapshotter::{FsError, View};
 
-use super::errors::NotSupported;
 use super::graph::{named, source};
 use super::options::Options;
-use super::paths::remote_kind;
+use super::remote::{GivenContext, given_context};
 use crate::graph::{Edge, SourceFile, Vertex};
 use crate::solver::{Build, SolveError};
 
@@ -28,6 +27,8 @@ pub(super) struct Loaded {
     pub(super) vertex: Option<Arc<Vertex>>,
     /// The ignore file that belongs to this Dockerfile only, with its name.
     ignore: Option<(String, Vec<u8>)>,
+    /// The build context, if it is not the client's directory.
+    pub(super) context: Option<Option<Edge>>,
 }
 
 /// What a local source has of a client's directory.
@@ -101,29 +102,21 @@ pub(super) async fn dockerfile(
     options: &Options,
     inputs: &BTreeMap<String, Option<Edge>>,
 ) -> Result<Loaded, SolveError> {
-    if let Some(context) = &options.remote_context {
-        let what = if context.contains("://buildkit-session/") {
-            "a context that is uploaded as an archive".to_owned()
-        } else {
-            let kind = remote_kind(context).unwrap_or("a remote source");
-            format!("{kind} as the context ({context})")
-        };
-        return Err(NotSupported(what).into());
-    }
-    let name = &options.filename;
+    let GivenContext { context, filename } = given_context(build, options, inputs).await?;
+    let name = &filename.unwrap_or_else(|| options.filename.clone());
     // The name is accepted in lower case, too.
-    let (directory, base) = name.rsplit_once('/').map_or(("", &**name), |(dir, base)| (dir, base));
+    let (directory, base) = name.rsplit_once('/').unwrap_or(("", name));
     let lower = (base == "Dockerfile").then(|| match directory {
         "" => base.to_lowercase(),
         directory => format!("{directory}/{}", base.to_lowercase()),
     });
     let ignore_name = format!("{name}{IGNORE_FILE}");
 
-    let input = (!options.is_dockerfile_source_given)
-        .then(|| inputs.get(&options.dockerfile_source))
-        .flatten();
-    let edge = if let Some(input) = input {
-        input.clone()
+    let is_local = options.is_dockerfile_source_given;
+    let input = inputs.get(&options.dockerfile_source).filter(|_| !is_local);
+    let from_context = options.remote_context.as_ref().and(context.as_ref());
+    let edge = if let Some(given) = from_context.filter(|_| !is_local).or(input) {
+        given.clone()
     } else {
         let mut follow = vec![name.clone(), ignore_name.clone()];
         follow.extend(lower.clone());
@@ -155,6 +148,7 @@ pub(super) async fn dockerfile(
         file: Arc::new(SourceFile { filename: name.clone(), data, language }),
         vertex: edge.map(|edge| edge.vertex),
         ignore,
+        context,
     })
 }
 

@@ -19,6 +19,7 @@ mod mounts;
 mod names;
 mod options;
 mod paths;
+mod remote;
 mod run;
 mod stage;
 mod warnings;

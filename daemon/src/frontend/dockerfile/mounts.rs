@@ -123,7 +123,7 @@ impl Evaluation<'_> {
         let target = |target: &str| {
             let dest = absolute(&stage.workdir, target);
             if dest == "/" {
-                bail!("invalid mount target {target:?}");
+                bail!("invalid mount target {dest:?}");
             }
             Ok(dest)
         };

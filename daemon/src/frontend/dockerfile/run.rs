@@ -95,7 +95,7 @@ impl Evaluation<'_> {
         let vertex_meta = VertexMeta {
             ignore_cache: stage.ignore_cache,
             resources: options.resources.clone(),
-            ..stage.meta(&self.conversion.loaded.file, instruction, name)
+            ..Stage::meta(&self.conversion.loaded.file, instruction, name)
         };
         let platform = Some(stage.platform.to_pb());
         let op = pb::op::Op::Exec(exec);

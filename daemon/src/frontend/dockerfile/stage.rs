@@ -110,7 +110,6 @@ impl Stage {
 
     /// Meta of the step of `instruction`, called `name`.
     pub(super) fn meta(
-        &self,
         file: &Arc<SourceFile>,
         instruction: &Instruction,
         name: String,

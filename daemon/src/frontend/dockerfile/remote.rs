@@ -1,0 +1,102 @@
+//! Contexts that are not a directory of the client: graphs that it hands in, and archives that it
+//! uploads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kiln_proto::pb;
+use kiln_proto::pb::file_action::Action;
+
+use super::errors::NotSupported;
+use super::graph::{Inputs, NONE, named, source};
+use super::load::{CONTEXT, read_file};
+use super::options::Options;
+use super::paths::remote_kind;
+use crate::graph::{Edge, Vertex};
+use crate::ops::path::clean;
+use crate::solver::{Build, SolveError};
+
+/// The file that an upload becomes.
+const UPLOAD: &str = "context";
+
+/// A context that the client named.
+#[derive(Default)]
+pub(super) struct GivenContext {
+    /// Its files; the outer option is whether there is one.
+    pub(super) context: Option<Option<Edge>>,
+    /// The Dockerfile's name in it, if that is not the usual one.
+    pub(super) filename: Option<String>,
+}
+
+/// The context, if it is not the client's directory.
+pub(super) async fn given_context(
+    build: &Arc<Build>,
+    options: &Options,
+    inputs: &BTreeMap<String, Option<Edge>>,
+) -> Result<GivenContext, SolveError> {
+    let mut given = match &options.remote_context {
+        Some(url) if url.contains("://buildkit-session/") => upload(build, url).await?,
+        Some(url) => {
+            let kind = remote_kind(url).unwrap_or("a remote source");
+            return Err(NotSupported(format!("{kind} as the context ({url})")).into());
+        }
+        None => GivenContext { context: inputs.get(CONTEXT).cloned(), filename: None },
+    };
+    if let (Some(context), Some(directory)) = (&given.context, &options.context_directory) {
+        let copy =
+            pb::FileActionCopy { src: clean(directory), dir_copy_contents: true, ..whole_copy() };
+        given.context = Some(Some(copied(context.as_ref(), copy)));
+    }
+    Ok(given)
+}
+
+/// What the client uploads: an archive of the context, or a Dockerfile alone.
+async fn upload(build: &Arc<Build>, url: &str) -> Result<GivenContext, SolveError> {
+    let attrs = BTreeMap::from([("http.filename".to_owned(), UPLOAD.to_owned())]);
+    let step = named("[internal] load remote build context");
+    let edge = source(url.to_owned(), attrs, None, step).output(0);
+    let head = read_file(build, &edge, UPLOAD).await?.unwrap_or_default();
+    if !is_archive(&head) {
+        return Ok(GivenContext { context: Some(Some(edge)), filename: Some(UPLOAD.to_owned()) });
+    }
+    let copy = pb::FileActionCopy {
+        src: format!("/{UPLOAD}"),
+        attempt_unpack_docker_compatibility: true,
+        ..whole_copy()
+    };
+    Ok(GivenContext { context: Some(Some(copied(Some(&edge), copy))), filename: None })
+}
+
+fn whole_copy() -> pb::FileActionCopy {
+    pb::FileActionCopy { dest: "/".to_owned(), mode: -1, timestamp: -1, ..Default::default() }
+}
+
+/// A new file system with what `copy` takes from `from`.
+fn copied(from: Option<&Edge>, copy: pb::FileActionCopy) -> Edge {
+    let mut inputs = Inputs::default();
+    let secondary_input = inputs.index(from);
+    let action = Some(Action::Copy(copy));
+    let action = pb::FileAction { input: NONE, secondary_input, output: 0, action };
+    let op = pb::op::Op::File(pb::FileOp { actions: vec![action] });
+    Vertex::new(op, inputs.0, None, named("")).output(0)
+}
+
+/// Whether a file that starts so is a tar archive, compressed or not.
+fn is_archive(head: &[u8]) -> bool {
+    const COMPRESSED: [&[u8]; 4] = [b"BZh", b"\x1f\x8b\x08", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"];
+    COMPRESSED.iter().any(|magic| head.starts_with(magic))
+        || head.get(257..262).is_some_and(|magic| magic == b"ustar")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_archive;
+
+    #[test]
+    fn archives_are_told_from_dockerfiles() {
+        let mut tar = vec![0; 512];
+        tar[257..262].copy_from_slice(b"ustar");
+        assert!(is_archive(&tar) && is_archive(b"\x1f\x8b\x08\0"));
+        assert!(!is_archive(b"FROM scratch\n") && !is_archive(b""));
+    }
+}
