@@ -42,7 +42,7 @@ pub(crate) struct CacheLease {
     id: DirId,
     path: PathBuf,
     users: Arc<Users>,
-    _pin: Pin,
+    pin: Pin,
 }
 
 impl CacheMounts {
@@ -102,11 +102,7 @@ impl CacheMounts {
     }
 
     /// A directory of that name that is free for this kind of use.
-    fn take(
-        &self,
-        name: &str,
-        sharing: pb::CacheSharingOpt,
-    ) -> anyhow::Result<Option<CacheLease>> {
+    fn take(&self, name: &str, sharing: pb::CacheSharingOpt) -> anyhow::Result<Option<CacheLease>> {
         for found in self.index.dirs(DirKind::CacheMount, name)? {
             let id = found.row.id;
             let mut users = self.users.by_dir.lock();
@@ -119,8 +115,8 @@ impl CacheMounts {
             users.insert(id, next);
             drop(users);
             let (path, users) = (self.path(id), self.users.clone());
-            let lease = CacheLease { id, path, users, _pin: found.pin };
-            self.index.open_dir_for_writing(id, &lease._pin)?;
+            let lease = CacheLease { id, path, users, pin: found.pin };
+            self.index.open_dir_for_writing(id, &lease.pin)?;
             return Ok(Some(lease));
         }
         Ok(None)
@@ -171,7 +167,7 @@ impl CacheMounts {
             pb::CacheSharingOpt::Private | pb::CacheSharingOpt::Locked => Use::Exclusive,
         };
         self.users.by_dir.lock().insert(id, usage);
-        Ok(CacheLease { id, path, users: self.users.clone(), _pin: found.pin })
+        Ok(CacheLease { id, path, users: self.users.clone(), pin: found.pin })
     }
 }
 

@@ -34,7 +34,7 @@ use crate::config::{Config, Flags};
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    match run(flags) {
+    match run(&flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(flags: Flags) -> anyhow::Result<()> {
+fn run(flags: &Flags) -> anyhow::Result<()> {
     let config = Config::load(flags);
     config::start_log(config.as_ref().ok());
     let config = config?;

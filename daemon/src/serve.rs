@@ -48,8 +48,7 @@ pub(crate) async fn run(config: Config, zygote: Zygote) -> anyhow::Result<()> {
     for listener in Listener::open_all(&config)? {
         incoming.push(listener.connections());
     }
-    let daemon =
-        tokio::task::spawn_blocking(move || Daemon::open(config, executor)).await??;
+    let daemon = tokio::task::spawn_blocking(move || Daemon::open(config, executor)).await??;
     let stop = CancellationToken::new();
     let upkeep = tokio::spawn(upkeep::run(daemon.clone(), stop.clone()));
     tracing::info!(addresses = ?addresses, "ready");

@@ -155,4 +155,3 @@ pub(crate) fn to_wire(policy: &Policy, disk: DiskStat) -> types::GcPolicy {
         min_free_space: bytes(policy.limits.min_free_space),
     }
 }
-

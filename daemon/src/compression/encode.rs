@@ -66,7 +66,9 @@ impl<W: Write> Encoder<W> {
     pub(crate) fn new(format: Format, output: W) -> io::Result<Self> {
         let inner = match format {
             Format::None => Inner::None(output),
-            Format::Gzip(level) => Inner::Gzip(GzipWriter::new(output, level.unwrap_or(GZIP_LEVEL))?),
+            Format::Gzip(level) => {
+                Inner::Gzip(GzipWriter::new(output, level.unwrap_or(GZIP_LEVEL))?)
+            }
             Format::Zstd(level) => {
                 let mut encoder =
                     zstd::stream::write::Encoder::new(output, level.unwrap_or(ZSTD_LEVEL))?;
@@ -115,7 +117,8 @@ mod tests {
     #[test]
     fn every_format_gives_back_what_was_written() {
         let plain: Vec<u8> = (0..3_000_000u32).map(|i| (i / 7 % 251) as u8).collect();
-        for format in [Format::None, Format::Gzip(None), Format::Gzip(Some(1)), Format::Zstd(None)] {
+        for format in [Format::None, Format::Gzip(None), Format::Gzip(Some(1)), Format::Zstd(None)]
+        {
             let mut encoder = Encoder::new(format, Vec::new()).unwrap();
             for piece in plain.chunks(77_777) {
                 encoder.write_all(piece).unwrap();

@@ -171,8 +171,8 @@ pub(super) struct System {
 
 impl ConfigFile {
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| path.display().to_string())
     }
 
@@ -189,7 +189,9 @@ impl ConfigFile {
         }
         match self.worker.oci.snapshotter.as_deref() {
             None | Some("" | "auto" | "overlayfs") => {}
-            Some(other) => bail!("worker.oci.snapshotter: {other:?} is not supported: overlayfs is"),
+            Some(other) => {
+                bail!("worker.oci.snapshotter: {other:?} is not supported: overlayfs is")
+            }
         }
         match self.worker.oci.network_mode.as_deref() {
             None | Some("" | "auto" | "host") => Ok(()),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::bail;
 use kiln_cache::Digest;
 use kiln_cache::gc::{DiskStat, Limits, Policy, default_policies};
-use kiln_executor::{ExecutorConfig, Network};
+use kiln_executor::ExecutorConfig;
 use kiln_registry::RegistryConfig;
 use tracing_subscriber::EnvFilter;
 
@@ -50,7 +50,7 @@ pub(crate) struct Config {
 
 impl Config {
     /// Reads the configuration that `flags` name.
-    pub(crate) fn load(flags: Flags) -> anyhow::Result<Self> {
+    pub(crate) fn load(flags: &Flags) -> anyhow::Result<Self> {
         let (path, required) = match &flags.config {
             Some(path) => (path.clone(), true),
             None => (default_file(), false),
@@ -121,11 +121,6 @@ impl Config {
         self.entitlements.iter().any(|granted| granted == entitlement)
     }
 
-    /// The network of steps that ask for none in particular.
-    pub(crate) fn default_network(&self) -> Network {
-        Network::Host
-    }
-
     /// What steps find in `/etc/resolv.conf`.
     pub(crate) fn resolv_conf(&self) -> String {
         if self.dns == file::Dns::default() {
@@ -136,9 +131,9 @@ impl Config {
 
     pub(crate) fn executor(&self) -> ExecutorConfig {
         let mut config = ExecutorConfig::default();
-        if let Some(parent) = &self.cgroup_parent {
-            config.cgroup_parent.clone_from(parent);
-        }
+        // Of its own: another daemon of this host clears away what its predecessor left.
+        let parent = self.cgroup_parent.as_deref().unwrap_or(&config.cgroup_parent);
+        config.cgroup_parent = format!("{parent}/{}", self.worker_id);
         config
     }
 }

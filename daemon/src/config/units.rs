@@ -21,7 +21,9 @@ enum NumberOrText {
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = match NumberOrText::deserialize(deserializer)? {
-            NumberOrText::Number(seconds) => return Ok(Self(std::time::Duration::from_secs(seconds))),
+            NumberOrText::Number(seconds) => {
+                return Ok(Self(std::time::Duration::from_secs(seconds)));
+            }
             NumberOrText::Text(text) => text,
         };
         parse_duration(&text)

@@ -75,7 +75,8 @@ impl Control for ControlService {
         request: Request<Streaming<BytesMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let accepted = kiln_proto::session::accept(request);
-        let accepted = accepted.await.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let accepted =
+            accepted.await.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let outgoing = self.0.sessions.add(accepted);
         Ok(Response::new(outgoing.map(Ok).boxed()))
     }

@@ -77,9 +77,8 @@ pub(super) async fn solve(
 
 /// Requests whose wishes this daemon would not carry out are refused, not half done.
 fn refuse_unsupported(request: &SolveRequest) -> Result<(), Status> {
-    let refuse = |what: &str| {
-        Err(Status::unimplemented(format!("{what} is not supported by this daemon")))
-    };
+    let refuse =
+        |what: &str| Err(Status::unimplemented(format!("{what} is not supported by this daemon")));
     if request.source_policy.as_ref().is_some_and(|policy| !policy.rules.is_empty()) {
         return refuse("a source policy");
     }

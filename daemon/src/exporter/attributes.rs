@@ -120,9 +120,9 @@ impl ImageOptions {
         if !self.oci_mediatypes && matches!(self.compression, Format::Zstd(_)) {
             bail!("compression=zstd needs oci-mediatypes=true");
         }
-        if !self.oci_mediatypes
-            && !(self.annotations.manifest.is_empty() && self.annotations.index.is_empty())
-        {
+        let annotations = &self.annotations;
+        let is_annotated = !annotations.manifest.is_empty() || !annotations.index.is_empty();
+        if !self.oci_mediatypes && is_annotated {
             bail!("annotations need oci-mediatypes=true");
         }
         Ok(())

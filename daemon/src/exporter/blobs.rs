@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use futures::future::try_join_all;
-use kiln_cache::{DiffId, Descriptor, LayerId, LayerRow, UNCOMPRESSED};
+use kiln_cache::{Descriptor, DiffId, LayerId, LayerRow, UNCOMPRESSED};
 use kiln_snapshotter::diff::{DiffOptions, diff};
 use kiln_snapshotter::{Snapshotter as _, Timestamp};
 

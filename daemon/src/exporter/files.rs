@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::attributes::Attributes;
-use super::{Part, tree};
 use super::send as delivery;
+use super::{Part, tree};
 use crate::solver::{Build, Snapshot};
 
 /// The files of each part, with the directory that it goes to.

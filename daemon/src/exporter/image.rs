@@ -166,12 +166,8 @@ fn keep(
             }
         }
     }
-    let row = ImageRow {
-        target: assembled.target.clone(),
-        blobs,
-        layers,
-        updated_at: SystemTime::now(),
-    };
+    let row =
+        ImageRow { target: assembled.target.clone(), blobs, layers, updated_at: SystemTime::now() };
     index.put_image(&image.to_string(), &row)?;
     if canonical {
         let digest = assembled.target.digest.to_string().parse()?;
@@ -182,10 +178,8 @@ fn keep(
 
 /// What clients are told of an exported image.
 pub(super) fn response(assembled: &Assembled, names: &[ImageRef]) -> BTreeMap<String, String> {
-    let mut response = BTreeMap::from([(
-        "containerimage.digest".to_owned(),
-        assembled.target.digest.to_string(),
-    )]);
+    let mut response =
+        BTreeMap::from([("containerimage.digest".to_owned(), assembled.target.digest.to_string())]);
     if let [single] = assembled.images.as_slice() {
         let digest = single.config.digest.to_string();
         response.insert("containerimage.config.digest".into(), digest);

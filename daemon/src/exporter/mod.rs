@@ -51,7 +51,6 @@ pub(crate) async fn run(
         exporters.push(Exporter {
             r#type: request.exporter_deprecated.clone(),
             attrs: request.exporter_attrs_deprecated.clone(),
-            ..Exporter::default()
         });
     }
     if request.enable_session_exporter && exporters.is_empty() {
@@ -68,7 +67,9 @@ pub(crate) async fn run(
         let answer = match exporter.r#type.as_str() {
             "image" => image::export(build, &parts, attributes).await,
             "oci" => archive::export(build, &parts, attributes, &id, archive::Kind::Oci).await,
-            "docker" => archive::export(build, &parts, attributes, &id, archive::Kind::Docker).await,
+            "docker" => {
+                archive::export(build, &parts, attributes, &id, archive::Kind::Docker).await
+            }
             "local" => files::export_local(build, &parts, attributes, &id).await,
             "tar" => files::export_tar(build, &parts, attributes, &id).await,
             other => Err(anyhow::anyhow!(

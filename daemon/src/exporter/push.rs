@@ -20,19 +20,18 @@ pub(super) async fn push(
     insecure: bool,
     vertex: &VertexProgress,
 ) -> anyhow::Result<()> {
-    let registry = if insecure {
-        build.registry.with_insecure(image.host())
-    } else {
-        build.registry.clone()
-    };
+    let registry =
+        if insecure { build.registry.with_insecure(image.host()) } else { build.registry.clone() };
     let status = vertex.status("pushing layers");
     for one in &assembled.images {
-        let layers = one.layers.iter().map(|layer| push_layer(build, &registry, image, layer, vertex));
+        let layers =
+            one.layers.iter().map(|layer| push_layer(build, &registry, image, layer, vertex));
         try_join_all(layers).await?;
         push_stored(build, &registry, image, &one.config).await?;
     }
     drop(status);
-    let _status = vertex.status(format!("pushing manifest for {image}@{}", assembled.target.digest));
+    let _status =
+        vertex.status(format!("pushing manifest for {image}@{}", assembled.target.digest));
     let target = &assembled.target;
     for one in assembled.images.iter().filter(|one| one.manifest.digest != target.digest) {
         push_manifest(build, &registry, &digest_of(image, &one.manifest)?, &one.manifest).await?;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
-use futures::stream::{BoxStream, StreamExt as _};
 use futures::TryFutureExt as _;
+use futures::stream::{BoxStream, StreamExt as _};
 use kiln_proto::file_send::file_send_client::FileSendClient;
 use kiln_proto::filesync::BytesMessage;
 use kiln_proto::header;
@@ -24,13 +24,16 @@ const PIECE: usize = 1 << 20;
 /// Pieces on their way; when they are too many, whoever writes waits.
 const QUEUE: usize = 8;
 
+/// What the client says while it receives.
+type Answers = BoxStream<'static, Result<Bytes, Status>>;
+
 /// A delivery: messages to the client, and from it. It starts when its answers are asked for, and
 /// clients do not answer before they have read: both have to be done at the same time.
 pub(super) fn open(
     session: &Session,
     id: &str,
     metadata: &BTreeMap<String, String>,
-) -> anyhow::Result<(mpsc::Sender<Bytes>, BoxStream<'static, Result<Bytes, Status>>)> {
+) -> anyhow::Result<(mpsc::Sender<Bytes>, Answers)> {
     let mut client = FileSendClient::new(session.channel_for(methods::FILE_SEND)?);
     let (outgoing, messages) = mpsc::channel(QUEUE);
     let mut request = Request::new(ReceiverStream::new(messages));

@@ -49,7 +49,9 @@ impl Refs {
     pub(crate) fn all(&self) -> Vec<(Option<&str>, Option<&Edge>)> {
         match self {
             Self::Single(edge) => vec![(None, edge.as_ref())],
-            Self::Many(refs) => refs.iter().map(|(id, edge)| (Some(&**id), edge.as_ref())).collect(),
+            Self::Many(refs) => {
+                refs.iter().map(|(id, edge)| (Some(&**id), edge.as_ref())).collect()
+            }
         }
     }
 

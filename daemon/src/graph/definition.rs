@@ -36,7 +36,9 @@ pub(crate) enum DefinitionError {
 /// The result that a definition describes; `None` is the empty file system (scratch).
 ///
 /// Definitions are foreign input: every digest, index and size in them is checked.
-pub(crate) fn from_definition(definition: &pb::Definition) -> Result<Option<Edge>, DefinitionError> {
+pub(crate) fn from_definition(
+    definition: &pb::Definition,
+) -> Result<Option<Edge>, DefinitionError> {
     if definition.def.len() > MAX_OPS {
         return Err(DefinitionError::TooManyOps(definition.def.len()));
     }
@@ -79,9 +81,7 @@ fn build(
         let (index, op) =
             ops.get(digest).ok_or_else(|| DefinitionError::MissingInput(digest.to_owned()))?;
         let waiting = stack.len();
-        stack.extend(
-            op.inputs.iter().map(|i| i.digest.as_str()).filter(|d| !done.contains_key(d)),
-        );
+        stack.extend(op.inputs.iter().map(|i| i.digest.as_str()).filter(|d| !done.contains_key(d)));
         if stack.len() > waiting {
             continue;
         }
@@ -94,9 +94,10 @@ fn build(
             })
             .collect::<Result<Vec<_>, _>>()?;
         let marshalled = definition.def[*index].clone();
-        let kind = op.op.clone().ok_or_else(|| {
-            DefinitionError::UnknownOp(VertexDigest(Digest::of(&marshalled)))
-        })?;
+        let kind = op
+            .op
+            .clone()
+            .ok_or_else(|| DefinitionError::UnknownOp(VertexDigest(Digest::of(&marshalled))))?;
         let meta = sources.meta(digest, definition)?;
         done.insert(
             digest,
@@ -149,10 +150,8 @@ impl Sources {
                 .ok()
                 .and_then(|index| self.files.get(index))
                 .ok_or(DefinitionError::SourceIndex(location.source_index))?;
-            meta.locations.push(SourceLocation {
-                file: file.clone(),
-                ranges: location.ranges.clone(),
-            });
+            meta.locations
+                .push(SourceLocation { file: file.clone(), ranges: location.ranges.clone() });
         }
         Ok(meta)
     }

@@ -34,7 +34,7 @@ impl Platform {
         let architecture = architecture.to_ascii_lowercase();
         let variant = variant.to_ascii_lowercase();
         let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
-            ("" , "") => (host_architecture(), ""),
+            ("", "") => (host_architecture(), ""),
             ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
             ("x86_64" | "x86-64" | "amd64", variant) => ("amd64", variant),
             ("i386" | "i686" | "386", _) => ("386", ""),
@@ -117,7 +117,7 @@ impl FromStr for Platform {
             !part.is_empty() && part.chars().all(plain)
         };
         let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().all(|part| word(part)) {
+        if !parts.iter().all(word) {
             return Err(invalid());
         }
         match parts.as_slice() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use kiln_cache::{ChainId, Descriptor, Digest, DiffId, LayerRow, Pin, Presence};
+use kiln_cache::{ChainId, Descriptor, DiffId, Digest, LayerRow, Pin, Presence};
 use kiln_registry::ImageRef;
 
 use super::manifest::{self, Index, MAX_DEPTH, Manifest};
@@ -140,11 +140,8 @@ fn media_type_of(bytes: &[u8]) -> Option<String> {
         manifests: Option<serde::de::IgnoredAny>,
     }
     let typed: Typed = serde_json::from_slice(bytes).ok()?;
-    let fallback = if typed.manifests.is_some() {
-        manifest::OCI_INDEX
-    } else {
-        manifest::OCI_MANIFEST
-    };
+    let fallback =
+        if typed.manifests.is_some() { manifest::OCI_INDEX } else { manifest::OCI_MANIFEST };
     Some(typed.media_type.unwrap_or_else(|| fallback.to_owned()))
 }
 

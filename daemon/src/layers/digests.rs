@@ -36,11 +36,7 @@ impl DigestCache {
 
     pub(super) fn of_layers(&self, ids: &[LayerId]) -> anyhow::Result<FileDigests> {
         let layers = ids.iter().map(|&id| self.layer(id)).collect::<Result<_, _>>()?;
-        Ok(FileDigests(Source::Layers {
-            index: self.index.clone(),
-            ids: ids.to_vec(),
-            layers,
-        }))
+        Ok(FileDigests(Source::Layers { index: self.index.clone(), ids: ids.to_vec(), layers }))
     }
 
     fn layer(&self, id: LayerId) -> anyhow::Result<Shared> {

@@ -138,8 +138,8 @@ impl Layers {
         let applied = unpacked.with_context(|| format!("cannot unpack layer {digest}"))?;
         let expected = Expected { digest, size: descriptor.size };
         let index = self.index.clone();
-        let stored =
-            tokio::task::spawn_blocking(move || index.commit_blob(ingest, Some(expected))).await??;
+        let stored = tokio::task::spawn_blocking(move || index.commit_blob(ingest, Some(expected)))
+            .await??;
         build.hold(stored.pin);
         Ok((layer, applied))
     }

@@ -126,9 +126,9 @@ impl Layers {
         base: &Stack,
         description: String,
     ) -> anyhow::Result<Stack> {
-        self.commit_as(layer, base.ids().last().copied(), description, |_| {}).await.map(
-            |(id, pin)| base.with(id, pin),
-        )
+        self.commit_as(layer, base.ids().last().copied(), description, |_| {})
+            .await
+            .map(|(id, pin)| base.with(id, pin))
     }
 
     /// The same for a layer that builds on `parent` alone, with its row adjusted by `adjust`.
@@ -220,10 +220,6 @@ impl Layers {
 }
 
 impl NewLayer {
-    pub(crate) fn id(&self) -> LayerId {
-        self.id
-    }
-
     pub(crate) fn dir(&self) -> &LayerDir {
         &self.dir
     }

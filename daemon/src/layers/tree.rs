@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kiln_cache::{DirId, DirKind, Digest, Index, Pin};
+use kiln_cache::{Digest, DirId, DirKind, Index, Pin};
 use kiln_proto::fsutil::Stat;
 use parking_lot::Mutex;
 use prost::Message as _;
@@ -40,7 +40,7 @@ pub(crate) struct TreeLease {
     id: DirId,
     dir: PathBuf,
     busy: Arc<Mutex<HashSet<DirId>>>,
-    _pin: Pin,
+    pin: Pin,
 }
 
 /// A tree that is up to date, held as long as somebody reads it.
@@ -77,15 +77,15 @@ impl LocalTrees {
             let id = found.row.id;
             if self.busy.lock().insert(id) {
                 let (dir, busy) = (self.path(id), self.busy.clone());
-                let lease = TreeLease { id, dir, busy, _pin: found.pin };
-                self.index.open_dir_for_writing(id, &lease._pin)?;
+                let lease = TreeLease { id, dir, busy, pin: found.pin };
+                self.index.open_dir_for_writing(id, &lease.pin)?;
                 return Ok(lease);
             }
         }
         let made = self.index.create_dir(DirKind::LocalSource, name, description)?;
         let id = made.row.id;
         self.busy.lock().insert(id);
-        Ok(TreeLease { id, dir: self.path(id), busy: self.busy.clone(), _pin: made.pin })
+        Ok(TreeLease { id, dir: self.path(id), busy: self.busy.clone(), pin: made.pin })
     }
 }
 

@@ -189,7 +189,9 @@ impl Filter {
 
     /// Whether nothing below the directory can be chosen.
     fn can_skip(&self, dir: &Path) -> bool {
-        let excluded = |matcher: &Matcher| matcher.matches(&dir.to_string_lossy()) && !matcher.has_exceptions();
+        let excluded = |matcher: &Matcher| {
+            matcher.matches(&dir.to_string_lossy()) && !matcher.has_exceptions()
+        };
         self.exclude.as_ref().is_some_and(excluded)
     }
 }

@@ -3,11 +3,11 @@
 pub(crate) mod content;
 mod diff;
 mod exec;
-pub(crate) mod path;
 mod file;
 mod merge;
 pub(crate) mod mode;
 mod owner;
+pub(crate) mod path;
 pub(crate) mod source;
 
 use std::sync::Arc;

@@ -26,10 +26,9 @@ impl SessionAuthenticator {
     }
 
     async fn ask_token(&self, wanted: &TokenRequest) -> Result<Option<Token>, AuthenticatorError> {
-        let (Ok(channel), true) = (
-            self.0.channel_for(methods::TOKEN_AUTHORITY),
-            self.0.supports(methods::FETCH_TOKEN),
-        ) else {
+        let (Ok(channel), true) =
+            (self.0.channel_for(methods::TOKEN_AUTHORITY), self.0.supports(methods::FETCH_TOKEN))
+        else {
             return Ok(None);
         };
         let mut client = AuthClient::new(channel);

@@ -2,8 +2,8 @@
 
 use futures::TryStreamExt as _;
 use kiln_cache::Digest;
-use kiln_proto::content::content_client::ContentClient;
 use kiln_proto::content::ReadContentRequest;
+use kiln_proto::content::content_client::ContentClient;
 use kiln_proto::session::methods;
 use tokio_util::io::StreamReader;
 use tonic::Request;
@@ -16,7 +16,11 @@ pub(crate) const STORE_ID: &str = "buildkit-attachable-store-id";
 
 impl Session {
     /// The bytes of a blob in content store `store`.
-    pub(crate) async fn read_blob(&self, store: &str, digest: &Digest) -> anyhow::Result<BlobReader> {
+    pub(crate) async fn read_blob(
+        &self,
+        store: &str,
+        digest: &Digest,
+    ) -> anyhow::Result<BlobReader> {
         let mut client = ContentClient::new(self.channel_for(methods::CONTENT_READ)?);
         let message = ReadContentRequest { digest: digest.to_string(), offset: 0, size: 0 };
         let mut request = Request::new(message);

@@ -24,7 +24,9 @@ impl Session {
                 }
                 Ok(Some(data.to_vec()))
             }
-            Err(status) if matches!(status.code(), Code::NotFound | Code::Unimplemented) => Ok(None),
+            Err(status) if matches!(status.code(), Code::NotFound | Code::Unimplemented) => {
+                Ok(None)
+            }
             Err(status) => Err(status.into()),
         }
     }

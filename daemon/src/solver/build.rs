@@ -168,7 +168,8 @@ impl Build {
     /// The keys of a vertex and whether it is cached, without running it.
     pub(super) fn probe(self: &Arc<Self>, vertex: &Arc<Vertex>) -> Answer<Probe> {
         let (build, task_vertex) = (self.clone(), vertex.clone());
-        let compute = || async move { probe::run(&build, &task_vertex).await.map(Arc::new) }.boxed();
+        let compute =
+            || async move { probe::run(&build, &task_vertex).await.map(Arc::new) }.boxed();
         self.probes.get(vertex.digest(), compute, |error| Err(SolveError::lost(error)))
     }
 

@@ -139,7 +139,8 @@ pub(super) async fn run(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Prob
     let mut links = definition.clone();
     if definition.is_none() || map.deps.iter().any(|dep| dep.content.is_some()) {
         let each = inputs.iter().zip(&probes).zip(&map.deps);
-        let content = each.map(|((edge, probe), dep)| content_link(build, vertex, edge, probe, dep));
+        let content =
+            each.map(|((edge, probe), dep)| content_link(build, vertex, edge, probe, dep));
         let content = try_join_all(content).await?;
         let keys = output_keys(&map, &content);
         if let Some(outputs) = lookup(build, vertex, &keys)? {
@@ -216,7 +217,9 @@ fn lookup(
     for key in keys {
         let hit = match build.daemon.index.lookup(&[*key])? {
             Some(hit) => Some(hit),
-            None => build.imported(&progress, *key).map_err(|cause| SolveError::at(vertex, cause))?,
+            None => {
+                build.imported(&progress, *key).map_err(|cause| SolveError::at(vertex, cause))?
+            }
         };
         let Some(hit) = hit else { return Ok(None) };
         primaries.push(hit.row.key);

@@ -58,5 +58,5 @@ pub(super) fn find(build: &GatewayBuild, id: &str) -> Result<Option<Edge>, Statu
     if id.is_empty() {
         return Ok(None);
     }
-    build.find(id).ok_or_else(|| Status::not_found(format!("no such ref {id}")))
+    build.find(id).map_err(|unknown| Status::not_found(unknown.to_string()))
 }

@@ -104,8 +104,10 @@ fn to_stat(entry: &Entry) -> Result<Stat, kiln_snapshotter::FsError> {
         linkname,
         devmajor: i64::from(metadata.rdev.major),
         devminor: i64::from(metadata.rdev.minor),
-        xattrs: entry.xattrs()?.into_iter().map(|(name, value)| {
-            (String::from_utf8_lossy(&name).into_owned(), value.into())
-        }).collect(),
+        xattrs: entry
+            .xattrs()?
+            .into_iter()
+            .map(|(name, value)| (String::from_utf8_lossy(&name).into_owned(), value.into()))
+            .collect(),
     })
 }

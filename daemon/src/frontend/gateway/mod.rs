@@ -17,6 +17,11 @@ use crate::solver::{Build, SolveError};
 
 pub(crate) use service::GatewayService;
 
+/// A name that no result has.
+#[derive(Debug, thiserror::Error)]
+#[error("no such ref {0}")]
+struct UnknownRef(String);
+
 /// A build whose frontend is its client. It ends when the client returns a result.
 pub(crate) struct GatewayBuild {
     build: Arc<Build>,
@@ -58,8 +63,8 @@ impl GatewayBuild {
         id
     }
 
-    /// The result of that name; the outer option is whether there is one.
-    fn find(&self, id: &str) -> Option<Option<Edge>> {
-        self.refs.lock().get(id).cloned()
+    /// The result of that name; an error is that there is none.
+    fn find(&self, id: &str) -> Result<Option<Edge>, UnknownRef> {
+        self.refs.lock().get(id).cloned().ok_or_else(|| UnknownRef(id.to_owned()))
     }
 }

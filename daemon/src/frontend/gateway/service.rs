@@ -62,11 +62,8 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn caps(ids: &[&str]) -> Vec<apicaps::ApiCap> {
-    let cap = |id: &&str| apicaps::ApiCap {
-        id: (*id).to_owned(),
-        enabled: true,
-        ..Default::default()
-    };
+    let cap =
+        |id: &&str| apicaps::ApiCap { id: (*id).to_owned(), enabled: true, ..Default::default() };
     ids.iter().map(cap).collect()
 }
 
@@ -160,7 +157,8 @@ impl LlbBridge for GatewayService {
         }
         let platform = request.platform.as_ref().map_or_else(Platform::host, Platform::from);
         let mode = Resolve::parse(&request.resolve_mode).map_err(|error| invalid(&error))?;
-        let image = request.r#ref.parse().map_err(|error: kiln_registry::RefError| invalid(&error))?;
+        let image =
+            request.r#ref.parse().map_err(|error: kiln_registry::RefError| invalid(&error))?;
         let found = metadata::load(&gateway.build, &image, &platform, mode, &request.log_name)
             .await
             .map_err(|error| to_status(&error))?;

@@ -23,10 +23,10 @@ pub(super) struct Mounts {
     pub(super) root: NewLayer,
     root_output: Option<usize>,
     /// Further mounts, parents before what is mounted below them.
-    pub(super) mounts: Vec<Mount>,
+    pub(super) others: Vec<Mount>,
     /// Layers that receive writes to other mounts; kept if they are outputs.
     written: Vec<(Option<usize>, Stack, NewLayer)>,
-    _caches: Vec<CacheLease>,
+    caches: Vec<CacheLease>,
 }
 
 impl Mounts {
@@ -56,9 +56,9 @@ impl Mounts {
             base,
             root: upper,
             root_output: usize::try_from(root.output).ok(),
-            mounts: Vec::new(),
+            others: Vec::new(),
             written: Vec::new(),
-            _caches: Vec::new(),
+            caches: Vec::new(),
         };
         let mut others: Vec<_> = exec.mounts.iter().filter(|mount| !is_root(mount)).collect();
         others.sort_by_key(|mount| clean(&mount.dest).matches('/').count());
@@ -82,29 +82,30 @@ impl Mounts {
             pb::MountType::Cache => {
                 let options = mount.cache_opt.as_ref().context("cache mount without options")?;
                 let seed = input(mount, inputs)?;
-                let lease = build.daemon.caches.lease(build, options, seed, &mount.selector, waiting);
+                let lease =
+                    build.daemon.caches.lease(build, options, seed, &mount.selector, waiting);
                 let lease = lease.await?;
-                self.mounts.push(Mount::Bind {
+                self.others.push(Mount::Bind {
                     source: lease.path().to_owned(),
                     subpath: None,
                     target,
                     read_only: mount.readonly,
                     recursive: false,
                 });
-                self._caches.push(lease);
+                self.caches.push(lease);
                 Ok(())
             }
             pb::MountType::Tmpfs => {
                 let size = mount.tmpfs_opt.as_ref().map(|options| options.size);
                 let size = size.and_then(|size| u64::try_from(size).ok()).filter(|&size| size > 0);
-                self.mounts.push(Mount::Tmpfs { target, size, mode: 0o1777 });
+                self.others.push(Mount::Tmpfs { target, size, mode: 0o1777 });
                 Ok(())
             }
             pb::MountType::Secret => {
                 let options = mount.secret_opt.as_ref().context("secret mount without options")?;
                 let secret = build.secret(&options.id, options.optional).await?;
                 let Some(content) = secret else { return Ok(()) };
-                self.mounts.push(Mount::File {
+                self.others.push(Mount::File {
                     content,
                     target,
                     mode: options.mode,
@@ -131,7 +132,7 @@ impl Mounts {
             && let Some(Snapshot::Tree(tree)) = source
         {
             let (source, recursive) = (tree.path().to_owned(), false);
-            self.mounts.push(Mount::Bind { source, subpath, target, read_only: true, recursive });
+            self.others.push(Mount::Bind { source, subpath, target, read_only: true, recursive });
             return Ok(());
         }
         let is_output = mount.output != NONE;
@@ -157,7 +158,7 @@ impl Mounts {
             self.written.push((usize::try_from(mount.output).ok(), base, layer));
             (Some(upper), false)
         };
-        self.mounts.push(Mount::Overlay { lower, upper, subpath, target, read_only });
+        self.others.push(Mount::Overlay { lower, upper, subpath, target, read_only });
         Ok(())
     }
 

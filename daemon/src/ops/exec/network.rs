@@ -10,11 +10,11 @@ use kiln_proto::pb;
 
 use crate::solver::Build;
 
-/// The network of a step. Without a network of its own to offer, the daemon gives the default
-/// mode what its configuration says: the host's.
+/// The network of a step. The daemon has none of its own to offer: the default mode is the
+/// host's, as it is with BuildKit where no CNI is configured.
 pub(super) fn mode(build: &Arc<Build>, exec: &pb::ExecOp) -> anyhow::Result<Network> {
     match exec.network() {
-        pb::NetMode::Unset => Ok(build.daemon.config.default_network()),
+        pb::NetMode::Unset => Ok(Network::Host),
         pb::NetMode::None => Ok(Network::None),
         pb::NetMode::Host => {
             build.require_entitlement("network.host")?;

@@ -57,7 +57,7 @@ pub(crate) async fn execute(
     let hostname =
         if meta.hostname.is_empty() { "buildkitsandbox" } else { &meta.hostname }.to_owned();
     let mut all_mounts = network::files(build, meta, &hostname, network)?;
-    all_mounts.extend(mounts.mounts.iter().cloned());
+    all_mounts.extend(mounts.others.iter().cloned());
     let spec = ProcessSpec {
         id: daemon.next_step_id(),
         rootfs: mounts.rootfs.clone(),
@@ -91,8 +91,8 @@ pub(crate) async fn execute(
         ExitStatus::Code(code) => code,
         ExitStatus::Signal(signal) => 128 + signal,
     };
-    let accepted = meta.valid_exit_codes.contains(&code)
-        || (code == 0 && meta.valid_exit_codes.is_empty());
+    let accepted =
+        meta.valid_exit_codes.contains(&code) || (code == 0 && meta.valid_exit_codes.is_empty());
     if !accepted {
         let mut reason = format!("exit code: {code}");
         if exit.oom_killed {
@@ -110,11 +110,7 @@ pub(crate) async fn execute(
 }
 
 /// Resolves the user in the step's own account files, and makes the working directory.
-fn prepare_root(
-    build: &Arc<Build>,
-    mounts: &Mounts,
-    meta: &pb::Meta,
-) -> anyhow::Result<Identity> {
+fn prepare_root(build: &Arc<Build>, mounts: &Mounts, meta: &pb::Meta) -> anyhow::Result<Identity> {
     let view = build.daemon.layers.view_of(mounts.base.ids())?;
     let identity = owner::identity(&view, &meta.user)?;
     let cwd = clean(&meta.cwd);

@@ -15,8 +15,8 @@ use kiln_snapshotter::{Follow, LayerWriter, NewEntry, Owner, Timestamp, View};
 
 use tokio_util::sync::CancellationToken;
 
-use super::key::NONE;
 use super::archive;
+use super::key::NONE;
 use crate::graph::Vertex;
 use crate::layers::NewLayer;
 use crate::ops::content::NotFound;
@@ -39,7 +39,8 @@ pub(crate) async fn execute(
     for input in inputs {
         build.daemon.layers.fetch(build, input).await?;
     }
-    let mut actions = Actions { build, vertex, inputs, active: HashMap::new(), done: HashMap::new() };
+    let mut actions =
+        Actions { build, vertex, inputs, active: HashMap::new(), done: HashMap::new() };
     for (index, action) in file.actions.iter().enumerate() {
         actions.run(file, index, action).await?;
     }
@@ -53,7 +54,10 @@ pub(crate) async fn execute(
             outputs[output] = Some(snapshot);
         }
     }
-    outputs.into_iter().collect::<Option<_>>().context("file op with an output that no action makes")
+    outputs
+        .into_iter()
+        .collect::<Option<_>>()
+        .context("file op with an output that no action makes")
 }
 
 struct Actions<'a> {
@@ -255,9 +259,8 @@ fn copy_files(
     let map = |mode: u32, is_dir: bool| {
         symbolic.as_ref().map_or(mode, |symbolic| symbolic.apply(mode, is_dir))
     };
-    let matcher = |patterns: &[String]| {
-        (!patterns.is_empty()).then(|| Matcher::new(patterns)).transpose()
-    };
+    let matcher =
+        |patterns: &[String]| (!patterns.is_empty()).then(|| Matcher::new(patterns)).transpose();
     let (include, exclude) =
         (matcher(&action.include_patterns)?, matcher(&action.exclude_patterns)?);
     let excludes_all_below = exclude.as_ref().is_some_and(|matcher| !matcher.has_exceptions());

@@ -28,7 +28,8 @@ pub(crate) async fn load(
         "oci-layout" => oci_layout::load(build, vertex, source, rest, progress).await,
         "local" => local::load(build, source, rest, progress).await,
         "http" | "https" if upload::stream_name(rest).is_some() => {
-            upload::load(build, source, upload::stream_name(rest).unwrap_or_default(), progress).await
+            upload::load(build, source, upload::stream_name(rest).unwrap_or_default(), progress)
+                .await
         }
         other => bail!("{other} sources are not supported by this daemon yet: {rest:?}"),
     }

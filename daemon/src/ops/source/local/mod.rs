@@ -60,4 +60,3 @@ fn list(source: &pb::SourceOp, name: &str) -> anyhow::Result<Vec<String>> {
         .map(Option::unwrap_or_default)
         .with_context(|| format!("attribute {name} of a local source is not a list"))
 }
-

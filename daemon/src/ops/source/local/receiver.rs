@@ -89,8 +89,7 @@ impl Receiver {
             FileKind::Symlink => self.tree.symlink(&stat.path, &stat.linkname, &metadata)?,
             kind => {
                 let number = |number: i64| u32::try_from(number).unwrap_or(0);
-                let device =
-                    Device { major: number(stat.devmajor), minor: number(stat.devminor) };
+                let device = Device { major: number(stat.devmajor), minor: number(stat.devminor) };
                 self.tree.node(&stat.path, kind, device, &metadata)?;
             }
         }

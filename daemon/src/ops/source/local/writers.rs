@@ -33,17 +33,26 @@ pub(super) enum WriteError {
 }
 
 enum Job {
-    Data { id: u32, path: String, data: Bytes },
-    End { id: u32, stat: Stat },
+    Data {
+        id: u32,
+        path: String,
+        data: Bytes,
+    },
+    End {
+        id: u32,
+        stat: Stat,
+    },
     /// Answered when all before it is done.
     Drain(oneshot::Sender<()>),
 }
 
 type Digests = Vec<(String, Digest)>;
+/// What a thread wrote, and how it ended.
+type Written = (Digests, Result<(), WriteError>);
 
 /// The threads. The files of one number go to one of them, in order.
 pub(super) struct Writers {
-    threads: Vec<(mpsc::Sender<Job>, JoinHandle<(Digests, Result<(), WriteError>)>)>,
+    threads: Vec<(mpsc::Sender<Job>, JoinHandle<Written>)>,
 }
 
 impl Writers {
@@ -80,7 +89,7 @@ impl Writers {
     }
 
     /// Ends the threads; what they wrote, and the first failure.
-    pub(super) async fn finish(self) -> (Digests, Result<(), WriteError>) {
+    pub(super) async fn finish(self) -> Written {
         let (mut all, mut outcome) = (Vec::new(), Ok(()));
         for (sender, thread) in self.threads {
             drop(sender);
@@ -106,7 +115,7 @@ struct Open {
 }
 
 impl Thread<'_> {
-    fn run(tree: &TreeWriter, mut jobs: mpsc::Receiver<Job>) -> (Digests, Result<(), WriteError>) {
+    fn run(tree: &TreeWriter, mut jobs: mpsc::Receiver<Job>) -> Written {
         let mut thread = Thread { tree, open: HashMap::new(), digests: Vec::new() };
         while let Some(job) = jobs.blocking_recv() {
             if let Err(error) = thread.job(job) {
