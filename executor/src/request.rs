@@ -70,6 +70,11 @@ fn convert(
         private_network: spec.network == Network::None,
         shm_size: spec.shm_size.unwrap_or(SHM_SIZE),
         read_only_root: spec.read_only_root,
+        controllers: cgroup
+            .limiting(&spec.limits)
+            .into_iter()
+            .map(|(name, dir)| Ok((path(name.into())?, path(dir)?)))
+            .collect::<Result<_, _>>()?,
         no_device_nodes: !insecure && !cgroup.guards_devices(),
         process: Process {
             args: strings(spec.args, "an argument")?,

@@ -4,43 +4,10 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Bench, pipes, read};
+use common::{Bench, cgroups, eventually, pipes, processes, read};
 use kiln_executor::{ExecutorError, ExitStatus, Rlimit, RlimitResource};
-
-/// Processes whose command line contains `mark`.
-fn processes(mark: &str) -> usize {
-    let has_mark = |pid: &Path| {
-        fs::read(pid.join("cmdline"))
-            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(mark))
-    };
-    let entries = fs::read_dir("/proc").unwrap();
-    entries.filter(|entry| has_mark(&entry.as_ref().unwrap().path())).count()
-}
-
-/// Step cgroups below a parent, over all hierarchies.
-fn cgroups(parent: &str) -> usize {
-    fn leaves(dir: &Path) -> usize {
-        let Ok(entries) = fs::read_dir(dir) else { return 0 };
-        entries
-            .flatten()
-            .filter(|entry| entry.path().is_dir())
-            .map(|entry| usize::from(entry.file_name() != "sandbox") + leaves(&entry.path()))
-            .sum()
-    }
-    let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap();
-    hierarchies.map(|entry| leaves(&entry.unwrap().path().join(parent))).sum()
-}
-
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(5);
-    while !holds() {
-        assert!(Instant::now() < end, "{what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
 
 #[tokio::test]
 async fn dropping_a_running_step_leaves_nothing() {
@@ -196,4 +163,16 @@ async fn output_is_complete_when_the_step_has_ended() {
     running.wait().await.unwrap();
     assert_eq!(read(stdout).lines().count(), 1000);
     assert_eq!(read(stderr), "");
+}
+
+#[tokio::test]
+async fn a_step_sees_the_limits_it_is_under() {
+    let bench = Bench::new();
+    let mut spec = bench.spec("cat /sys/fs/cgroup/memory/memory.limit_in_bytes; ls /sys/fs/cgroup");
+    spec.limits.memory = Some(64 << 20);
+    assert_eq!(bench.run(spec).await.unwrap().stdout, "67108864\nmemory\n");
+    assert_eq!(bench.output("ls /sys/fs/cgroup").await, "");
+    let mut spec = bench.spec("echo 1 > /sys/fs/cgroup/memory/memory.limit_in_bytes");
+    spec.limits.memory = Some(64 << 20);
+    assert_ne!(bench.run(spec).await.unwrap().exit.status, ExitStatus::Code(0));
 }

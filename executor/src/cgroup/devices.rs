@@ -5,40 +5,80 @@
 
 use std::fmt;
 
+/// Block or character device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Block,
+    Char,
+}
+
+/// What may be done with a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Making nodes of it.
+    Make,
+    /// That, reading and writing.
+    All,
+}
+
 /// A rule that allows something. `None` stands for any number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rule {
-    kind: char,
-    major: Option<u32>,
-    minor: Option<u32>,
-    access: &'static str,
+    pub(super) kind: Kind,
+    pub(super) major: Option<u32>,
+    pub(super) minor: Option<u32>,
+    pub(super) access: Access,
 }
 
-/// Everything not allowed here is denied.
-pub(super) fn allowed() -> Vec<Rule> {
-    let make = |kind| Rule { kind, major: None, minor: None, access: "m" };
-    let open = |major, minor| Rule { kind: 'c', major: Some(major), minor, access: "rwm" };
-    vec![
-        make('c'),
-        make('b'),
-        // null, zero, full, random, urandom
-        open(1, Some(3)),
-        open(1, Some(5)),
-        open(1, Some(7)),
-        open(1, Some(8)),
-        open(1, Some(9)),
-        // tty, console, ptmx, all of pts
-        open(5, Some(0)),
-        open(5, Some(1)),
-        open(5, Some(2)),
-        open(136, None),
-    ]
+/// Everything that none of these allows is denied.
+pub(super) const ALLOWED: [Rule; 11] = [
+    make(Kind::Char),
+    make(Kind::Block),
+    // null, zero, full, random, urandom
+    all(1, Some(3)),
+    all(1, Some(5)),
+    all(1, Some(7)),
+    all(1, Some(8)),
+    all(1, Some(9)),
+    // tty, console, ptmx, all of pts
+    all(5, Some(0)),
+    all(5, Some(1)),
+    all(5, Some(2)),
+    all(136, None),
+];
+
+const fn make(kind: Kind) -> Rule {
+    Rule { kind, major: None, minor: None, access: Access::Make }
+}
+
+const fn all(major: u32, minor: Option<u32>) -> Rule {
+    Rule { kind: Kind::Char, major: Some(major), minor, access: Access::All }
 }
 
 /// As the files of version 1 take it.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
-        write!(f, "{} {}:{} {}", self.kind, number(self.major), number(self.minor), self.access)
+        let kind = match self.kind {
+            Kind::Block => 'b',
+            Kind::Char => 'c',
+        };
+        let access = match self.access {
+            Access::Make => "m",
+            Access::All => "rwm",
+        };
+        write!(f, "{kind} {}:{} {access}", number(self.major), number(self.minor))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_written_as_version_1_takes_them() {
+        let written: Vec<_> = ALLOWED.iter().map(ToString::to_string).collect();
+        assert_eq!(written[..3], ["c *:* m", "b *:* m", "c 1:3 rwm"]);
+        assert_eq!(written[10], "c 136:* rwm");
     }
 }

@@ -5,6 +5,7 @@
 //! whose groups inherit a list of permitted devices, apart from unconfined ones. What a host does
 //! not offer is done without, unless a step asks for a limit that needs it.
 
+mod device_program;
 mod devices;
 mod file;
 mod keeper;
@@ -146,6 +147,14 @@ impl StepCgroup {
             Self::V1(group) => group.guards_devices(),
             Self::V2(group) => group.guards_devices(),
             Self::None => false,
+        }
+    }
+
+    /// The controllers that limit the group with their directories, version 1 only.
+    pub(crate) fn limiting(&self, limits: &Resources) -> Vec<(&'static str, PathBuf)> {
+        match self {
+            Self::V1(group) => group.limiting(limits),
+            Self::V2(_) | Self::None => Vec::new(),
         }
     }
 

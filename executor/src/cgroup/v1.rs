@@ -117,7 +117,7 @@ impl Hierarchies {
         }
         if controller == "devices" && security == Security::Sandbox {
             file::write(&dir.join("devices.deny"), "a")?;
-            for rule in devices::allowed() {
+            for rule in devices::ALLOWED {
                 file::write(&dir.join("devices.allow"), &rule.to_string())?;
             }
         }
@@ -183,6 +183,13 @@ impl Group {
         set("cpuset", "cpuset.cpus", limits.cpuset_cpus.clone())?;
         set("cpuset", "cpuset.mems", limits.cpuset_mems.clone())?;
         set("pids", "pids.max", limits.pids.map(|n| n.to_string()))
+    }
+
+    /// The limiting controllers with their directories, for the step to see.
+    pub(super) fn limiting(&self, limits: &Resources) -> Vec<(&'static str, PathBuf)> {
+        let limits = needed(limits);
+        let is_limiting = |name: &str| limits.iter().any(|(_, controller)| *controller == name);
+        self.dirs.iter().filter(|(name, _)| is_limiting(name)).cloned().collect()
     }
 
     pub(super) fn counted(&self) -> Counted {

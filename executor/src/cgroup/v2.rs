@@ -1,13 +1,16 @@
 //! Version 2: one hierarchy for all controllers.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{CgroupError, Counted, GroupSpec, file, needed};
-use crate::spec::Resources;
+use super::{CgroupError, Counted, GroupSpec, device_program, devices, file, needed};
+use crate::spec::{Resources, Security};
+use crate::sys::bpf;
 
 /// Controllers that steps are counted or limited by.
 const CONTROLLERS: [&str; 5] = ["cpu", "memory", "io", "pids", "cpuset"];
@@ -16,21 +19,17 @@ const CONTROLLERS: [&str; 5] = ["cpu", "memory", "io", "pids", "cpuset"];
 #[derive(Debug)]
 pub(crate) struct Tree {
     root: PathBuf,
+    /// Directories for groups that have been made, each with whether devices are guarded in it.
+    ready: Mutex<BTreeMap<PathBuf, bool>>,
 }
 
 impl Tree {
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, ready: Mutex::default() }
     }
 
     pub(super) fn create(&self, spec: &GroupSpec<'_>) -> Result<Group, CgroupError> {
-        let mut dir = self.root.clone();
-        enable_controllers(&dir);
-        for name in Path::new(&spec.kind_dir()).components() {
-            dir.push(name);
-            file::make_dir(&dir)?;
-            enable_controllers(&dir);
-        }
+        let (dir, guards_devices) = self.prepare(spec)?;
         let offered = file::read(&dir.join("cgroup.subtree_control"));
         for (limit, controller) in needed(spec.limits) {
             if !offered.split_whitespace().any(|name| name == controller) {
@@ -39,12 +38,46 @@ impl Tree {
         }
         let path = dir.join(spec.id);
         file::make_dir(&path)?;
-        Group::open(path, spec.limits)
+        Group::open(path, spec.limits, guards_devices)
+    }
+
+    /// Makes the directories above a group and guards devices in them, once.
+    fn prepare(&self, spec: &GroupSpec<'_>) -> Result<(PathBuf, bool), CgroupError> {
+        let kind_dir = spec.kind_dir();
+        let dir = self.root.join(&kind_dir);
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(guards_devices) = ready.get(&dir) {
+            return Ok((dir, *guards_devices));
+        }
+        let mut made = self.root.clone();
+        enable_controllers(&made);
+        for name in Path::new(&kind_dir).components() {
+            made.push(name);
+            file::make_dir(&made)?;
+            enable_controllers(&made);
+        }
+        let guards_devices = spec.security == Security::Sandbox && guard_devices(&dir);
+        ready.insert(dir.clone(), guards_devices);
+        Ok((dir, guards_devices))
     }
 
     pub(super) fn remove_stale(&self, parent: &str) {
         file::remove_below(&self.root.join(parent.trim_matches('/')));
     }
+}
+
+/// Attaches the program that permits devices. A host that does not let it be attached has its
+/// device nodes made inert by their mounts instead.
+fn guard_devices(dir: &Path) -> bool {
+    let attached = File::open(dir).and_then(|group| {
+        let program = bpf::load_device_program(&device_program::assemble(&devices::ALLOWED))?;
+        Ok(bpf::attach_device_program(group.as_fd(), program.as_fd())?)
+    });
+    if let Err(error) = &attached {
+        tracing::warn!(dir = %dir.display(), %error,
+            "devices cannot be guarded by BPF; steps cannot open device nodes that they make");
+    }
+    attached.is_ok()
 }
 
 /// Hands on to the groups below what the host offers here. A host that refuses one controller may
@@ -71,10 +104,11 @@ fn enable_controllers(dir: &Path) {
 pub(crate) struct Group {
     path: PathBuf,
     dir: File,
+    guards_devices: bool,
 }
 
 impl Group {
-    fn open(path: PathBuf, limits: &Resources) -> Result<Self, CgroupError> {
+    fn open(path: PathBuf, limits: &Resources, guards_devices: bool) -> Result<Self, CgroupError> {
         let opened = File::open(&path)
             .map_err(|source| CgroupError::Io { path: path.clone(), source })
             .and_then(|dir| {
@@ -84,7 +118,7 @@ impl Group {
                 Ok(dir)
             });
         match opened {
-            Ok(dir) => Ok(Self { path, dir }),
+            Ok(dir) => Ok(Self { path, dir, guards_devices }),
             Err(error) => {
                 // Nothing has entered it, so nothing keeps it.
                 let _ = file::remove(&path);
@@ -97,10 +131,8 @@ impl Group {
         self.dir.as_fd()
     }
 
-    /// No device program is attached, so device nodes are made inert by their mounts.
-    #[allow(clippy::unused_self, reason = "the counterpart of version 1's")]
     pub(super) fn guards_devices(&self) -> bool {
-        false
+        self.guards_devices
     }
 
     pub(super) fn counted(&self) -> Counted {

@@ -6,6 +6,7 @@
 
 mod attach;
 mod capabilities;
+mod control_groups;
 mod devices;
 mod init;
 mod masks;
@@ -110,7 +111,7 @@ pub(crate) fn run(
     prepared: &Prepared,
 ) -> ! {
     let result = match request {
-        Request::Run(step) => set_up(step, prepared),
+        Request::Run(step) => set_up(step, &descriptors, prepared),
         Request::Exec(_) => join(&descriptors).map(|()| Vec::new()),
     };
     let result = result
@@ -123,7 +124,11 @@ pub(crate) fn run(
 }
 
 /// Makes everything that the command will see; what had to be made for mounts is returned.
-fn set_up(step: &Step, prepared: &Prepared) -> Result<Vec<Created>, Failure> {
+fn set_up(
+    step: &Step,
+    descriptors: &Descriptors,
+    prepared: &Prepared,
+) -> Result<Vec<Created>, Failure> {
     become_init()?;
     let empty = prepared.empty.as_ref().map_err(Failure::clone)?;
 
@@ -131,12 +136,15 @@ fn set_up(step: &Step, prepared: &Prepared) -> Result<Vec<Created>, Failure> {
     let sources = mounts::open(step)?;
     let root = overlay::mount(&step.root, step.no_device_nodes)?;
     let upper = target::open_upper(&step.root).at(Stage::Overlay, "upper directory")?;
+    let groups = control_groups::open_v1(step)?;
+    let console = standard::open_console(step, &descriptors.stdout)?;
 
     empty.enter_copy().at(Stage::Namespaces, "enter mounts")?;
     let mounts = mounts::make(step, sources)?;
     root::cover(root.as_fd()).at(Stage::Mount, "/")?;
     let mut targets = Targets::new(root.as_fd(), upper).at(Stage::MountTarget, "/")?;
-    standard::mount(&mut targets, step)?;
+    standard::mount(&mut targets, step, console)?;
+    control_groups::show_v1(&groups, &mut targets, step)?;
     mounts::attach(mounts, &mut targets)?;
     let created = targets.created();
     if step.private_network {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, Gid, Mode, OFlags, Uid, accessat, fchown, open};
 use rustix::io::{Errno, write};
 
-use super::{Descriptors, Prepared, capabilities};
+use super::{Descriptors, Prepared, capabilities, control_groups};
 use crate::sys::process::{CStringArray, execve};
 use crate::sys::{self, fd, fork, signal};
 use crate::zygote::protocol::{At, CgroupJoin, Failure, Process, Stage};
@@ -83,17 +83,21 @@ fn enter_working_directory(path: &CStr) -> Result<(), Errno> {
     if inside { Ok(()) } else { Err(Errno::XDEV) }
 }
 
-/// Version 1 only; with version 2 the process was born where it belongs.
-///
-/// Writing 0 to `tasks` moves the calling thread, which is all of this process, without the
-/// grace period that moving another one costs.
+/// With version 1 by writing 0 to `tasks`, which moves the calling thread, all of this process,
+/// without the grace period that moving another one costs. With version 2 the process was born
+/// where it belongs.
 fn enter_cgroup(process: &Process, descriptors: &Descriptors) -> Result<(), Failure> {
-    if let CgroupJoin::V1(count) = process.cgroup {
-        for tasks in descriptors.cgroup.iter().take(count.into()) {
-            write(tasks, b"0").at(Stage::Cgroup, "tasks")?;
+    match process.cgroup {
+        CgroupJoin::None => Ok(()),
+        CgroupJoin::V1(count) => {
+            let mut tasks = descriptors.cgroup.iter().take(count.into());
+            tasks.try_for_each(|tasks| write(tasks, b"0").map(drop)).at(Stage::Cgroup, "tasks")
+        }
+        CgroupJoin::V2 => {
+            let is_first = descriptors.member.is_none();
+            control_groups::show_v2(process.insecure, is_first).at(Stage::Cgroup, "namespace")
         }
     }
-    Ok(())
 }
 
 fn connect(process: &Process, descriptors: &Descriptors) -> Result<(), Errno> {

@@ -2,13 +2,14 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{FileType, Mode, OFlags, mknodat, openat};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
-use super::attach::{FsOption, new_file_system, onto};
+use super::attach::{FsOption, copy, new_file_system, onto};
 use super::devices;
 use super::target::Targets;
+use crate::sys::mount::isolate;
 use crate::zygote::protocol::{At, Failure, Stage, Step};
 
 const INERT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
@@ -16,7 +17,11 @@ const INERT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// Mounts them in the order in which they contain each other.
-pub(super) fn mount(targets: &mut Targets<'_>, step: &Step) -> Result<(), Failure> {
+pub(super) fn mount(
+    targets: &mut Targets<'_>,
+    step: &Step,
+    console: Option<OwnedFd>,
+) -> Result<(), Failure> {
     let insecure = step.process.insecure;
     let proc = new_file_system(c"proc", &[], INERT).at(Stage::Mount, "/proc")?;
     onto(proc.as_fd(), targets.find_standard(c"proc")?.as_fd()).at(Stage::Mount, "/proc")?;
@@ -24,11 +29,31 @@ pub(super) fn mount(targets: &mut Targets<'_>, step: &Step) -> Result<(), Failur
     let dev = new_dev(step)?;
     onto(dev.as_fd(), targets.find_standard(c"dev")?.as_fd()).at(Stage::Mount, "/dev")?;
     fill_dev(&dev, step)?;
+    if let Some(console) = console {
+        put_console(&dev, &console).at(Stage::Mount, "/dev/console")?;
+    }
 
     let writable =
         if insecure { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_RDONLY };
     let sys = new_file_system(c"sysfs", &[], INERT | writable).at(Stage::Mount, "/sys")?;
     onto(sys.as_fd(), targets.find_standard(c"sys")?.as_fd()).at(Stage::Mount, "/sys")
+}
+
+/// Opens the step's terminal, if it has one, as a mount, in the host's mount namespace.
+pub(super) fn open_console(step: &Step, terminal: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
+    if !step.process.tty {
+        return Ok(None);
+    }
+    let console = copy(terminal.as_fd(), c"", false)
+        .and_then(|console| isolate(console.as_fd(), 0, false).map(|()| console));
+    console.map(Some).at(Stage::Mount, "/dev/console")
+}
+
+/// Shows the terminal under the name by which programs find what their streams are.
+fn put_console(dev: &OwnedFd, console: &OwnedFd) -> Result<(), Errno> {
+    mknodat(dev, c"console", FileType::RegularFile, Mode::from_raw_mode(0o600), 0)?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    onto(console.as_fd(), openat(dev, c"console", flags, Mode::empty())?.as_fd())
 }
 
 fn new_dev(step: &Step) -> Result<OwnedFd, Failure> {

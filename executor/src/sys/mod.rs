@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod async_fd;
+pub(crate) mod bpf;
 pub(crate) mod fd;
 pub(crate) mod fork;
 pub(crate) mod mount;

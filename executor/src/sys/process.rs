@@ -54,6 +54,13 @@ pub(crate) fn new_session_keyring() -> Result<(), Errno> {
     .map(drop)
 }
 
+/// Makes the control group that this process is in the root of what it sees of them.
+pub(crate) fn new_cgroup_namespace() -> Result<(), Errno> {
+    // SAFETY: of what unshare separates, only descriptor tables matter to memory safety; this asks
+    // for control groups.
+    check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }.into()).map(drop)
+}
+
 /// Sets a resource limit by its `RLIMIT_*` number.
 pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };

@@ -26,6 +26,8 @@ pub(crate) struct Step {
     pub(crate) private_network: bool,
     pub(crate) shm_size: u64,
     pub(crate) read_only_root: bool,
+    /// Name and directory of each controller of version 1 to show below /sys/fs/cgroup.
+    pub(crate) controllers: Vec<(CString, CString)>,
     /// Whether device nodes on mounts must be made inert because no cgroup guards devices.
     pub(crate) no_device_nodes: bool,
     pub(crate) process: Process,

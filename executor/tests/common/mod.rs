@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use kiln_executor::{
     Executor, ExecutorConfig, ExecutorError, Exit, Mount, Network, ProcessIo, ProcessSpec,
@@ -154,4 +155,36 @@ fn make_base(base: &Path) {
 
 pub fn bind(source: PathBuf, target: &str) -> Mount {
     Mount::Bind { source, subpath: None, target: target.into(), read_only: false, recursive: true }
+}
+
+/// Processes whose command line contains `mark`.
+pub fn processes(mark: &str) -> usize {
+    let has_mark = |pid: &Path| {
+        fs::read(pid.join("cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(mark))
+    };
+    let entries = fs::read_dir("/proc").unwrap();
+    entries.filter(|entry| has_mark(&entry.as_ref().unwrap().path())).count()
+}
+
+/// Step cgroups below a parent, over all hierarchies.
+pub fn cgroups(parent: &str) -> usize {
+    fn leaves(dir: &Path) -> usize {
+        let Ok(entries) = fs::read_dir(dir) else { return 0 };
+        entries
+            .flatten()
+            .filter(|entry| entry.path().is_dir())
+            .map(|entry| usize::from(entry.file_name() != "sandbox") + leaves(&entry.path()))
+            .sum()
+    }
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap();
+    hierarchies.map(|entry| leaves(&entry.unwrap().path().join(parent))).sum()
+}
+
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(5);
+    while !holds() {
+        assert!(Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }

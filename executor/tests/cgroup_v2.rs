@@ -1,0 +1,92 @@
+//! Control groups of version 2, on a host that has both: version 1 is hidden from the test.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::process::Command;
+use std::{env, fs};
+
+use common::{Bench, cgroups, eventually};
+use kiln_executor::{ExecutorError, ExitStatus};
+
+const ROLE: &str = "KILN_TEST_HIDDEN_V1";
+
+/// Runs a test of this file again where only version 2 is mounted. `true` in that second run.
+fn is_hidden(test: &str) -> bool {
+    if env::var_os(ROLE).is_some() {
+        return true;
+    }
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let v1 = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let point = fields.next()?;
+        (fields.next()? == "cgroup").then_some(point)
+    });
+    let hide: String = v1.map(|point| format!("umount {point} && ")).collect();
+    let script = format!(r#"{hide} exec "$0" {test} --exact --nocapture"#);
+    let status = Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script])
+        .arg(env::current_exe().unwrap())
+        .env(ROLE, "1")
+        .status()
+        .unwrap();
+    assert!(status.success());
+    false
+}
+
+#[tokio::test]
+async fn a_step_is_in_a_group_of_its_own_and_sees_it_as_the_root() {
+    if !is_hidden("a_step_is_in_a_group_of_its_own_and_sees_it_as_the_root") {
+        return;
+    }
+    let bench = Bench::new();
+    let seen = bench.output("cat /proc/self/cgroup; cat /sys/fs/cgroup/cgroup.procs").await;
+    assert!(seen.ends_with("0::/\n2\n"), "the command and nothing else: {seen}");
+    let outcome = bench.run(bench.spec("echo 1 > /sys/fs/cgroup/cgroup.freeze")).await.unwrap();
+    assert_eq!(outcome.exit.status, ExitStatus::Code(1), "it is read-only");
+    let usage = bench.run(bench.spec("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done")).await;
+    assert!(!usage.unwrap().exit.usage.cpu_user.is_zero());
+    eventually("no cgroup is left", || cgroups(&bench.cgroup_parent) == 0).await;
+}
+
+#[tokio::test]
+async fn devices_are_guarded() {
+    if !is_hidden("devices_are_guarded") {
+        return;
+    }
+    let bench = Bench::new();
+    bench.output("mknod /null c 1 3 && echo x > /null && mknod /disk b 254 0").await;
+    for script in ["mknod /disk b 253 0; head -c 1 /disk", "mknod /kmsg c 1 11; head -c 1 /kmsg"] {
+        let outcome = bench.run(bench.spec(script)).await.unwrap();
+        assert_eq!(outcome.exit.status, ExitStatus::Code(1), "{outcome:?}");
+        assert!(outcome.stderr.contains("not permitted"), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_limit_without_its_controller_is_refused_by_name() {
+    if !is_hidden("a_limit_without_its_controller_is_refused_by_name") {
+        return;
+    }
+    let controllers = fs::read_to_string("/sys/fs/cgroup/unified/cgroup.controllers");
+    if controllers.is_ok_and(|list| list.contains("pids")) {
+        return;
+    }
+    let bench = Bench::new();
+    let mut spec = bench.spec("true");
+    spec.limits.pids = Some(10);
+    let error = bench.run(spec).await.unwrap_err();
+    assert!(matches!(error, ExecutorError::MissingController { controller: "pids", .. }));
+    assert!(error.to_string().contains("limiting processes needs the cgroup controller pids"));
+}
+
+#[tokio::test]
+async fn a_dropped_step_leaves_no_group() {
+    if !is_hidden("a_dropped_step_leaves_no_group") {
+        return;
+    }
+    let bench = Bench::new();
+    let (running, _stdout) = bench.start(bench.spec("exec sleep 91902")).await;
+    drop(running);
+    eventually("no cgroup is left", || cgroups(&bench.cgroup_parent) == 0).await;
+}
