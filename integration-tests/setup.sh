@@ -24,8 +24,9 @@ say() { printf '%s\n' "$*" >&2; }
 
 has() {
     case $1 in
-    libclang) compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null ||
-        compgen -G '/usr/lib/*/libclang*.so*' >/dev/null ;;
+    # Not libclang-cpp, which other packages bring.
+    libclang) compgen -G '/usr/lib/llvm-*/lib/libclang[.-][s0-9]*' >/dev/null ||
+        compgen -G '/usr/lib/*/libclang[.-][s0-9]*' >/dev/null ;;
     # The static one: a program that names a loader at its head cannot be alone in an image.
     busybox) command -v busybox >/dev/null && ! head -c 4096 "$(command -v busybox)" | grep -aq ld-linux ;;
     *) command -v "$1" >/dev/null ;;
