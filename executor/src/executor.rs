@@ -12,7 +12,7 @@ use crate::cgroup::{CgroupError, Cgroups, GroupSpec, Keeper};
 use crate::error::ExecutorError;
 use crate::request;
 use crate::running::{Running, Upper};
-use crate::spec::{ProcessIo, ProcessSpec};
+use crate::spec::{ProcessIo, ProcessSpec, Resources, Security};
 use crate::supervised::{HeldGroup, Launch, Supervised};
 use crate::sys::async_fd;
 use crate::zygote::Zygote;
@@ -45,7 +45,7 @@ pub struct Executor {
 #[derive(Debug)]
 pub(crate) struct Shared {
     control: AsyncFd<OwnedFd>,
-    cgroups: Cgroups,
+    cgroups: Arc<Cgroups>,
     pub(crate) keeper: Keeper,
     config: ExecutorConfig,
 }
@@ -64,9 +64,10 @@ impl Executor {
         }
         let control = async_fd::register(zygote.socket, Interest::WRITABLE)
             .map_err(ExecutorError::StartZygote)?;
-        let keeper = Keeper::start().map_err(ExecutorError::StartZygote)?;
-        let cgroups = Cgroups::detect();
+        let cgroups = Arc::new(Cgroups::detect());
         cgroups.remove_stale(&config.cgroup_parent);
+        let keeper = Keeper::start(Arc::clone(&cgroups), config.cgroup_parent.clone())
+            .map_err(ExecutorError::StartZygote)?;
         Ok(Self { shared: Arc::new(Shared { control, cgroups, keeper, config }) })
     }
 
@@ -94,6 +95,12 @@ impl Executor {
 
     async fn make_cgroup(&self, spec: &ProcessSpec) -> Result<HeldGroup, ExecutorError> {
         let shared = Arc::clone(&self.shared);
+        let is_usual = spec.cgroup_parent.is_none()
+            && spec.security == Security::Sandbox
+            && spec.limits == Resources::default();
+        if is_usual && let Some(group) = shared.keeper.take() {
+            return Ok(HeldGroup { shared, group });
+        }
         let (id, security, limits) = (spec.id.clone(), spec.security, spec.limits.clone());
         let own = &self.shared.config.cgroup_parent;
         let parent = match &spec.cgroup_parent {

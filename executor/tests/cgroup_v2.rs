@@ -22,15 +22,15 @@ fn is_hidden(test: &str) -> bool {
         let point = fields.next()?;
         (fields.next()? == "cgroup").then_some(point)
     });
-    let hide: String = v1.map(|point| format!("umount {point} && ")).collect();
-    let script = format!(r#"{hide} exec "$0" {test} --exact --nocapture"#);
-    let status = Command::new("unshare")
+    let points = v1.collect::<Vec<_>>().join(" ");
+    let script = format!(r#"umount {points} && exec "$0" {test} --exact --nocapture"#);
+    let output = Command::new("unshare")
         .args(["--mount", "sh", "-c", &script])
         .arg(env::current_exe().unwrap())
         .env(ROLE, "1")
-        .status()
+        .output()
         .unwrap();
-    assert!(status.success());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     false
 }
 

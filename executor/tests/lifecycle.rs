@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use common::{Bench, cgroups, eventually, pipes, processes, read};
+use common::{Bench, all_cgroups, cgroups, eventually, pipes, processes, read};
 use kiln_executor::{ExecutorError, ExitStatus, Rlimit, RlimitResource};
 
 #[tokio::test]
@@ -45,6 +45,17 @@ async fn a_finished_step_leaves_no_cgroup() {
         bench.output("true").await;
     }
     eventually("no cgroup is left", || cgroups(&bench.cgroup_parent) == 0).await;
+}
+
+#[tokio::test]
+async fn an_executor_leaves_no_cgroup() {
+    let bench = Bench::new();
+    for _ in 0..5 {
+        bench.output("true").await;
+    }
+    let parent = bench.cgroup_parent.clone();
+    drop(bench);
+    assert_eq!(all_cgroups(&parent), 0);
 }
 
 #[tokio::test]

@@ -167,18 +167,30 @@ pub fn processes(mark: &str) -> usize {
     entries.filter(|entry| has_mark(&entry.as_ref().unwrap().path())).count()
 }
 
-/// Step cgroups below a parent, over all hierarchies.
+/// Groups of steps below a parent, over all hierarchies; those kept ready for the next do not count.
 pub fn cgroups(parent: &str) -> usize {
     fn leaves(dir: &Path) -> usize {
         let Ok(entries) = fs::read_dir(dir) else { return 0 };
-        entries
-            .flatten()
-            .filter(|entry| entry.path().is_dir())
-            .map(|entry| usize::from(entry.file_name() != "sandbox") + leaves(&entry.path()))
-            .sum()
+        let entries = entries.flatten().filter(|entry| entry.path().is_dir());
+        let is_used = |dir: &Path| {
+            let name = dir.file_name().unwrap().to_string_lossy().into_owned();
+            name.starts_with("step-")
+                || fs::read(dir.join("cgroup.procs")).is_ok_and(|p| !p.is_empty())
+        };
+        entries.map(|entry| usize::from(is_used(&entry.path())) + leaves(&entry.path())).sum()
     }
     let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap();
     hierarchies.map(|entry| leaves(&entry.unwrap().path().join(parent))).sum()
+}
+
+/// All groups that an executor has made below its parent.
+pub fn all_cgroups(parent: &str) -> usize {
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap();
+    let dirs = hierarchies.map(|entry| entry.unwrap().path().join(parent).join("sandbox"));
+    dirs.filter_map(|dir| {
+        Some(fs::read_dir(dir).ok()?.flatten().filter(|e| e.path().is_dir()).count())
+    })
+    .sum()
 }
 
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
