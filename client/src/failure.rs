@@ -94,6 +94,10 @@ impl fmt::Display for Refused {
     /// The message alone, as the code says nothing more where it is unknown.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = self.0.message();
+        if std::error::Error::source(&*self.0).is_some() {
+            // It was made here: nothing that a daemon sends has a source.
+            return write!(formatter, "the connection to the daemon broke: {message}");
+        }
         match self.0.code() {
             Code::Unknown | Code::Ok => formatter.write_str(message),
             Code::Cancelled => write!(formatter, "Canceled: {message}"),

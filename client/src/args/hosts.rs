@@ -9,24 +9,33 @@ const EXPECTED: &str = "of the form HOST=IP or HOST:IP";
 pub(crate) fn parse(values: &[String]) -> Result<String, Invalid> {
     let mut hosts = Vec::new();
     for text in values {
-        let (host, addresses) = text
-            .split_once('=')
-            .or_else(|| text.split_once(':'))
-            .filter(|(host, addresses)| !host.is_empty() && !addresses.is_empty())
-            .ok_or_else(|| Invalid::not(text, EXPECTED))?;
-        if addresses == "host-gateway" {
-            return Err(Invalid::Unsupported("the address host-gateway".to_owned()));
-        }
-        for address in addresses.split(',') {
-            let address = address
-                .strip_prefix('[')
-                .and_then(|address| address.strip_suffix(']'))
-                .unwrap_or(address);
-            let _: IpAddr = address.parse().map_err(|_| Invalid::not(text, EXPECTED))?;
+        let mut host = "";
+        for part in text.split(',') {
+            // Another address of the host before it, or another host.
+            if let Some(address) = address(part).filter(|_| !host.is_empty()) {
+                hosts.push(format!("{host}={address}"));
+                continue;
+            }
+            let (name, rest) = part
+                .split_once('=')
+                .or_else(|| part.split_once(':'))
+                .filter(|(name, _)| !name.is_empty())
+                .ok_or_else(|| Invalid::not(text, EXPECTED))?;
+            if rest == "host-gateway" {
+                return Err(Invalid::Unsupported("the address host-gateway".to_owned()));
+            }
+            let address = address(rest).ok_or_else(|| Invalid::not(text, EXPECTED))?;
+            host = name;
             hosts.push(format!("{host}={address}"));
         }
     }
     Ok(hosts.join(","))
+}
+
+/// Reads an address, which may stand in brackets.
+fn address(text: &str) -> Option<IpAddr> {
+    let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    inner.unwrap_or(text).parse().ok()
 }
 
 #[cfg(test)]
@@ -41,10 +50,11 @@ mod tests {
             ("a:::1", "a=::1"),
             ("a=[::1]", "a=::1"),
             ("a=1.1.1.1,2.2.2.2", "a=1.1.1.1,a=2.2.2.2"),
+            ("a:1.1.1.1,b:::2,::3", "a=1.1.1.1,b=::2,b=::3"),
         ] {
             assert_eq!(parse(&[text.to_owned()]), Ok(expected.to_owned()), "{text}");
         }
-        for text in ["a", "a=", "=1.1.1.1", "a=x", "a:host-gateway"] {
+        for text in ["a", "a=", "=1.1.1.1", "a=x", "a:host-gateway", "1.1.1.1", "a=1.1.1.1,"] {
             assert!(parse(&[text.to_owned()]).is_err(), "{text}");
         }
     }

@@ -24,6 +24,8 @@ pub(super) struct Exports {
     pub(super) targets: BTreeMap<usize, Target>,
     /// Layouts to serve.
     pub(super) stores: Stores,
+    /// Whether something goes to standard output.
+    pub(super) uses_stdout: bool,
     /// The layout that gets an image.
     layout: Option<Layout>,
 }
@@ -32,13 +34,12 @@ impl Exports {
     /// Checks that each export has a place to go.
     pub(super) async fn load(outputs: &[Output], allowed: &Allowed) -> Result<Self> {
         let mut exports = Self::default();
-        let mut uses_stdout = false;
         for (id, output) in outputs.iter().enumerate() {
             let kind = &output.kind;
             match &output.destination {
                 Destination::Daemon => {}
                 Destination::Stdout => {
-                    if std::mem::replace(&mut uses_stdout, true) {
+                    if std::mem::replace(&mut exports.uses_stdout, true) {
                         bail!("--output: only one export can go to standard output");
                     }
                     if std::io::stdout().is_terminal() {

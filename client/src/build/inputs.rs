@@ -31,7 +31,7 @@ pub(super) struct Inputs {
     /// The same for each build of one directory.
     pub(super) shared_key: String,
     /// Directories that are removed when the build is over.
-    temporary: Vec<TempDir>,
+    pub(super) temporary: Vec<TempDir>,
     /// What the frontend must understand.
     capabilities: BTreeSet<&'static str>,
 }

@@ -1,5 +1,7 @@
 //! Signals that ask this program to end.
 
+use crate::failure::Failure;
+use std::future::Future;
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -17,6 +19,14 @@ impl Interrupts {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
         })
+    }
+
+    /// Does something that a signal ends.
+    pub(super) async fn guard<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            done = work => Ok(done),
+            () = self.next() => Err(Failure::Interrupted(None)),
+        }
     }
 
     /// Waits for the next one.

@@ -31,7 +31,7 @@ pub(crate) async fn run(
     let mut progress = Progress::new(mode, paths::env)?;
     let mut interrupts = Interrupts::listen()?;
     let wants_id = is_quiet || flags.iidfile.is_some() || flags.metadata_file.is_some();
-    let mut plan = Plan::prepare(flags, wants_id).await?;
+    let mut plan = interrupts.guard(Plan::prepare(flags, wants_id)).await??;
     if let Some(path) = &flags.iidfile {
         // An id of an earlier build must not be taken for this one's if it fails.
         remove(path)?;
@@ -42,7 +42,7 @@ pub(crate) async fn run(
             writeln!(io::stderr(), "WARNING: {note}")?;
         }
     }
-    let daemon = daemon::connect(host).await?;
+    let daemon = interrupts.guard(daemon::connect(host)).await??;
 
     let solved = solve::solve(&daemon, &mut plan, &mut progress, &mut interrupts).await;
     progress.finish(is_verbose);
@@ -59,7 +59,8 @@ pub(crate) async fn run(
     keep(&plan, &response)?;
     tell(flags, &plan, &response, &progress)?;
     let id = outcome::image_id(&response);
-    if is_quiet && !id.is_empty() {
+    // What goes to standard output must not be mixed with anything else.
+    if is_quiet && !id.is_empty() && !plan.exports.uses_stdout {
         writeln!(io::stdout(), "{id}")?;
     } else if let Some(message) = response.get("frontend.result.inlinemessage") {
         writeln!(io::stdout(), "\n{message}")?;

@@ -20,6 +20,7 @@ use anyhow::{Context, Result, bail};
 use kiln_proto::control::SolveRequest;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use tempfile::TempDir;
 
 /// The frontend that every daemon has.
 const FRONTEND: &str = "dockerfile.v0";
@@ -38,7 +39,7 @@ pub(super) struct Plan {
     pub(super) exports: Exports,
     pub(super) caches: Caches,
     /// Keeps temporary directories until the build is over.
-    _inputs: Inputs,
+    _temporary: Vec<TempDir>,
 }
 
 /// Names a flag in errors about its value.
@@ -95,6 +96,7 @@ impl Plan {
                 .map_or_else(Credentials::default, |d| Credentials::of_directory(&d)),
             secrets,
             agents,
+            notices: None,
             upload: inputs.upload.take(),
         };
         let request = SolveRequest {
@@ -117,8 +119,8 @@ impl Plan {
             internal: call.is_some(),
             ..SolveRequest::default()
         };
-        let shared_key = std::mem::take(&mut inputs.shared_key);
-        Ok(Self { request, services, shared_key, call, exports, caches, _inputs: inputs })
+        let Inputs { shared_key, temporary, .. } = inputs;
+        Ok(Self { request, services, shared_key, call, exports, caches, _temporary: temporary })
     }
 }
 
@@ -298,3 +300,6 @@ fn attributes(
     attributes.extend(flag!("attest", attestation::parse(&flags.attest, provenance, sbom))?);
     Ok(attributes)
 }
+
+#[cfg(test)]
+mod tests;

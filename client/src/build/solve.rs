@@ -14,13 +14,16 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status};
 
 /// Progress that is silent for so long after the build's end is not waited for any more.
 const SILENCE: Duration = Duration::from_secs(5);
+
+/// How many notices of the session may wait to be shown.
+const NOTICES: usize = 16;
 
 /// What a build told when it was done.
 pub(super) type Response = BTreeMap<String, String>;
@@ -41,11 +44,13 @@ pub(super) async fn solve(
     progress: &mut Progress,
     interrupts: &mut Interrupts,
 ) -> Result<Response, NotBuilt> {
+    let (notices, noticed) = mpsc::channel(NOTICES);
+    plan.services.notices = Some(notices);
     let session = Session::open(daemon, std::mem::take(&mut plan.services), &plan.shared_key);
     plan.request.session.clone_from(&session.id);
     let answer = answer(daemon, plan);
     let status = status(daemon, &plan.request.r#ref);
-    follow(answer, status, session, progress, interrupts).await
+    follow(answer, status, noticed, session, progress, interrupts).await
 }
 
 /// The daemon's answer to a build, or to a question.
@@ -120,6 +125,7 @@ impl Session {
 async fn follow(
     answer: impl Future<Output = Result<Response, Status>> + 'static,
     status: impl futures::Stream<Item = Result<StatusResponse, Status>>,
+    mut noticed: mpsc::Receiver<StatusResponse>,
     mut session: Session,
     progress: &mut Progress,
     interrupts: &mut Interrupts,
@@ -159,6 +165,7 @@ async fn follow(
                     break;
                 }
             },
+            Some(notice) = noticed.recv() => progress.update(&notice),
             error = session.ended() => session_error = error,
             () = interrupts.next() => {
                 if is_interrupted {

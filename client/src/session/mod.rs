@@ -17,6 +17,9 @@ mod secrets;
 mod tree;
 mod upload;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use content::Stores;
 pub(crate) use credentials::Credentials;
 pub(crate) use engine::Engine;
@@ -33,6 +36,7 @@ use file_send::FileSend;
 use file_sync::FileSync;
 use kiln_proto::auth::auth_server::AuthServer;
 use kiln_proto::content::content_server::ContentServer;
+use kiln_proto::control::StatusResponse;
 use kiln_proto::file_send::file_send_server::FileSendServer;
 use kiln_proto::filesync::file_sync_server::FileSyncServer;
 use kiln_proto::secrets::secrets_server::SecretsServer;
@@ -42,8 +46,12 @@ use kiln_proto::upload::upload_server::UploadServer;
 use secrets::Secrets;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use tokio::sync::mpsc;
 use tonic::service::Routes;
 use upload::Upload;
+
+/// Takes progress of this end.
+pub(crate) type Notices = mpsc::Sender<StatusResponse>;
 
 /// What a build may use of the client's machine.
 #[derive(Debug, Default)]
@@ -60,6 +68,8 @@ pub(crate) struct Services {
     pub(crate) secrets: Vec<Secret>,
     /// Sockets of ssh agents by the names that steps ask for.
     pub(crate) agents: BTreeMap<String, PathBuf>,
+    /// Is told what is done here that the user should see.
+    pub(crate) notices: Option<Notices>,
     /// A stream that the daemon fetches as if from a web server, by the end of its URL.
     pub(crate) upload: Option<(String, Body)>,
 }
@@ -68,7 +78,7 @@ impl Services {
     /// The services, and the methods that the daemon may call.
     pub(crate) fn into_routes(self) -> (Routes, Vec<String>) {
         let (_, health) = tonic_health::server::health_reporter();
-        let auth = AuthServer::new(Auth::new(self.credentials));
+        let auth = AuthServer::new(Auth::new(self.credentials, self.notices));
         let mut routes = Routes::new(health).add_service(auth);
         let mut served = vec![methods::HEALTH, methods::CREDENTIALS];
 
