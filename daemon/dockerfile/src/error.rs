@@ -93,7 +93,7 @@ pub enum ErrorKind {
     #[error("the line is not valid UTF-8")]
     NotUtf8,
     /// Nothing but comments and blank lines.
-    #[error("file with no instructions")]
+    #[error("the Dockerfile is empty: it has no instructions")]
     Empty,
     /// Only ARG instructions.
     #[error("dockerfile contains no stages to build")]

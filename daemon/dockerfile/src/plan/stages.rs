@@ -243,6 +243,7 @@ impl Plan {
             return Ok(*stage);
         }
         let names = self.stages.iter().map(|stage| stage.display_name.as_str());
+        let names = names.filter(|name| !name.is_empty());
         let suggestion = suggest::closest(name, names).map(str::to_owned);
         let kind = ErrorKind::UnknownTarget { target: name.to_owned(), suggestion };
         Err(ParseError::with_locations(kind, Vec::new()))
