@@ -15,7 +15,8 @@ pub struct ImageRow {
     /// All blobs here that the image needs: manifests, configs, layers. They stay as long as the
     /// name does.
     pub blobs: Vec<Digest>,
-    /// Layers that hold the image unpacked, if it is. They may be collected: the blobs remain.
+    /// The image's layers. A garbage collection spares them unless it must take everything into
+    /// account (`all`); when one of them goes, so does the name.
     pub layers: Vec<LayerId>,
     /// When the name was given to it.
     pub updated_at: SystemTime,

@@ -55,9 +55,11 @@ impl Index {
 
     /// Removes layers and directories in that order, and the records whose results they are.
     ///
-    /// Those that are pinned by now stay, and so do layers on which others build that stay.
+    /// Those that are pinned by now stay, and so do layers on which others build that stay. An image
+    /// of which a layer goes loses its name.
     fn remove(&self, victims: &[UsageId]) -> Result<Removed> {
         let mut removed = Removed::default();
+        let images = self.images()?;
         let mut gone = HashSet::new();
         for chunk in victims.chunks(CHUNK) {
             let pins = self.pins.lock();
@@ -66,6 +68,9 @@ impl Index {
                 match *victim {
                     UsageId::Layer(id) if self.remove_layer(&pins, &mut batch, id, &gone)? => {
                         gone.insert(id);
+                        for (name, _) in images.iter().filter(|(_, row)| row.layers.contains(&id)) {
+                            batch.delete(Family::Images, name.as_bytes());
+                        }
                         removed.layers.push(id);
                     }
                     UsageId::Dir(id) if self.remove_dir(&pins, &mut batch, id)? => {

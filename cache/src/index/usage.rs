@@ -18,8 +18,8 @@ impl Index {
     /// All that takes up the disk. The sizes of all rows add up to what the disk shows. Walks over
     /// everything.
     ///
-    /// A blob that several layers share is counted with the first of them; one that a named image
-    /// needs is counted with [`UsageId::Content`], since removing a layer would not free it.
+    /// A blob that several layers share is counted with the first of them; one that is no layer's is
+    /// counted with [`UsageId::Content`].
     pub fn usage(&self) -> Result<Vec<Usage>> {
         let mut layers: Vec<LayerRow> = self
             .db
@@ -33,13 +33,14 @@ impl Index {
             .collect::<Result<_>>()?;
         layers.sort_unstable_by_key(|layer| layer.id);
         let shared = self.layers_of_images()?;
-        let mut blobs = self.sizes_of_free_blobs()?;
+        let mut blobs: HashMap<Digest, u64> =
+            self.blobs()?.into_iter().map(|blob| (blob.digest, blob.size)).collect();
         let uses = self.uses()?;
 
         let mut rows = Vec::with_capacity(layers.len() + dirs.len() + 2);
         for layer in layers {
             let of_blobs: u64 =
-                layer.blobs.iter().filter_map(|blob| blobs.free.remove(&blob.digest)).sum();
+                layer.blobs.iter().filter_map(|blob| blobs.remove(&blob.digest)).sum();
             let used = uses.get(&layer.id.0);
             rows.push(Usage {
                 id: UsageId::Layer(layer.id),
@@ -74,8 +75,8 @@ impl Index {
         self.mark_in_use(&mut rows);
         pass_down(&mut rows);
 
-        let content = blobs.kept + blobs.free.values().sum::<u64>();
-        rows.push(overhead(UsageId::Content, content, "manifests, configs and blobs of images"));
+        let content = blobs.values().sum::<u64>();
+        rows.push(overhead(UsageId::Content, content, "manifests and configs"));
         rows.push(overhead(UsageId::Index, self.size_on_disk(), "index of the cache"));
         Ok(rows)
     }
@@ -83,19 +84,6 @@ impl Index {
     fn layers_of_images(&self) -> Result<HashSet<LayerId>> {
         let images = self.images()?;
         Ok(images.into_iter().flat_map(|(_, image)| image.layers).collect())
-    }
-
-    fn sizes_of_free_blobs(&self) -> Result<BlobSizes> {
-        let needed = self.kept_blobs()?;
-        let mut sizes = BlobSizes::default();
-        for blob in self.blobs()? {
-            if needed.contains(&blob.digest) {
-                sizes.kept += blob.size;
-            } else {
-                sizes.free.insert(blob.digest, blob.size);
-            }
-        }
-        Ok(sizes)
     }
 
     fn mark_in_use(&self, rows: &mut [Usage]) {
@@ -115,13 +103,6 @@ impl Index {
         // A file may go while its directory is read.
         files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
     }
-}
-
-/// Sizes of blobs, by whether an image or a history entry needs them.
-#[derive(Default)]
-struct BlobSizes {
-    kept: u64,
-    free: HashMap<Digest, u64>,
 }
 
 /// A use of something is a use of all that it builds on, and so is a pin. Rows are ordered by

@@ -12,7 +12,7 @@ use crate::{
     descriptor::Descriptor,
     digest::Digest,
     index::Record,
-    key::{CacheKey, Link, OutputDigest, key_of},
+    key::{CacheKey, Link, OutputDigest},
 };
 
 /// The records that an export holds: those of some results, and all that they are linked to.
@@ -123,19 +123,10 @@ struct Export {
 }
 
 impl Export {
+    /// Adds a record as what it was made of, never as its key: whoever imports it computes the key
+    /// anew, and gets the usual one where this one was changed to keep a step from being found.
     fn add(&mut self, record: &Record, blobs: &[Descriptor]) {
-        let firsts: Option<Vec<Link>> =
-            record.inputs.iter().map(|links| links.first().cloned()).collect();
-        // A key that does not follow from the inputs can still be told, as a bare one.
-        let follows =
-            firsts.is_some_and(|firsts| key_of(&record.op, record.output, &firsts) == record.key);
         let results = self.result(blobs, record.created_at).into_iter().collect();
-        if !follows || record.inputs.is_empty() {
-            let position = self.bare(record.key);
-            self.config.records[position as usize].results = results;
-            self.records.insert(record.key, position);
-            return;
-        }
         let inputs = record
             .inputs
             .iter()

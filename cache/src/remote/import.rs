@@ -1,10 +1,10 @@
 //! From a cache config to keys and results. The config comes from anybody.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use time::OffsetDateTime;
 
-use super::config::{CacheConfig, CacheLayer, CacheRecord};
+use super::config::{CacheConfig, CacheInput, CacheLayer, CacheRecord};
 use crate::{
     descriptor::Descriptor,
     digest::Digest,
@@ -35,6 +35,8 @@ pub struct ImportedCache {
 pub struct ImportedHit {
     /// The key that dependants' keys are made from.
     pub key: CacheKey,
+    /// For each input, the links under which it is known; those that `key` is made from are first.
+    pub inputs: Vec<Vec<Link>>,
     /// The blobs of the result, bottom first.
     pub blobs: Vec<Descriptor>,
     /// When the result was made.
@@ -120,7 +122,8 @@ impl ImportedCache {
         keys.iter().find_map(|key| {
             let record = *self.records.get(key)?;
             let (blobs, created_at) = self.newest_result(&self.config.records[record])?;
-            Some(ImportedHit { key: self.primary[record], blobs, created_at })
+            let inputs = self.links(&self.config.records[record]);
+            Some(ImportedHit { key: self.primary[record], inputs, blobs, created_at })
         })
     }
 
@@ -139,22 +142,7 @@ impl ImportedCache {
     fn add_keys(&mut self, position: usize) -> Result<(), ImportError> {
         let record = &self.config.records[position];
         let digest = OutputDigest(record.digest);
-        let links: Vec<Vec<Link>> = record
-            .inputs
-            .iter()
-            .map(|links| {
-                let mut links: Vec<_> = links
-                    .iter()
-                    .map(|link| Link {
-                        key: self.primary[link.link_index as usize],
-                        selector: Selector::new(&link.selector),
-                    })
-                    .collect();
-                let mut known = std::collections::HashSet::new();
-                links.retain(|link| known.insert(link.clone()));
-                links
-            })
-            .collect();
+        let links = self.links(record);
         let has_result = self.newest_result(record).is_some();
         for (nth, choice) in Combinations::of(&links).enumerate() {
             let key = digest.key(choice.iter().zip(&links).map(|(&at, links)| &links[at]));
@@ -169,6 +157,19 @@ impl ImportedCache {
             }
         }
         Ok(())
+    }
+
+    /// The links of a record whose inputs have their keys, each once.
+    fn links(&self, record: &CacheRecord) -> Vec<Vec<Link>> {
+        let links = |links: &Vec<CacheInput>| {
+            let mut known = HashSet::new();
+            let links = links.iter().map(|link| Link {
+                key: self.primary[link.link_index as usize],
+                selector: Selector::new(&link.selector),
+            });
+            links.filter(|link| known.insert(link.clone())).collect()
+        };
+        record.inputs.iter().map(links).collect()
     }
 
     fn newest_result(&self, record: &CacheRecord) -> Option<(Vec<Descriptor>, OffsetDateTime)> {

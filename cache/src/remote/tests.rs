@@ -215,18 +215,31 @@ fn records_that_are_linked_in_a_circle_are_exported_by_their_keys() {
 }
 
 #[test]
-fn a_key_that_does_not_follow_from_its_inputs_is_exported_as_it_is() {
+fn a_step_that_had_to_run_again_is_found_as_if_it_had_not() {
     let mut records = Records::default();
     let base = records.add("base", vec![], &["a"]);
-    let regular = records.add("odd", vec![vec![whole(base)]], &["b"]);
-    let mut odd = records.by_key[&regular].clone();
-    odd.key = key_of(&Digest::of("no cache"), 7, &[]);
-    records.by_key.insert(odd.key, odd.clone());
-    records.chains.insert(odd.key, vec![blob("b")]);
-    let above = records.add("above", vec![vec![whole(odd.key)]], &["b", "c"]);
+    let usual = records.add("run", vec![vec![whole(base)]], &["a", "b"]);
+    // What `--no-cache` does: a key of its own for this one run, and so for all above it.
+    let mut run = records.by_key.remove(&usual).unwrap();
+    run.key = CacheKey::new(Digest::of("no cache"));
+    records.chains.insert(run.key, vec![blob("a"), blob("again")]);
+    let above = records.add("above", vec![vec![whole(run.key)]], &["a", "again", "c"]);
+    records.by_key.insert(run.key, run);
+
     let imported = import(&records.export(&[above]));
-    assert_eq!(imported.lookup(&[odd.key]).unwrap().blobs, [blob("b")]);
-    assert_eq!(imported.lookup(&[above]).unwrap().blobs.len(), 2);
+    assert_eq!(imported.lookup(&[usual]).unwrap().blobs[1], blob("again"));
+    let usual_above = key_of(&Digest::of("above"), 0, &[whole(usual)]);
+    assert_eq!(imported.lookup(&[usual_above]).unwrap().blobs.len(), 3);
+    assert_eq!(imported.lookup(&[above]), None);
+}
+
+#[test]
+fn an_imported_result_can_be_exported_again() {
+    let (records, [_, run, copy]) = sample();
+    let imported = import(&records.export(&[copy]));
+    let hit = imported.lookup(&[copy]).unwrap();
+    assert_eq!(hit.inputs, records.by_key[&copy].inputs);
+    assert_eq!(key_of(&Digest::of("copy"), 0, &[whole(run), hit.inputs[1][0].clone()]), copy);
 }
 
 #[test]
