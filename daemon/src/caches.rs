@@ -21,6 +21,8 @@ pub(crate) struct CacheMounts {
     root: PathBuf,
     index: Arc<Index>,
     users: Arc<Users>,
+    /// Held while a cache mount is made, so that steps that begin together find the same one.
+    making: tokio::sync::Mutex<()>,
 }
 
 /// Who uses which directory now.
@@ -49,7 +51,7 @@ impl CacheMounts {
     pub(crate) fn open(root: &Path, index: Arc<Index>) -> anyhow::Result<Self> {
         let root = root.join("cachemounts");
         std::fs::create_dir_all(&root).with_context(|| root.display().to_string())?;
-        Ok(Self { root, index, users: Arc::default() })
+        Ok(Self { root, index, users: Arc::default(), making: tokio::sync::Mutex::default() })
     }
 
     /// Where the files of a cache mount are.
@@ -89,10 +91,22 @@ impl CacheMounts {
             if let Some(lease) = self.take(&name, options.sharing())? {
                 return Ok(lease);
             }
-            if options.sharing() != pb::CacheSharingOpt::Locked
-                || self.index.dirs(DirKind::CacheMount, &name)?.is_empty()
-            {
-                return self.create(build, &name, options.sharing(), seed, selector).await;
+            let must_wait = || {
+                let is_locked = options.sharing() == pb::CacheSharingOpt::Locked;
+                anyhow::Ok(is_locked && !self.index.dirs(DirKind::CacheMount, &name)?.is_empty())
+            };
+            if !must_wait()? {
+                if let Some(seed) = seed {
+                    build.daemon.layers.fetch(build, seed).await?;
+                }
+                let _making = self.making.lock().await;
+                // Somebody may have made it meanwhile.
+                if let Some(lease) = self.take(&name, options.sharing())? {
+                    return Ok(lease);
+                }
+                if !must_wait()? {
+                    return self.create(build, &name, options.sharing(), seed, selector).await;
+                }
             }
             if !std::mem::replace(&mut told, true) {
                 waiting(&format!("the lock on cache mount {:?}", options.id));
@@ -132,10 +146,7 @@ impl CacheMounts {
     ) -> anyhow::Result<CacheLease> {
         let layers = &build.daemon.layers;
         let source = match seed {
-            Some(seed) => {
-                layers.fetch(build, seed).await?;
-                layers.view(seed)?
-            }
+            Some(seed) => layers.view(seed)?,
             None => View::empty(),
         };
         let layer = layers.create()?;

@@ -5,6 +5,7 @@
 //! it by [`ops`] on [`layers`]; [`image`], [`remote`] and [`exporter`] exchange results with the
 //! world.
 
+mod attributes;
 mod builds;
 mod caches;
 mod caps;

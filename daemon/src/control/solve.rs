@@ -41,7 +41,9 @@ pub(super) async fn solve(
     let cache = request.cache.clone().unwrap_or_default();
     let imports = remote::Imports::parse(&cache.imports, &request.frontend_attrs)
         .map_err(|error| Status::invalid_argument(format!("{error:#}")))?;
-    let build = Arc::new(build.with_imports(imports.caches()));
+    let cache_exports = remote::Exports::parse(&cache.exports)
+        .map_err(|error| Status::invalid_argument(format!("{error:#}")))?;
+    let build = Arc::new(build.with_imports(&imports));
     let is_gateway = request.frontend.is_empty()
         && request.definition.as_ref().is_none_or(|definition| definition.def.is_empty());
     let gateway = is_gateway.then(|| Arc::new(GatewayBuild::new(build.clone())));
@@ -52,12 +54,15 @@ pub(super) async fn solve(
         .map_err(|duplicate| Status::already_exists(duplicate.to_string()))?;
 
     let work = async {
-        imports.load(&build).await;
-        let result = match gateway {
-            Some(gateway) => gateway.returned().await?,
-            None => run_frontend(&build, &request).await?,
+        let result = async {
+            match gateway {
+                Some(gateway) => gateway.returned().await,
+                None => run_frontend(&build, &request).await,
+            }
         };
-        finish(&build, &request, result).await
+        // Meanwhile: lookups wait for a cache that is not read yet, and nothing else does.
+        let (result, ()) = tokio::join!(result, imports.load(&build));
+        finish(&build, &request, result?, &cache_exports).await
     };
     let closed = async {
         match &session {
@@ -114,6 +119,7 @@ async fn finish(
     build: &Arc<Build>,
     request: &SolveRequest,
     result: FrontendResult,
+    cache_exports: &remote::Exports,
 ) -> Result<SolveResponse, SolveError> {
     let solves = result.refs.all().into_iter().map(|(id, edge)| async move {
         let snapshot = match edge {
@@ -125,7 +131,6 @@ async fn finish(
     let solved = try_join_all(solves).await?;
     let exports = Exports { solved, metadata: result.metadata };
     let mut exporter_response = exporter::run(build, request, exports).await?;
-    let cache = request.cache.clone().unwrap_or_default();
-    exporter_response.extend(remote::export(build, &cache.exports, &result.refs).await?);
+    exporter_response.extend(cache_exports.run(build, &result.refs).await?);
     Ok(SolveResponse { exporter_response })
 }

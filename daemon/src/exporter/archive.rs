@@ -5,14 +5,18 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use kiln_cache::{ContentStore, Digest};
+use kiln_cache::{ContentStore, Descriptor, Digest};
 use kiln_registry::ImageRef;
 use serde_json::{Value, json};
 
-use super::attributes::Attributes;
-use super::image::{Assembled, assemble, response};
+use super::image::{Assembled, AssembledImage, assemble, response};
+use super::options::ImageOptions;
 use super::{Part, push, send};
+use crate::attributes::Attributes;
 use crate::solver::Build;
+
+/// The content store by which a client receives a layout that is not packed (`tar=false`).
+const STORE: &str = "export";
 
 /// Which layout a tar file has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,11 +34,8 @@ pub(super) async fn export(
     id: &str,
     kind: Kind,
 ) -> anyhow::Result<BTreeMap<String, String>> {
-    let options = attributes.image()?;
-    options.check()?;
-    if !attributes.flag("tar", true)? {
-        bail!("tar=false is not supported by this daemon yet");
-    }
+    let options = ImageOptions::take(&mut attributes)?;
+    let is_tar = attributes.flag("tar", true)?;
     attributes.finish()?;
     if kind == Kind::Docker && parts.iter().any(|part| !part.id.is_empty()) {
         bail!("docker exporter does not support exporting manifest lists");
@@ -57,6 +58,15 @@ pub(super) async fn export(
         }
         let response = response(&assembled, &names);
         let session = build.session()?.clone();
+        if !is_tar {
+            let _status = vertex.status("copying files");
+            for blob in blobs(&assembled).into_values() {
+                let source = tokio::fs::File::open(build.daemon.content.path(&blob.digest));
+                session.write_blob(STORE, &blob, source).await?;
+            }
+            // The client enters the image into the index of its layout.
+            return Ok(response);
+        }
         let content = build.daemon.content.clone();
         let _status = vertex.status("sending tarball");
         let write = move |out: &mut dyn Write| write(&content, &assembled, &names, kind, out);
@@ -64,6 +74,16 @@ pub(super) async fn export(
         anyhow::Ok(response)
     };
     vertex.run(work).await
+}
+
+/// All blobs of an image.
+fn blobs(assembled: &Assembled) -> BTreeMap<Digest, Descriptor> {
+    let of_image = |one: &AssembledImage| {
+        let layers = one.layers.iter().map(|layer| layer.descriptor.clone());
+        layers.chain([one.manifest.clone(), one.config.clone()]).collect::<Vec<_>>()
+    };
+    let blobs = assembled.images.iter().flat_map(of_image).chain([assembled.target.clone()]);
+    blobs.map(|blob| (blob.digest, blob)).collect()
 }
 
 /// Writes the tar file: blobs in the order of their digests, then the index. Equal images are
@@ -76,20 +96,10 @@ fn write(
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let mut tar = tar::Builder::new(out);
-    let mut blobs: BTreeMap<Digest, u64> = BTreeMap::new();
-    blobs.insert(assembled.target.digest, assembled.target.size);
-    for one in &assembled.images {
-        blobs.insert(one.manifest.digest, one.manifest.size);
-        blobs.insert(one.config.digest, one.config.size);
-        for layer in &one.layers {
-            blobs.insert(layer.descriptor.digest, layer.descriptor.size);
-        }
-    }
     directory(&mut tar, "blobs/")?;
     directory(&mut tar, "blobs/sha256/")?;
-    for (digest, size) in blobs {
-        let blob = content.open_blob(&digest)?;
-        file(&mut tar, &blob_path(&digest), size, blob)?;
+    for (digest, blob) in blobs(assembled) {
+        file(&mut tar, &blob_path(&digest), blob.size, content.open_blob(&digest)?)?;
     }
     let index = serde_json::to_vec(&index(assembled, names))?;
     file(&mut tar, "index.json", index.len() as u64, index.as_slice())?;

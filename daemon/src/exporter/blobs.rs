@@ -1,5 +1,6 @@
 //! Layers as blobs: packed and compressed once, then kept with the layer.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -8,7 +9,7 @@ use kiln_cache::{Descriptor, DiffId, LayerId, LayerRow, UNCOMPRESSED};
 use kiln_snapshotter::diff::{DiffOptions, diff};
 use kiln_snapshotter::{Snapshotter as _, Timestamp};
 
-use super::attributes::ImageOptions;
+use super::options::ImageOptions;
 use crate::compression::{Encoder, Format};
 use crate::solver::{Build, Snapshot, Stack};
 
@@ -53,6 +54,24 @@ pub(crate) async fn blobs(
 ) -> anyhow::Result<Vec<LayerBlob>> {
     let each = (0..stack.ids().len()).map(|position| blob(build, stack, position, options));
     try_join_all(each).await
+}
+
+/// The blobs of the layers of several stacks, each made once.
+pub(crate) async fn blobs_by_layer(
+    build: &Arc<Build>,
+    stacks: &[Stack],
+    options: &BlobOptions,
+) -> anyhow::Result<HashMap<LayerId, LayerBlob>> {
+    let mut known = HashSet::new();
+    let each = stacks.iter().flat_map(|stack| {
+        let layers = stack.ids().iter().enumerate();
+        layers.map(move |(position, id)| (stack, position, id))
+    });
+    let each = each.filter(|(.., id)| known.insert(**id));
+    let blobs = try_join_all(each.map(async |(stack, position, &id)| {
+        anyhow::Ok((id, blob(build, stack, position, options).await?))
+    }));
+    Ok(blobs.await?.into_iter().collect())
 }
 
 /// How blobs are to be.

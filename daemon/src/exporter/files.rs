@@ -13,9 +13,9 @@ use prost::Message as _;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::attributes::Attributes;
 use super::send as delivery;
 use super::{Part, tree};
+use crate::attributes::Attributes;
 use crate::solver::{Build, Snapshot};
 
 /// The files of each part, with the directory that it goes to.

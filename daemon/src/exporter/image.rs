@@ -10,9 +10,10 @@ use kiln_cache::{Descriptor, Digest, ImageRow};
 use kiln_registry::ImageRef;
 use serde_json::{Value, json};
 
-use super::attributes::{Attributes, ImageOptions};
 use super::blobs::{self, LayerBlob};
+use super::options::ImageOptions;
 use super::{Part, config, push};
+use crate::attributes::Attributes;
 use crate::image::manifest;
 use crate::solver::{Build, VertexProgress};
 
@@ -35,8 +36,7 @@ pub(super) async fn export(
     parts: &[Part],
     mut attributes: Attributes,
 ) -> anyhow::Result<BTreeMap<String, String>> {
-    let options = attributes.image()?;
-    options.check()?;
+    let options = ImageOptions::take(&mut attributes)?;
     let push = attributes.flag("push", false)?;
     let push_by_digest = attributes.flag("push-by-digest", false)?;
     let insecure = attributes.flag("registry.insecure", false)?;

@@ -1,11 +1,11 @@
 //! Exporters: what becomes of a build's result.
 
 mod archive;
-mod attributes;
 mod blobs;
 mod config;
 mod files;
 mod image;
+mod options;
 mod push;
 mod send;
 mod tree;
@@ -17,9 +17,12 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use kiln_proto::control::{Exporter, SolveRequest};
 
+use crate::attributes::Attributes;
 use crate::image::Platform;
 use crate::solver::{Build, Snapshot, SolveError, Stack};
-use attributes::Attributes;
+
+pub(crate) use blobs::{BlobOptions, LayerBlob, blobs_by_layer};
+pub(crate) use push::{fetch_blob, push_layer, push_manifest, push_stored};
 
 /// What there is to export.
 pub(crate) struct Exports {
@@ -63,7 +66,7 @@ pub(crate) async fn run(
     let mut response = BTreeMap::new();
     for (index, exporter) in exporters.iter().enumerate() {
         let id = index.to_string();
-        let attributes = Attributes::new(&exporter.r#type, &exporter.attrs);
+        let attributes = Attributes::new(format!("{} exporter", exporter.r#type), &exporter.attrs);
         let answer = match exporter.r#type.as_str() {
             "image" => image::export(build, &parts, attributes).await,
             "oci" => archive::export(build, &parts, attributes, &id, archive::Kind::Oci).await,

@@ -9,8 +9,8 @@ use kiln_registry::{Client, ImageRef, MediaType};
 
 use super::blobs::LayerBlob;
 use super::image::Assembled;
-use crate::image::{Origin, manifest, to_oci};
-use crate::solver::{Build, VertexProgress};
+use crate::image::{Origin, manifest, open_layer, to_oci};
+use crate::solver::{Build, StatusProgress, VertexProgress};
 
 pub(super) async fn push(
     build: &Arc<Build>,
@@ -24,8 +24,10 @@ pub(super) async fn push(
         if insecure { build.registry.with_insecure(image.host()) } else { build.registry.clone() };
     let status = vertex.status("pushing layers");
     for one in &assembled.images {
-        let layers =
-            one.layers.iter().map(|layer| push_layer(build, &registry, image, layer, vertex));
+        let layers = one.layers.iter().map(async |layer| {
+            let status = vertex.status(format!("pushing layer {}", layer.descriptor.digest));
+            push_layer(build, &registry, image, layer, &status).await
+        });
         try_join_all(layers).await?;
         push_stored(build, &registry, image, &one.config).await?;
     }
@@ -44,7 +46,7 @@ fn digest_of(image: &ImageRef, descriptor: &Descriptor) -> anyhow::Result<ImageR
     Ok(image.with_digest(descriptor.digest.to_string().parse()?))
 }
 
-async fn push_manifest(
+pub(crate) async fn push_manifest(
     build: &Build,
     registry: &Client,
     name: &ImageRef,
@@ -59,7 +61,7 @@ async fn push_manifest(
     Ok(())
 }
 
-async fn push_stored(
+pub(crate) async fn push_stored(
     build: &Build,
     registry: &Client,
     image: &ImageRef,
@@ -75,15 +77,14 @@ async fn push_stored(
 }
 
 /// Pushes a layer from the content store, or lets the registry link it from where it has it.
-async fn push_layer(
+pub(crate) async fn push_layer(
     build: &Arc<Build>,
     registry: &Client,
     image: &ImageRef,
     layer: &LayerBlob,
-    vertex: &VertexProgress,
+    status: &StatusProgress,
 ) -> anyhow::Result<()> {
     let descriptor = &layer.descriptor;
-    let status = vertex.status(format!("pushing layer {}", descriptor.digest));
     status.total(descriptor.size);
     if build.daemon.index.blob(&descriptor.digest)?.is_none() {
         for remote in &layer.row.presence.remotes {
@@ -102,13 +103,11 @@ async fn push_layer(
 }
 
 /// Brings the blob of a layer that was never needed here into the content store.
-pub(super) async fn fetch_blob(build: &Arc<Build>, layer: &LayerBlob) -> anyhow::Result<()> {
+pub(crate) async fn fetch_blob(build: &Arc<Build>, layer: &LayerBlob) -> anyhow::Result<()> {
     use kiln_cache::Expected;
     use tokio::io::AsyncReadExt as _;
     let descriptor = &layer.descriptor;
-    let remote = layer.row.presence.remotes.first();
-    let origin: Origin = remote.context("nobody is known to have the layer")?.parse()?;
-    let mut reader = origin.blob(build, descriptor).await?.take(descriptor.size + 1);
+    let mut reader = open_layer(build, &layer.row, descriptor).await?.take(descriptor.size + 1);
     let mut ingest = build.daemon.content.ingest()?;
     loop {
         let mut piece = Vec::with_capacity(1 << 20);

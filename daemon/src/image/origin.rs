@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use kiln_cache::{Descriptor, Digest};
+use kiln_cache::{Descriptor, Digest, LayerRow};
 use kiln_registry::ImageRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -103,6 +103,24 @@ impl Origin {
         build.store_small(&bytes).context("cannot store a manifest")?;
         Ok(bytes)
     }
+}
+
+/// The bytes of a layer's blob, from the first place that has it. Their digest is not checked yet.
+pub(crate) async fn open_layer(
+    build: &Arc<Build>,
+    layer: &LayerRow,
+    descriptor: &Descriptor,
+) -> anyhow::Result<BlobReader> {
+    let mut why = anyhow::anyhow!("nobody is known to have it");
+    for (tried, remote) in layer.presence.remotes.iter().enumerate() {
+        match remote.parse::<Origin>()?.blob(build, descriptor).await {
+            Ok(reader) => return Ok(reader),
+            // The first place is the one that was named last, and so the user's concern.
+            Err(error) if tried == 0 => why = error,
+            Err(error) => tracing::debug!(remote, %error, "another place without the layer"),
+        }
+    }
+    Err(why).with_context(|| format!("cannot fetch layer {}", descriptor.digest))
 }
 
 fn is_manifest(media_type: &str) -> bool {

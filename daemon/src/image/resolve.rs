@@ -10,6 +10,9 @@ use super::manifest::{self, Index, MAX_DEPTH, Manifest};
 use super::{Origin, Platform};
 use crate::solver::{Build, Stack};
 
+/// How many places a layer that was not fetched yet is known to be at.
+const MAX_REMOTES: usize = 8;
+
 /// Which image wins where both the daemon's own store and the registry may have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) enum Resolve {
@@ -148,38 +151,56 @@ fn media_type_of(bytes: &[u8]) -> Option<String> {
 impl ResolvedImage {
     /// The image's layers as rows of the index, made where they are new. Nothing is fetched.
     pub(crate) fn stack(&self, build: &Build, description: &str) -> anyhow::Result<Stack> {
-        let index = &build.daemon.index;
-        let mut stack = Stack::default();
-        let mut chain: Option<ChainId> = None;
-        for (descriptor, diff_id) in &self.layers {
-            let next = match &chain {
-                Some(chain) => chain.push(diff_id),
-                None => ChainId::of(&[*diff_id]).context("no chain")?,
-            };
-            chain = Some(next);
-            let remote = self.origin.as_ref().map(ToString::to_string);
-            if let Some(hit) = index.layer_by_chain(&next)? {
-                let id = hit.row.id;
-                if let Some(remote) = remote
-                    && !hit.row.presence.is_local
-                    && !hit.row.presence.remotes.contains(&remote)
-                {
-                    index.update_layer(id, |row| row.presence.remotes.insert(0, remote))?;
-                }
-                stack = stack.with(id, hit.pin);
-                continue;
-            }
-            let parents: Vec<_> = stack.ids().last().copied().into_iter().collect();
-            let id = index.alloc_layer()?;
-            let mut row = LayerRow::new(id, parents);
-            row.chain = Some(next);
-            row.diff_id = Some(*diff_id);
-            row.blobs = vec![descriptor.clone()];
-            row.presence = Presence::lazy(remote);
-            description.clone_into(&mut row.description);
-            let pin: Pin = index.save_layers(&[row])?;
-            stack = stack.with(id, pin);
-        }
-        Ok(stack)
+        unfetched(build, &self.layers, self.origin.as_ref(), description)
     }
+}
+
+/// A chain of layers, bottom first, as rows of the index, made where they are new. Nothing is
+/// fetched before it is needed; then it comes from `origin`.
+pub(crate) fn unfetched(
+    build: &Build,
+    layers: &[(Descriptor, DiffId)],
+    origin: Option<&Origin>,
+    description: &str,
+) -> anyhow::Result<Stack> {
+    let index = &build.daemon.index;
+    let remote = origin.map(ToString::to_string);
+    let mut stack = Stack::default();
+    let mut chain: Option<ChainId> = None;
+    for (descriptor, diff_id) in layers {
+        let next = match &chain {
+            Some(chain) => chain.push(diff_id),
+            None => ChainId::of(&[*diff_id]).context("no chain")?,
+        };
+        chain = Some(next);
+        if let Some(hit) = index.layer_by_chain(&next)? {
+            let id = hit.row.id;
+            if let Some(remote) = &remote
+                && !hit.row.presence.is_local
+            {
+                index.update_layer(id, |row| {
+                    // The newest first: what was known before may be gone.
+                    row.presence.remotes.retain(|known| known != remote);
+                    row.presence.remotes.insert(0, remote.clone());
+                    row.presence.remotes.truncate(MAX_REMOTES);
+                    if !row.blobs.iter().any(|blob| blob.digest == descriptor.digest) {
+                        row.blobs.insert(0, descriptor.clone());
+                    }
+                })?;
+            }
+            stack = stack.with(id, hit.pin);
+            continue;
+        }
+        let parents: Vec<_> = stack.ids().last().copied().into_iter().collect();
+        let id = index.alloc_layer()?;
+        let mut row = LayerRow::new(id, parents);
+        row.chain = Some(next);
+        row.diff_id = Some(*diff_id);
+        row.blobs = vec![descriptor.clone()];
+        row.presence = Presence::lazy(remote.clone());
+        description.clone_into(&mut row.description);
+        let pin: Pin = index.save_layers(&[row])?;
+        stack = stack.with(id, pin);
+    }
+    Ok(stack)
 }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::{Layers, NewLayer};
 use crate::compression::Decoder;
-use crate::image::{BlobReader, Origin};
+use crate::image::{BlobReader, open_layer};
 use crate::solver::{Build, Snapshot, SolveError, VertexProgress};
 
 /// Size of the pieces in which a blob is read.
@@ -54,6 +54,7 @@ impl Layers {
         let shown = build
             .transfer_progress(id)
             .unwrap_or_else(|| build.progress.internal(&format!("fetch:{id}"), "[internal] fetch"));
+        let _reopened = shown.reopen();
         let task_build = build.clone();
         let start = move |progress: VertexProgress| {
             async move {
@@ -78,13 +79,23 @@ impl Layers {
         if self.index.layer(row.id)?.is_some_and(|row| row.presence.is_local) {
             return Ok(());
         }
-        let descriptor = row.blobs.first().with_context(|| format!("{:?} has no blob", row.id))?;
+        let descriptor = self.best_blob(&row)?;
         let (layer, applied) = self.unpack(build, &row, descriptor, progress).await?;
         if !applied.deferred.is_empty() {
             // Only now the layers below matter.
             self.settle(build, &row, &layer, applied).await?;
         }
         self.adopt(layer).await
+    }
+
+    /// The blob from which a layer is unpacked: one that is here, else the one named last.
+    fn best_blob<'a>(&self, row: &'a LayerRow) -> anyhow::Result<&'a Descriptor> {
+        for blob in &row.blobs {
+            if self.index.blob(&blob.digest)?.is_some() {
+                return Ok(blob);
+            }
+        }
+        row.blobs.first().with_context(|| format!("{:?} has no blob", row.id))
     }
 
     /// Downloads (or reads) a blob and unpacks it into a directory of the layer's own.
@@ -119,10 +130,7 @@ impl Layers {
             drop(status);
             return Ok((layer, applied));
         }
-        let remote = row.presence.remotes.first();
-        let origin: Origin = remote.context("nobody is known to have the layer")?.parse()?;
-        let reader = origin.blob(build, descriptor).await;
-        let reader = reader.with_context(|| format!("cannot fetch layer {digest}"))?;
+        let reader = open_layer(build, row, descriptor).await?;
         let (pieces, queue) = mpsc::channel(QUEUE);
         let extracting = progress.status(format!("extracting {digest}"));
         let unpacking = tokio::task::spawn_blocking(move || {

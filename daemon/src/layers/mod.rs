@@ -14,6 +14,8 @@ use kiln_executor::Rootfs;
 use kiln_snapshotter::copy::{CopyOptions, copy};
 use kiln_snapshotter::{LayerDir, LayerWriter, Overlay, Snapshotter as _, View, usage};
 
+use tokio::sync::watch;
+
 use crate::solver::{Flights, Snapshot, SolveError, Stack};
 
 pub(crate) use digests::FileDigests;
@@ -28,6 +30,8 @@ pub(crate) struct Layers {
     overlay: Arc<Overlay>,
     fetching: Flights<LayerId, Result<(), SolveError>>,
     digests: DigestCache,
+    /// How many directories of unfinished layers are being removed.
+    removals: Arc<watch::Sender<usize>>,
     /// An empty directory, to lie below where overlayfs wants one more.
     empty: PathBuf,
     /// The mount points that every step needs, to lie below all of its layers: so they are there
@@ -40,6 +44,7 @@ pub(crate) struct NewLayer {
     id: LayerId,
     dir: LayerDir,
     overlay: Arc<Overlay>,
+    removals: Arc<watch::Sender<usize>>,
     is_committed: bool,
     _pin: Pin,
 }
@@ -58,8 +63,8 @@ impl Layers {
         let snapshots = root.join("snapshots");
         std::fs::create_dir_all(&snapshots).with_context(|| snapshots.display().to_string())?;
         let overlay = Arc::new(Overlay::open(&snapshots)?);
-        let empty = root.join("tmp/empty");
-        let skeleton = root.join("tmp/skeleton");
+        let empty = root.join("scaffold/empty");
+        let skeleton = root.join("scaffold/skeleton");
         for dir in [&empty, &skeleton.join("proc"), &skeleton.join("sys"), &skeleton.join("dev")] {
             std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         }
@@ -69,7 +74,8 @@ impl Layers {
             std::fs::write(etc.join(name), "").with_context(|| name.to_owned())?;
         }
         let (fetching, digests) = (Flights::new(), DigestCache::new(index.clone()));
-        Ok(Self { index, content, overlay, fetching, digests, empty, skeleton })
+        let removals = Arc::default();
+        Ok(Self { index, content, overlay, fetching, digests, removals, empty, skeleton })
     }
 
     pub(crate) fn overlay(&self) -> &Overlay {
@@ -81,7 +87,18 @@ impl Layers {
         let id = self.index.alloc_layer()?;
         let pin = self.index.pin_layers(&[id]);
         let dir = self.overlay.create(snapshot_id(id))?;
-        Ok(NewLayer { id, dir, overlay: self.overlay.clone(), is_committed: false, _pin: pin })
+        Ok(self.new_layer(id, dir, pin))
+    }
+
+    /// Waits until what unfinished layers left is gone: whoever is told that a step has failed, for
+    /// the disk was full, may then try again.
+    pub(crate) async fn cleaned_up(&self) {
+        let _ = self.removals.subscribe().wait_for(|&count| count == 0).await;
+    }
+
+    fn new_layer(&self, id: LayerId, dir: LayerDir, pin: Pin) -> NewLayer {
+        let (overlay, removals) = (self.overlay.clone(), self.removals.clone());
+        NewLayer { id, dir, overlay, removals, is_committed: false, _pin: pin }
     }
 
     /// The directory of a layer that is known but not here, to be filled.
@@ -90,7 +107,7 @@ impl Layers {
         // An earlier attempt may have been cut short.
         self.overlay.remove(snapshot_id(id))?;
         let dir = self.overlay.create(snapshot_id(id))?;
-        Ok(NewLayer { id, dir, overlay: self.overlay.clone(), is_committed: false, _pin: pin })
+        Ok(self.new_layer(id, dir, pin))
     }
 
     /// Makes the files of a known layer count as here.
@@ -239,11 +256,14 @@ impl Drop for NewLayer {
     fn drop(&mut self) {
         if !self.is_committed {
             let (overlay, id) = (self.overlay.clone(), self.dir.id());
-            // Removing a big tree takes long; the id is never used again, so nobody waits.
+            let removals = self.removals.clone();
+            removals.send_modify(|count| *count += 1);
+            // Removing a big tree takes long; the id is never used again, so nobody has to wait.
             std::thread::spawn(move || {
                 if let Err(error) = overlay.remove(id) {
                     tracing::warn!(layer = %id, %error, "cannot remove an unfinished layer");
                 }
+                removals.send_modify(|count| *count -= 1);
             });
         }
     }

@@ -119,6 +119,12 @@ impl TreeLease {
         Ok(Manifest::new())
     }
 
+    /// Removes the files, and what is known of them.
+    pub(crate) fn discard(&self) -> anyhow::Result<()> {
+        let files = self.files();
+        std::fs::remove_dir_all(&files).with_context(|| files.display().to_string())
+    }
+
     /// Writes down what the files are now.
     pub(crate) fn save(&self, manifest: &Manifest) -> anyhow::Result<()> {
         let (path, draft) = (self.manifest_path(), self.dir.join("manifest.new"));

@@ -9,10 +9,12 @@ use kiln_snapshotter::{FsError, Owner, View};
 const MAX_ACCOUNT_FILE: u64 = 8 << 20;
 
 /// A process's user, group and further groups.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) owner: Owner,
     pub(crate) groups: Vec<u32>,
+    /// The home directory; the root directory where the account file names none.
+    pub(crate) home: String,
 }
 
 /// The lines of an account file, split at their colons; none if there is no such file.
@@ -81,12 +83,14 @@ pub(crate) fn identity(view: &View, spec: &str) -> anyhow::Result<Identity> {
         bail!("user id {uid} is out of range");
     }
     let name = record.and_then(|record| field(record, 0));
+    let home = record.and_then(|record| field(record, 5)).filter(|home| !home.is_empty());
+    let home = home.unwrap_or("/").to_owned();
     if let Some(group_spec) = group_spec.filter(|group| !group.is_empty()) {
         let gid = match group(view, group_spec) {
             Ok(gid) => gid,
             Err(unknown) => group_spec.parse().map_err(|_| unknown)?,
         };
-        return Ok(Identity { owner: Owner { uid, gid }, groups: Vec::new() });
+        return Ok(Identity { owner: Owner { uid, gid }, groups: Vec::new(), home });
     }
     let gid = record.and_then(|record| number(record, 3)).unwrap_or(0);
     let mut groups = Vec::new();
@@ -98,5 +102,5 @@ pub(crate) fn identity(view: &View, spec: &str) -> anyhow::Result<Identity> {
             groups.push(gid);
         }
     }
-    Ok(Identity { owner: Owner { uid, gid }, groups })
+    Ok(Identity { owner: Owner { uid, gid }, groups, home })
 }

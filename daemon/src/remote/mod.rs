@@ -1,48 +1,57 @@
 //! Caches outside the daemon: imported to be looked up, exported after a build.
+//!
+//! What a cache *is* stands in [`kiln_cache::remote`]; here it is fetched from, and brought to, a
+//! registry or a directory of the client.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+mod export;
+mod import;
 
-use kiln_cache::{CacheKey, Hit, Record};
-use kiln_proto::control::CacheOptionsEntry;
+pub(crate) use export::Exports;
+pub(crate) use import::{ImportedCache, Imports, Wanted};
 
-use crate::frontend::Refs;
-use crate::solver::{Build, SolveError};
+use anyhow::{Context as _, bail};
+use kiln_registry::ImageRef;
 
-/// Caches that a client named, in its order.
-pub(crate) struct Imports {
-    caches: Vec<Arc<ImportedCache>>,
+use crate::attributes::Attributes;
+
+/// Where a cache is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Registry {
+        image: ImageRef,
+        /// Certificates are not verified, and plain HTTP is spoken if there is no TLS.
+        is_insecure: bool,
+    },
+    /// A directory of the client, by its path there.
+    Directory(String),
 }
 
-/// One imported cache; empty until it was loaded.
-pub(crate) struct ImportedCache {}
-
-impl Imports {
-    pub(crate) fn parse(
-        entries: &[CacheOptionsEntry],
-        _frontend: &BTreeMap<String, String>,
-    ) -> anyhow::Result<Self> {
-        anyhow::ensure!(entries.is_empty(), "cache imports are not supported yet");
-        Ok(Self { caches: Vec::new() })
+impl Place {
+    /// Reads the attributes that say where a cache of type `kind` is. `directory` is the one that
+    /// names a directory.
+    fn parse(kind: &str, attributes: &mut Attributes, directory: &str) -> anyhow::Result<Self> {
+        match kind {
+            "registry" => {
+                let reference = attributes.take("ref").unwrap_or_default();
+                let image = reference
+                    .parse::<ImageRef>()
+                    .with_context(|| format!("registry cache: ref={reference:?}"))?;
+                let is_insecure = attributes.flag("registry.insecure", false)?;
+                Ok(Self::Registry { image, is_insecure })
+            }
+            "local" => {
+                let path = attributes.take(directory).filter(|path| !path.is_empty());
+                let path = path.with_context(|| format!("local cache: {directory} is missing"))?;
+                Ok(Self::Directory(path))
+            }
+            other => bail!(
+                "cache type {other:?} is not supported by this daemon: registry and local are"
+            ),
+        }
     }
-
-    pub(crate) fn caches(&self) -> Vec<Arc<ImportedCache>> {
-        self.caches.clone()
-    }
-
-    pub(crate) async fn load(&self, _build: &Arc<Build>) {}
 }
 
-impl ImportedCache {
-    pub(crate) fn lookup(&self, _: &Build, _: CacheKey) -> anyhow::Result<Option<Hit<Record>>> {
-        Ok(None)
-    }
-}
-
-pub(crate) async fn export(
-    _build: &Arc<Build>,
-    _entries: &[CacheOptionsEntry],
-    _refs: &Refs,
-) -> Result<HashMap<String, String>, SolveError> {
-    Ok(HashMap::new())
+/// The id of the content store by which a client serves a directory as a cache.
+fn store_id(path: &str) -> String {
+    format!("local:{path}")
 }

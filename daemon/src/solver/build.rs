@@ -1,6 +1,6 @@
 //! One build: its client, its progress, and the evaluation of its vertices.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,8 +15,9 @@ use super::probe::{self, Probe};
 use super::{Outputs, Progress, Snapshot, SolveError, VertexProgress};
 use crate::daemon::Daemon;
 use crate::graph::{Edge, Vertex, VertexDigest};
+use crate::image::Origin;
 use crate::ops;
-use crate::remote::ImportedCache;
+use crate::remote::{ImportedCache, Imports, Wanted};
 use crate::session::{Session, SessionAuthenticator};
 
 /// One build. Ends by [`Build::cancel`], for the tasks that work for it hold it.
@@ -32,10 +33,13 @@ pub(crate) struct Build {
     entitlements: BTreeSet<String>,
     /// Caches that the client named, asked after the daemon's own.
     imports: Vec<Arc<ImportedCache>>,
+    guesses: Memo<VertexDigest, Result<Arc<Probe>, SolveError>>,
     probes: Memo<VertexDigest, Result<Arc<Probe>, SolveError>>,
     results: Memo<VertexDigest, Result<Arc<Outputs>, SolveError>>,
     /// What progress says of a layer's transfer is said of the vertex that brought the layer in.
     transfers: Mutex<HashMap<LayerId, VertexProgress>>,
+    /// Content stores that the client is known to serve.
+    stores: Mutex<HashSet<String>>,
     /// Held until the build ends.
     pins: Mutex<Vec<Pin>>,
 }
@@ -72,16 +76,21 @@ impl Build {
             session,
             entitlements,
             imports: Vec::new(),
+            guesses: Memo::new(),
             probes: Memo::new(),
             results: Memo::new(),
             transfers: Mutex::default(),
+            stores: Mutex::default(),
             pins: Mutex::default(),
         }
     }
 
     /// Lets the build find results in `imports`, asked in order.
-    pub(crate) fn with_imports(mut self, imports: Vec<Arc<ImportedCache>>) -> Self {
-        self.imports = imports;
+    pub(crate) fn with_imports(mut self, imports: &Imports) -> Self {
+        self.imports = imports.caches();
+        for host in imports.insecure_hosts() {
+            self.registry = self.registry.with_insecure(&host);
+        }
         self
     }
 
@@ -142,18 +151,65 @@ impl Build {
     }
 
     /// A record that one of the imported caches has, made one of the daemon's own.
-    pub(super) fn imported(
-        &self,
+    pub(super) async fn imported(
+        self: &Arc<Self>,
         vertex: &VertexProgress,
-        key: CacheKey,
+        wanted: &Wanted,
     ) -> anyhow::Result<Option<Hit<Record>>> {
         for import in &self.imports {
-            if let Some(hit) = import.lookup(self, key)? {
+            if let Some(hit) = import.lookup(self, wanted).await? {
                 self.report_transfers(&hit.row.result, vertex);
                 return Ok(Some(hit));
             }
         }
         Ok(None)
+    }
+
+    /// The keys by which dependants of `keys` are known in an imported cache that knows all of
+    /// them, whether or not it has results for them.
+    pub(super) async fn imported_primaries(
+        self: &Arc<Self>,
+        keys: &[CacheKey],
+    ) -> Option<Vec<CacheKey>> {
+        for import in &self.imports {
+            if let Some(primaries) = import.primaries(self, keys).await {
+                return Some(primaries);
+            }
+        }
+        None
+    }
+
+    /// Notes that the client serves a content store of that name to this build.
+    pub(crate) fn add_store(&self, store: &str) {
+        self.stores.lock().insert(store.to_owned());
+    }
+
+    /// Whether this build can have the files of `layers`: from here, from a registry, or from a
+    /// content store that its own client serves.
+    pub(crate) fn is_obtainable(&self, layers: &[LayerId]) -> anyhow::Result<bool> {
+        let index = &self.daemon.index;
+        let is_served = |remote: &String| match remote.parse() {
+            Ok(Origin::Registry(_)) => true,
+            Ok(Origin::Session(store)) => {
+                self.stores.lock().contains(&store)
+                    || self.imports.iter().any(|import| import.is_store(&store))
+            }
+            Err(_) => false,
+        };
+        for &layer in layers {
+            let Some(row) = index.layer(layer)? else { return Ok(false) };
+            if row.presence.is_local || row.presence.remotes.iter().any(is_served) {
+                continue;
+            }
+            let mut is_stored = false;
+            for blob in &row.blobs {
+                is_stored |= index.blob(&blob.digest)?.is_some();
+            }
+            if !is_stored {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The snapshot that an edge stands for, made if need be. Its layers may still be remote.
@@ -165,11 +221,27 @@ impl Build {
         })
     }
 
-    /// The keys of a vertex and whether it is cached, without running it.
-    pub(super) fn probe(self: &Arc<Self>, vertex: &Arc<Vertex>) -> Answer<Probe> {
+    /// What can be said of a vertex without running anything.
+    pub(super) fn guess(self: &Arc<Self>, vertex: &Arc<Vertex>) -> Answer<Probe> {
         let (build, task_vertex) = (self.clone(), vertex.clone());
         let compute =
-            || async move { probe::run(&build, &task_vertex).await.map(Arc::new) }.boxed();
+            || async move { probe::guess(&build, &task_vertex).await.map(Arc::new) }.boxed();
+        self.guesses.get(vertex.digest(), compute, |error| Err(SolveError::lost(error)))
+    }
+
+    /// The keys of a vertex and whether it is cached; its inputs are made if it takes them to tell.
+    pub(super) fn probe(self: &Arc<Self>, vertex: &Arc<Vertex>) -> Answer<Probe> {
+        let (build, task_vertex) = (self.clone(), vertex.clone());
+        let compute = || {
+            async move {
+                let guess = build.guess(&task_vertex).await?;
+                if guess.outputs.is_some() {
+                    return Ok(guess);
+                }
+                probe::run(&build, &task_vertex).await.map(Arc::new)
+            }
+            .boxed()
+        };
         self.probes.get(vertex.digest(), compute, |error| Err(SolveError::lost(error)))
     }
 
@@ -182,6 +254,7 @@ impl Build {
 
     /// Aborts everything that runs for this build alone.
     pub(crate) fn cancel(&self) {
+        self.guesses.clear();
         self.probes.clear();
         self.results.clear();
     }
@@ -221,6 +294,9 @@ impl Build {
         let work = async {
             let start = Instant::now();
             let made = ops::execute(self, vertex, inputs, progress).await;
+            if made.is_err() {
+                self.daemon.layers.cleaned_up().await;
+            }
             made.and_then(|made| probe.record(self, vertex, made, start.elapsed()))
                 .map_err(|cause| SolveError::at(vertex, cause))
         };

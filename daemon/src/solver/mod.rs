@@ -1,9 +1,10 @@
 //! Evaluates a graph on demand, from the requested output back.
 //!
-//! Every vertex is two memoised async functions: [`Build::probe`] finds its cache keys and
-//! whether a record exists under one of them, [`Build::result`] makes its outputs when none
-//! does. A fully cached build is probes only: it touches no layer and pulls nothing. There is no
-//! event loop and no state machine; a vertex that waits for another is a task that awaits it.
+//! Every vertex is three memoised async functions: a guess looks for a record under the key that
+//! follows from the graph alone; a probe looks further, for which it may need its inputs' files;
+//! [`Build::result`] makes the outputs when there is no record. A fully cached build is guesses
+//! only: it touches no layer and pulls nothing. There is no event loop and no state machine; a
+//! vertex that waits for another is a task that awaits it.
 
 mod build;
 mod error;

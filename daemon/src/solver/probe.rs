@@ -1,22 +1,29 @@
 //! Finds the cache keys of a vertex, and a record under one of them.
 //!
-//! Keys are tried in this order: the *definition key*, made of the op and its inputs' keys; then,
-//! where only some files of an input matter, the *content key*, for which the digest of those
-//! files stands in for the input's key. The content key of a step needs its inputs' files, so it
-//! is only computed when the definition key missed.
+//! A *definition key* is made of the op and its inputs' keys. Where only some files of an input
+//! matter there is a *content key* too, for which the digest of those files stands in for the
+//! input's key. The content key of a step needs its inputs' files, which may have to be made, so
+//! there are two looks at a vertex:
+//!
+//! - a [`guess`] never runs a step. It looks under the definition key, made of what was guessed of
+//!   the inputs. Where that hits, nothing else of the vertex or of what it depends on is touched.
+//! - a [`probe`](run) is for a vertex whose files are needed and whose guess was a miss. It looks
+//!   under the content key too, and meanwhile lets all inputs come about that this takes: that is
+//!   how independent stages run at once.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 use kiln_cache::{
-    CacheKey, Digest, KeyPart, Link, PartValue, Record, RecordType, content_key, key_of,
+    CacheKey, Digest, Hit, KeyPart, Link, PartValue, Record, RecordType, content_key, key_of,
 };
 
 use super::key::{CacheMap, Dep, Selector};
 use super::{Build, Outputs, Snapshot, SolveError, Stack};
 use crate::graph::{Edge, Vertex};
 use crate::ops;
+use crate::remote::Wanted;
 
 /// Key parts longer than this are kept as a digest.
 const MAX_PART: usize = 200;
@@ -28,17 +35,16 @@ pub(crate) struct Probe {
     pub(super) keys: Option<Vec<CacheKey>>,
     /// The outputs, if there is nothing to do: a source, or a record was found.
     pub(super) outputs: Option<Arc<Outputs>>,
+    /// How to record what a run makes; none where there is nothing to run, or for a guess.
     recipe: Option<Recipe>,
 }
 
 /// What a record of a vertex holds besides its outputs.
 struct Recipe {
     map: CacheMap,
-    /// The links that the primary keys are made from.
-    links: Vec<Link>,
-    /// Further keys under which the same outputs shall be found; one list an output.
-    aliases: Vec<Vec<CacheKey>>,
-    /// The keys, of whatever kind, under which an earlier run may have been recorded.
+    /// For each input, the links under which it is known.
+    inputs: Vec<Vec<Link>>,
+    /// The keys, of whatever kind, under which a run may be recorded; one list an output.
     known: Vec<Vec<CacheKey>>,
 }
 
@@ -54,9 +60,16 @@ impl Probe {
         build: &Build,
         vertex: &Vertex,
     ) -> Result<Option<Outputs>, SolveError> {
+        if vertex.meta().ignore_cache {
+            return Ok(None);
+        }
         for keys in self.recipe.iter().flat_map(|recipe| &recipe.known) {
-            if let Some(outputs) = lookup(build, vertex, keys)? {
-                return Ok(Some(outputs));
+            let mut hits = Vec::with_capacity(keys.len());
+            for key in keys {
+                hits.extend(local(build, *key).map_err(|cause| SolveError::at(vertex, cause))?);
+            }
+            if hits.len() == keys.len() {
+                return Ok(Some(outputs(hits)));
             }
         }
         Ok(None)
@@ -85,15 +98,17 @@ impl Probe {
                 key: *key,
                 op: recipe.map.op,
                 output: output as u32,
-                inputs: recipe.links.iter().map(|link| vec![link.clone()]).collect(),
+                inputs: recipe.inputs.clone(),
                 result: stack.ids().to_vec(),
                 description: vertex.name(),
                 record_type: RecordType::Regular,
                 created_at: SystemTime::now(),
                 duration: Some(duration),
             };
+            let aliases = recipe.known.iter().map(|keys| keys[output]);
+            let aliases: Vec<CacheKey> = aliases.filter(|alias| alias != key).collect();
             // The snapshot already holds pins on its layers.
-            let _pin = build.daemon.index.save(record, &parts, &recipe.aliases[output], &[])?;
+            let _pin = build.daemon.index.save(record, &parts, &aliases, &[])?;
         }
         Ok(Outputs { keys: Some(keys.clone()), snapshots })
     }
@@ -108,70 +123,114 @@ fn part((name, value): (&String, &String)) -> KeyPart {
     KeyPart { name: name.clone(), value }
 }
 
-pub(super) async fn run(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Probe, SolveError> {
+/// Looks under the definition key, without running anything.
+pub(super) async fn guess(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Probe, SolveError> {
     let at = |cause: anyhow::Error| SolveError::at(vertex, cause);
+    let progress = build.progress.vertex(vertex);
     if ops::is_source(vertex) {
-        let progress = build.progress.vertex(vertex);
         let load = async { ops::source::load(build, vertex, &progress).await.map_err(at) };
         let outputs = progress.run(load).await?;
         let keys = outputs.keys.clone();
         return Ok(Probe { keys, outputs: Some(Arc::new(outputs)), recipe: None });
     }
-    build.progress.vertex(vertex);
     let map = ops::cache_map(vertex).map_err(at)?;
-    let inputs = vertex.inputs();
-    let probes = try_join_all(inputs.iter().map(|edge| build.probe(&edge.vertex))).await?;
+    let inputs = try_join_all(vertex.inputs().iter().map(|edge| build.guess(&edge.vertex))).await?;
+    let links = definition_links(build, vertex, &map, &inputs).await?;
+    let mut keys = output_keys(&map, &links);
+    if vertex.meta().ignore_cache {
+        keys = salted(build, &keys);
+    } else if let Some(outputs) = lookup(build, vertex, &map, &keys).await.map_err(at)? {
+        return Ok(Probe::hit(outputs, build, vertex));
+    } else if let Some(imported) = build.imported_primaries(&keys).await {
+        // A cache with the results of the last steps alone still knows the keys of those before.
+        keys = imported;
+    }
+    Ok(Probe { keys: Some(keys), outputs: None, recipe: None })
+}
 
-    let definition: Option<Vec<Link>> = inputs
+/// Looks under all keys of a vertex whose guess was a miss.
+pub(super) async fn run(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Probe, SolveError> {
+    let at = |cause: anyhow::Error| SolveError::at(vertex, cause);
+    let map = ops::cache_map(vertex).map_err(at)?;
+    let edges = vertex.inputs();
+    let probes = try_join_all(edges.iter().map(|edge| build.probe(&edge.vertex)));
+    let needed = edges.iter().zip(&map.deps).filter(|(_, dep)| dep.content.is_some());
+    let needed = try_join_all(needed.map(|(edge, _)| build.solve(edge)));
+    let (inputs, _) = try_join(probes, needed).await?;
+
+    let definition = definition_links(build, vertex, &map, &inputs).await?;
+    let is_by_content = map
+        .deps
         .iter()
-        .zip(&probes)
-        .zip(&map.deps)
-        .map(|((edge, probe), dep)| definition_link(edge, probe, dep))
-        .collect();
-    let by_definition = definition.as_ref().map(|links| output_keys(&map, links));
-    if let Some(keys) = &by_definition
-        && let Some(outputs) = lookup(build, vertex, keys)?
+        .zip(&inputs)
+        .any(|(dep, input)| dep.content.is_some() && input.keys.is_some());
+    let ignores_cache = vertex.meta().ignore_cache;
+    let mut links = vec![definition];
+    let mut known = vec![output_keys(&map, &links[0])];
+    if !ignores_cache
+        && let Some(outputs) = lookup(build, vertex, &map, &known[0]).await.map_err(at)?
     {
         return Ok(Probe::hit(outputs, build, vertex));
     }
-
-    let mut by_content = None;
-    let mut links = definition.clone();
-    if definition.is_none() || map.deps.iter().any(|dep| dep.content.is_some()) {
-        let each = inputs.iter().zip(&probes).zip(&map.deps);
+    if is_by_content {
+        let each = edges.iter().zip(&inputs).zip(&map.deps);
         let content =
-            each.map(|((edge, probe), dep)| content_link(build, vertex, edge, probe, dep));
+            each.map(|((edge, input), dep)| content_link(build, vertex, edge, input, dep));
         let content = try_join_all(content).await?;
         let keys = output_keys(&map, &content);
-        if let Some(outputs) = lookup(build, vertex, &keys)? {
-            if let (Some(aliases), Some(links)) = (&by_definition, &definition) {
-                link(build, aliases, &outputs, links).map_err(at)?;
+        if !ignores_cache
+            && let Some(outputs) = lookup(build, vertex, &map, &keys).await.map_err(at)?
+        {
+            for (alias, primary) in known[0].iter().zip(outputs.keys.iter().flatten()) {
+                build.daemon.index.link(*alias, primary, &links[0])?;
             }
             return Ok(Probe::hit(outputs, build, vertex));
         }
-        by_content = Some(keys);
-        links = Some(content);
+        // What holds for content is first: it holds for more.
+        links.insert(0, content);
+        known.insert(0, keys);
     }
-    let known: Vec<_> = by_content.into_iter().chain(by_definition).collect();
-    let (Some(mut keys), Some(links)) = (known.first().cloned(), links) else {
-        return Err(at(anyhow::anyhow!("step has no cache key")));
+    let keys = if ignores_cache {
+        salted(build, &known[0])
+    } else {
+        build.imported_primaries(&known[0]).await.unwrap_or_else(|| known[0].clone())
     };
-    if vertex.meta().ignore_cache {
-        // Steps below must not take what an earlier run led to for what this one leads to.
-        let salted = |key: &CacheKey| CacheKey::new(Digest::of(format!("{key} {}", build.id)));
-        keys = keys.iter().map(salted).collect();
+    let mut each_input = vec![Vec::new(); inputs.len()];
+    for links in links {
+        for (known, link) in each_input.iter_mut().zip(links) {
+            if !known.contains(&link) {
+                known.push(link);
+            }
+        }
     }
-    let others = |output: usize| {
-        let others = known.iter().map(|known| known[output]);
-        others.filter(|other| *other != keys[output]).collect()
-    };
-    let aliases = (0..map.outputs).map(others).collect();
-    let recipe = Recipe { map, links, aliases, known };
+    let recipe = Recipe { map, inputs: each_input, known };
     Ok(Probe { keys: Some(keys), outputs: None, recipe: Some(recipe) })
 }
 
 fn output_keys(map: &CacheMap, links: &[Link]) -> Vec<CacheKey> {
     (0..map.outputs).map(|output| key_of(&map.op, output as u32, links)).collect()
+}
+
+/// Keys of one build's own: steps below must not take what an earlier run led to for what this one
+/// leads to.
+fn salted(build: &Build, keys: &[CacheKey]) -> Vec<CacheKey> {
+    keys.iter().map(|key| CacheKey::new(Digest::of(format!("{key} {}", build.id)))).collect()
+}
+
+/// The links of the definition key. Inputs that have no keys (a client's files) take part by their
+/// content even there.
+async fn definition_links(
+    build: &Arc<Build>,
+    vertex: &Vertex,
+    map: &CacheMap,
+    inputs: &[Arc<Probe>],
+) -> Result<Vec<Link>, SolveError> {
+    let each = vertex.inputs().iter().zip(inputs).zip(&map.deps);
+    try_join_all(each.map(async |((edge, input), dep)| match definition_link(edge, input, dep) {
+        Some(link) => Ok(link),
+        None => content_link(build, vertex, edge, input, dep).await,
+    }))
+    .await
 }
 
 /// The link of an input by its own key.
@@ -203,40 +262,38 @@ async fn content_link(
 
 /// Finds all outputs under their keys, in the daemon's own index or in the caches that the
 /// client named; nothing if one is missing.
-fn lookup(
-    build: &Build,
+async fn lookup(
+    build: &Arc<Build>,
     vertex: &Vertex,
+    map: &CacheMap,
     keys: &[CacheKey],
-) -> Result<Option<Outputs>, SolveError> {
-    if vertex.meta().ignore_cache {
-        return Ok(None);
-    }
+) -> anyhow::Result<Option<Outputs>> {
     let progress = build.progress.vertex(vertex);
-    let mut primaries = Vec::with_capacity(keys.len());
-    let mut snapshots = Vec::with_capacity(keys.len());
-    for key in keys {
-        let hit = match build.daemon.index.lookup(&[*key])? {
+    let mut hits = Vec::with_capacity(keys.len());
+    for (output, &key) in keys.iter().enumerate() {
+        let hit = match local(build, key)? {
             Some(hit) => Some(hit),
             None => {
-                build.imported(&progress, *key).map_err(|cause| SolveError::at(vertex, cause))?
+                let (op, output) = (map.op, output as u32);
+                let wanted = Wanted { key, op, output, description: vertex.name() };
+                build.imported(&progress, &wanted).await?
             }
         };
         let Some(hit) = hit else { return Ok(None) };
-        primaries.push(hit.row.key);
-        snapshots.push(Snapshot::Layers(Stack::new(hit.row.result, hit.pin)));
+        hits.push(hit);
     }
-    Ok(Some(Outputs { keys: Some(primaries), snapshots }))
+    Ok(Some(outputs(hits)))
 }
 
-/// Lets records be found under further keys from now on.
-fn link(
-    build: &Build,
-    aliases: &[CacheKey],
-    outputs: &Outputs,
-    links: &[Link],
-) -> anyhow::Result<()> {
-    for (alias, primary) in aliases.iter().zip(outputs.keys.iter().flatten()) {
-        build.daemon.index.link(*alias, primary, links)?;
-    }
-    Ok(())
+/// A record of the daemon's own index whose files this build can have.
+fn local(build: &Build, key: CacheKey) -> anyhow::Result<Option<Hit<Record>>> {
+    let Some(hit) = build.daemon.index.lookup(&[key])? else { return Ok(None) };
+    Ok(build.is_obtainable(&hit.row.result)?.then_some(hit))
+}
+
+fn outputs(hits: Vec<Hit<Record>>) -> Outputs {
+    let layers =
+        |hit: Hit<Record>| (hit.row.key, Snapshot::Layers(Stack::new(hit.row.result, hit.pin)));
+    let (keys, snapshots) = hits.into_iter().map(layers).unzip();
+    Outputs { keys: Some(keys), snapshots }
 }

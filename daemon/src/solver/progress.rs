@@ -17,6 +17,9 @@ use crate::graph::{Vertex as GraphVertex, VertexDigest};
 /// Log bytes kept for one vertex; what comes after is counted and said so.
 pub(crate) const MAX_LOG_BYTES: usize = 2 << 20;
 
+/// The error of what was given up.
+const CANCELED: &str = "context canceled";
+
 /// The progress of one build. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Progress(Arc<Inner>);
@@ -38,6 +41,9 @@ struct State {
     events: Vec<Event>,
     vertices: HashMap<String, Vertex>,
     logged: HashMap<String, usize>,
+    /// How many things are done for a vertex after its own work.
+    reopened: HashMap<String, usize>,
+    is_closed: bool,
 }
 
 /// One thing that happened.
@@ -56,6 +62,9 @@ impl Progress {
     }
 
     fn push(&self, state: &mut State, event: Event) {
+        if state.is_closed {
+            return;
+        }
         state.events.push(event);
         let events = state.events.len();
         self.0.signal.send_modify(|signal| signal.events = events);
@@ -107,8 +116,22 @@ impl Progress {
         self.push(&mut state, Event::Warning(warning));
     }
 
-    /// Ends the streams of all watchers once they have read everything.
+    /// Ends the streams of all watchers once they have read everything. What is still going on has
+    /// been given up.
     pub(crate) fn close(&self) {
+        let mut state = self.0.state.lock();
+        let is_open = |vertex: &&mut Vertex| vertex.started.is_some() && vertex.completed.is_none();
+        let mut ended: Vec<Vertex> = Vec::new();
+        for vertex in state.vertices.values_mut().filter(is_open) {
+            vertex.completed = Some(now());
+            CANCELED.clone_into(&mut vertex.error);
+            ended.push(vertex.clone());
+        }
+        for vertex in ended {
+            self.push(&mut state, Event::Vertex(vertex));
+        }
+        state.is_closed = true;
+        drop(state);
         self.0.signal.send_modify(|signal| signal.closed = true);
     }
 
@@ -182,6 +205,15 @@ impl VertexProgress {
             vertex.started.get_or_insert_with(now);
             vertex.completed = None;
         });
+    }
+
+    /// The vertex goes on, if it has ended, until what is returned is dropped.
+    pub(crate) fn reopen(&self) -> Reopened {
+        let mut state = self.progress.0.state.lock();
+        *state.reopened.entry(self.digest.clone()).or_default() += 1;
+        drop(state);
+        self.start();
+        Reopened(self.clone())
     }
 
     /// The vertex was found in the cache.
@@ -265,6 +297,8 @@ impl VertexProgress {
     /// Repeats an event of another build's vertex as this one's.
     pub(crate) fn relay(&self, event: &Event) {
         match event {
+            // Its announcement says nothing of this vertex.
+            Event::Vertex(other) if other.started.is_none() => {}
             Event::Vertex(other) => self.update(|vertex| {
                 vertex.started = vertex.started.or(other.started);
                 vertex.completed = other.completed;
@@ -282,6 +316,22 @@ impl VertexProgress {
     }
 }
 
+/// Something is done for a vertex after its own work. While such things go on it is not complete.
+pub(crate) struct Reopened(VertexProgress);
+
+impl Drop for Reopened {
+    fn drop(&mut self) {
+        let mut state = self.0.progress.0.state.lock();
+        let Some(count) = state.reopened.get_mut(&self.0.digest) else { return };
+        *count -= 1;
+        if *count == 0 {
+            state.reopened.remove(&self.0.digest);
+            drop(state);
+            self.0.update(|vertex| vertex.completed = Some(now()));
+        }
+    }
+}
+
 /// Completes a vertex whose work was dropped, so that no watcher sees it run for ever.
 struct Abandoned<'a> {
     vertex: &'a VertexProgress,
@@ -291,7 +341,7 @@ struct Abandoned<'a> {
 impl Drop for Abandoned<'_> {
     fn drop(&mut self) {
         if self.armed {
-            self.vertex.complete(Some("context canceled"));
+            self.vertex.complete(Some(CANCELED));
         }
     }
 }
@@ -352,6 +402,7 @@ mod tests {
         vertex.run(async { Ok::<_, std::io::Error>(()) }).await.unwrap();
         vertex.log(1, Bytes::from_static(b"hello"));
         progress.close();
+        vertex.log(1, Bytes::from_static(b"too late"));
         let mut watcher = progress.watch();
         let status = to_response(watcher.next().await.unwrap());
         assert_eq!(status.vertexes.len(), 3);
@@ -375,6 +426,35 @@ mod tests {
         }
         assert_eq!(logs.len(), 2);
         assert!(logs[1].msg.ends_with(b"bytes reached]\n"));
+    }
+
+    #[tokio::test]
+    async fn a_vertex_that_is_worked_for_later_ends_with_the_last_of_it() {
+        let progress = Progress::new();
+        let vertex = progress.internal("a", "a");
+        vertex.cached();
+        let (first, second) = (vertex.reopen(), vertex.reopen());
+        let mut watcher = progress.watch();
+        let mut last = async || {
+            let status = to_response(watcher.next().await.unwrap());
+            status.vertexes.last().unwrap().clone()
+        };
+        assert_eq!(last().await.completed, None);
+        drop(first);
+        drop(second);
+        let end = last().await;
+        assert!(end.completed.is_some() && end.cached);
+    }
+
+    #[tokio::test]
+    async fn what_goes_on_at_the_end_is_given_up() {
+        let progress = Progress::new();
+        progress.internal("a", "a").start();
+        progress.internal("b", "announced only");
+        progress.close();
+        let status = to_response(progress.watch().next().await.unwrap());
+        assert_eq!(status.vertexes.len(), 4);
+        assert_eq!(status.vertexes[3].error, "context canceled");
     }
 
     #[tokio::test]

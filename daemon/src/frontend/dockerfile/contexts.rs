@@ -57,7 +57,7 @@ impl Sources {
     ) -> anyhow::Result<Self> {
         let (build, options) = (conversion.build, conversion.options);
         let context = match &conversion.loaded.context {
-            Some(given) => given.clone(),
+            Some(given) => given.files.clone(),
             None => {
                 let local = LocalSource {
                     name: CONTEXT,

@@ -297,3 +297,82 @@ fn mode(text: Option<&str>) -> anyhow::Result<Mode> {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frontend::dockerfile::image::Image;
+    use crate::image::Platform;
+
+    fn plan(sources: &[&str]) -> Plan {
+        let platform = Platform::new("linux", "amd64", "");
+        Plan {
+            keyword: "COPY",
+            from: Some(inline_file("context", 0o644, String::new(), &platform)),
+            sources: sources.iter().map(|source| (*source).to_owned()).collect(),
+            inline: Vec::new(),
+            destination: "out/".to_owned(),
+            chown: None,
+            chmod: None,
+            mode: Mode::Keep,
+            exclude: Vec::new(),
+            link: false,
+            parents: false,
+            unpack: false,
+        }
+    }
+
+    fn actions(plan: &Plan) -> (Vec<pb::FileAction>, usize) {
+        let platform = Platform::new("linux", "amd64", "");
+        let base = inline_file("base", 0o644, String::new(), &platform);
+        let stage = Stage::new(Image::empty(&platform), platform);
+        let (op, inputs) = plan.file_op(Some(&base), &stage);
+        let pb::op::Op::File(op) = op else { panic!("not a file op") };
+        (op.actions, inputs.len())
+    }
+
+    #[test]
+    fn sources_are_copied_one_after_the_other_onto_the_base() {
+        let mut plan = plan(&["a", "b"]);
+        plan.inline.push(("c".to_owned(), "text".to_owned()));
+        let (actions, inputs) = actions(&plan);
+        assert_eq!(inputs, 3);
+        let shape: Vec<_> =
+            actions.iter().map(|a| (a.input, a.secondary_input, a.output)).collect();
+        assert_eq!(shape, [(0, 1, -1), (3, 1, -1), (4, 2, 0)]);
+        for action in actions {
+            let Some(Action::Copy(copy)) = action.action else { panic!("not a copy") };
+            assert_eq!((&*copy.dest, copy.mode), ("/out/", -1));
+        }
+    }
+
+    #[test]
+    fn parents_are_kept_from_the_pivot_on() {
+        let mut plan = plan(&["a/./b/c.txt", "x/*.txt"]);
+        plan.parents = true;
+        let copies: Vec<_> = plan.sources.iter().map(|s| plan.copy(s, "/out/", 0)).collect();
+        assert_eq!((&*copies[0].src, &*copies[0].include_patterns[0]), ("/a", "b/c.txt"));
+        assert_eq!(copies[0].required_paths, ["/a/b/c.txt"]);
+        assert_eq!((&*copies[1].src, &*copies[1].include_patterns[0]), ("/", "x/*.txt"));
+        assert_eq!(copies[1].required_paths, [] as [&str; 0]);
+    }
+
+    #[test]
+    fn the_history_tells_flags_and_sources() {
+        let mut plan = plan(&["a"]);
+        (plan.chown, plan.chmod) = (Some("1:2".to_owned()), Some("644".to_owned()));
+        plan.inline.push(("EOF".to_owned(), String::new()));
+        let expected = "COPY --chown=1:2 --chmod=644 a <<EOF out/ # buildkit";
+        assert_eq!(plan.history(), expected);
+    }
+
+    #[test]
+    fn a_mode_is_octal_or_a_change() {
+        assert!(matches!(mode(None), Ok(Mode::Keep)));
+        assert!(matches!(mode(Some("0755")), Ok(Mode::Set(0o755))));
+        assert!(matches!(mode(Some("u+x")), Ok(Mode::Change(_))));
+        for invalid in ["10000", "888", "u?x"] {
+            assert!(mode(Some(invalid)).is_err(), "{invalid}");
+        }
+    }
+}

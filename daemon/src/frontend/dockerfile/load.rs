@@ -28,7 +28,7 @@ pub(super) struct Loaded {
     /// The ignore file that belongs to this Dockerfile only, with its name.
     ignore: Option<(String, Vec<u8>)>,
     /// The build context, if it is not the client's directory.
-    pub(super) context: Option<Option<Edge>>,
+    pub(super) context: Option<GivenContext>,
 }
 
 /// What a local source has of a client's directory.
@@ -102,8 +102,9 @@ pub(super) async fn dockerfile(
     options: &Options,
     inputs: &BTreeMap<String, Option<Edge>>,
 ) -> Result<Loaded, SolveError> {
-    let GivenContext { context, filename } = given_context(build, options, inputs).await?;
-    let name = &filename.unwrap_or_else(|| options.filename.clone());
+    let context = given_context(build, options, inputs).await?;
+    let filename = context.as_ref().and_then(|given| given.filename.as_ref());
+    let name = &filename.unwrap_or(&options.filename).clone();
     // The name is accepted in lower case, too.
     let (directory, base) = name.rsplit_once('/').unwrap_or(("", name));
     let lower = (base == "Dockerfile").then(|| match directory {
@@ -115,8 +116,9 @@ pub(super) async fn dockerfile(
     let is_local = options.is_dockerfile_source_given;
     let input = inputs.get(&options.dockerfile_source).filter(|_| !is_local);
     let from_context = options.remote_context.as_ref().and(context.as_ref());
-    let edge = if let Some(given) = from_context.filter(|_| !is_local).or(input) {
-        given.clone()
+    let from_context = from_context.filter(|_| !is_local).map(|given| &given.files);
+    let edge = if let Some(files) = from_context.or(input) {
+        files.clone()
     } else {
         let mut follow = vec![name.clone(), ignore_name.clone()];
         follow.extend(lower.clone());

@@ -27,10 +27,11 @@ mod warnings;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use futures::FutureExt as _;
-use kiln_dockerfile::detect_syntax;
 use kiln_dockerfile::lint::{LintOptions, Linter};
+use kiln_dockerfile::{Directive, Dockerfile, detect_syntax};
 use serde_json::json;
 
 use super::{FrontendRequest, FrontendResult, Refs};
@@ -90,15 +91,13 @@ fn check_syntax(options: &Options, loaded: &Loaded) -> Result<(), SolveError> {
 
 /// The options of the build argument, or else of the `check` directive.
 fn lint_options(options: &Options, loaded: &Loaded) -> anyhow::Result<LintOptions> {
-    let text = match &options.check {
-        Some(text) => text.clone(),
-        None => {
-            let (file, _) = kiln_dockerfile::Dockerfile::parse_up_to_error(&loaded.file.data);
-            let directive = file.directives.check.as_ref();
-            directive.map_or_else(String::new, |check| check.first_word().to_owned())
-        }
-    };
-    Ok(LintOptions::parse(&text)?)
+    if let Some(text) = &options.check {
+        let parsed = LintOptions::parse(text);
+        return parsed.context("failed to parse build-arg:BUILDKIT_DOCKERFILE_CHECK");
+    }
+    let (file, _) = Dockerfile::parse_up_to_error(&loaded.file.data);
+    let text = file.directives.check.as_ref().map_or("", Directive::first_word);
+    LintOptions::parse(text).context("failed to parse check options")
 }
 
 /// Converts the Dockerfile for each platform; findings are reported for the first one.

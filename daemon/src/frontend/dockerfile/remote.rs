@@ -19,11 +19,10 @@ use crate::solver::{Build, SolveError};
 /// The file that an upload becomes.
 const UPLOAD: &str = "context";
 
-/// A context that the client named.
-#[derive(Default)]
+/// A context that is not a directory of the client.
 pub(super) struct GivenContext {
-    /// Its files; the outer option is whether there is one.
-    pub(super) context: Option<Option<Edge>>,
+    /// Its files; none is an empty file system.
+    pub(super) files: Option<Edge>,
     /// The Dockerfile's name in it, if that is not the usual one.
     pub(super) filename: Option<String>,
 }
@@ -33,21 +32,25 @@ pub(super) async fn given_context(
     build: &Arc<Build>,
     options: &Options,
     inputs: &BTreeMap<String, Option<Edge>>,
-) -> Result<GivenContext, SolveError> {
-    let mut given = match &options.remote_context {
-        Some(url) if url.contains("://buildkit-session/") => upload(build, url).await?,
+) -> Result<Option<GivenContext>, SolveError> {
+    let given = match &options.remote_context {
+        Some(url) if url.contains("://buildkit-session/") => Some(upload(build, url).await?),
         Some(url) => {
             let kind = remote_kind(url).unwrap_or("a remote source");
             return Err(NotSupported(format!("{kind} as the context ({url})")).into());
         }
-        None => GivenContext { context: inputs.get(CONTEXT).cloned(), filename: None },
+        None => {
+            inputs.get(CONTEXT).map(|files| GivenContext { files: files.clone(), filename: None })
+        }
     };
-    if let (Some(context), Some(directory)) = (&given.context, &options.context_directory) {
-        let copy =
-            pb::FileActionCopy { src: clean(directory), dir_copy_contents: true, ..whole_copy() };
-        given.context = Some(Some(copied(context.as_ref(), copy)));
-    }
-    Ok(given)
+    Ok(given.map(|given| match &options.context_directory {
+        Some(directory) => {
+            let src = clean(directory);
+            let copy = pb::FileActionCopy { src, dir_copy_contents: true, ..whole_copy() };
+            GivenContext { files: Some(copied(given.files.as_ref(), copy)), ..given }
+        }
+        None => given,
+    }))
 }
 
 /// What the client uploads: an archive of the context, or a Dockerfile alone.
@@ -57,14 +60,14 @@ async fn upload(build: &Arc<Build>, url: &str) -> Result<GivenContext, SolveErro
     let edge = source(url.to_owned(), attrs, None, step).output(0);
     let head = read_file(build, &edge, UPLOAD).await?.unwrap_or_default();
     if !is_archive(&head) {
-        return Ok(GivenContext { context: Some(Some(edge)), filename: Some(UPLOAD.to_owned()) });
+        return Ok(GivenContext { files: Some(edge), filename: Some(UPLOAD.to_owned()) });
     }
     let copy = pb::FileActionCopy {
         src: format!("/{UPLOAD}"),
         attempt_unpack_docker_compatibility: true,
         ..whole_copy()
     };
-    Ok(GivenContext { context: Some(Some(copied(Some(&edge), copy))), filename: None })
+    Ok(GivenContext { files: Some(copied(Some(&edge), copy)), filename: None })
 }
 
 fn whole_copy() -> pb::FileActionCopy {

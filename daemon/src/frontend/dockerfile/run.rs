@@ -42,7 +42,7 @@ impl Evaluation<'_> {
                     readonly: true,
                     ..Default::default()
                 });
-                vec![format!("{SCRIPTS}{name}")]
+                stage.with_shell(format!("{SCRIPTS}{name}"))
             }
         };
         self.add_mounts(stage, instruction, run, &mut inputs, &mut mounts)?;

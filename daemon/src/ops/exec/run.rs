@@ -46,6 +46,9 @@ pub(crate) async fn execute(
     if !env.iter().any(|var| var.starts_with("PATH=")) {
         env.push(format!("PATH={DEFAULT_PATH}"));
     }
+    if !env.iter().any(|var| var.starts_with("HOME=")) {
+        env.push(format!("HOME={}", identity.home));
+    }
     for secret in &exec.secretenv {
         if let Some(value) = build.secret(&secret.id, secret.optional).await? {
             let value = String::from_utf8(value);

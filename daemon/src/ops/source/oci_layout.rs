@@ -23,7 +23,9 @@ pub(super) async fn load(
         .with_context(|| format!("OCI layout {reference:?} is not named by a digest"))?;
     let digest: Digest = digest.parse()?;
     let store = source.attrs.get("oci.store").map_or(name, String::as_str);
-    let origin = Origin::Session(format!("oci:{store}"));
+    let store = format!("oci:{store}");
+    build.add_store(&store);
+    let origin = Origin::Session(store);
     let resolved = read_by_digest(build, origin, digest, &image::platform(vertex)).await?;
     image::outputs(build, &resolved, reference, progress)
 }

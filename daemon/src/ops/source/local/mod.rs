@@ -6,7 +6,7 @@ mod writers;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use kiln_proto::fsutil::{DirectoryRequest, Selection, receive};
+use kiln_proto::fsutil::{DirectoryRequest, ReceiveError, Selection, receive};
 use kiln_proto::pb;
 
 use crate::solver::{Build, Outputs, Snapshot, VertexProgress};
@@ -47,7 +47,8 @@ pub(super) async fn load(
     let mut receiver = Receiver::open(lease, status).await?;
     let (mut incoming, outgoing) = session.sync_files(&request).await?;
     let received = receive(&mut incoming, outgoing, &mut receiver).await;
-    let tree = receiver.close().await?;
+    let is_broken = matches!(received, Err(ReceiveError::Sink(_)));
+    let tree = receiver.close(is_broken).await?;
     received.with_context(|| format!("cannot receive {name}"))?;
     let snapshot = Snapshot::Tree(Arc::new(tree));
     Ok(Outputs { keys: None, snapshots: vec![snapshot] })

@@ -53,13 +53,20 @@ impl Receiver {
     }
 
     /// Ends the transfer, complete or not, and writes down what is there: the next one begins
-    /// with it.
-    pub(super) async fn close(self) -> anyhow::Result<LocalTree> {
+    /// with it. If the files could not be written here, nothing is left of them: the disk may be
+    /// full.
+    pub(super) async fn close(self, is_broken: bool) -> anyhow::Result<LocalTree> {
         let Self { lease, tree, writers, mut old, mut new, pending, status, .. } = self;
         let written = writers.finish().await;
         drop(status);
         tokio::task::spawn_blocking(move || {
             let (digests, outcome) = written;
+            if is_broken || outcome.is_err() {
+                drop(tree);
+                lease.discard()?;
+                outcome?;
+                return Ok(lease.into_tree(Manifest::new()));
+            }
             for (path, digest) in digests {
                 if let Some(entry) = new.get_mut(&path) {
                     entry.digest = Some(digest);
@@ -76,7 +83,6 @@ impl Receiver {
                 tree.finish()?;
             }
             lease.save(&old)?;
-            outcome?;
             Ok(lease.into_tree(old))
         })
         .await?

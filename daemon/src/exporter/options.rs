@@ -1,0 +1,88 @@
+//! What all exporters of images have in common.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, bail};
+
+use crate::attributes::Attributes;
+use crate::compression::Format;
+
+/// How layers and manifests are written.
+#[derive(Clone, Debug)]
+pub(super) struct ImageOptions {
+    pub(super) names: Vec<String>,
+    pub(super) oci_mediatypes: bool,
+    pub(super) compression: Format,
+    pub(super) force_compression: bool,
+    /// Seconds since 1970: the newest time that may appear in the image.
+    pub(super) epoch: Option<i64>,
+    pub(super) rewrite_timestamp: bool,
+    pub(super) annotations: Annotations,
+}
+
+/// Annotations by what they are put on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Annotations {
+    pub(super) manifest: BTreeMap<String, String>,
+    pub(super) manifest_descriptor: BTreeMap<String, String>,
+    pub(super) index: BTreeMap<String, String>,
+}
+
+impl ImageOptions {
+    /// Reads the attributes that all exporters of images share.
+    pub(super) fn take(attributes: &mut Attributes) -> anyhow::Result<Self> {
+        let names = attributes.take("name").unwrap_or_default();
+        let names = names.split(',').filter(|name| !name.is_empty() && *name != "*");
+        let names = names.map(str::to_owned).collect();
+        let epoch = match attributes.take("source-date-epoch").filter(|text| !text.is_empty()) {
+            Some(text) => {
+                Some(text.parse().with_context(|| format!("invalid source-date-epoch {text:?}"))?)
+            }
+            None => None,
+        };
+        let options = Self {
+            names,
+            oci_mediatypes: attributes.flag("oci-mediatypes", true)?,
+            compression: attributes.compression()?,
+            force_compression: attributes.flag("force-compression", false)?,
+            epoch,
+            rewrite_timestamp: attributes.flag("rewrite-timestamp", false)?,
+            annotations: Annotations::take(attributes)?,
+        };
+        options.check()?;
+        Ok(options)
+    }
+
+    /// Refuses combinations that the formats do not have.
+    fn check(&self) -> anyhow::Result<()> {
+        if !self.oci_mediatypes && matches!(self.compression, Format::Zstd(_)) {
+            bail!("compression=zstd needs oci-mediatypes=true");
+        }
+        let annotations = &self.annotations;
+        let is_annotated = !annotations.manifest.is_empty() || !annotations.index.is_empty();
+        if !self.oci_mediatypes && is_annotated {
+            bail!("annotations need oci-mediatypes=true");
+        }
+        Ok(())
+    }
+}
+
+impl Annotations {
+    /// `annotation.KEY`, `annotation-manifest.KEY`, `annotation-index.KEY`, …
+    fn take(attributes: &mut Attributes) -> anyhow::Result<Self> {
+        let mut found = Self::default();
+        for (name, value) in attributes.take_all("annotation") {
+            let Some((kind, key)) = name.split_once('.') else {
+                bail!("{name:?} is not an annotation: annotation.KEY=VALUE is one");
+            };
+            let target = match kind {
+                "annotation" | "annotation-manifest" => &mut found.manifest,
+                "annotation-manifest-descriptor" => &mut found.manifest_descriptor,
+                "annotation-index" => &mut found.index,
+                _ => bail!("{name:?} is not supported by this daemon"),
+            };
+            target.insert(key.to_owned(), value);
+        }
+        Ok(found)
+    }
+}

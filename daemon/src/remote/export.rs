@@ -1,0 +1,250 @@
+//! Exporting: the records behind a result, with their layers, as a cache for others.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use anyhow::bail;
+use futures::future::try_join_all;
+use kiln_cache::remote::{CONFIG_MEDIA_TYPE, CacheManifest, ExportGraph, Exported, ManifestFormat};
+use kiln_cache::{CREATED_AT, CacheKey, Descriptor, LayerId, UNCOMPRESSED};
+use kiln_proto::control::CacheOptionsEntry;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{Place, store_id};
+use crate::attributes::Attributes;
+use crate::compression::Format;
+use crate::exporter::{
+    BlobOptions, LayerBlob, blobs_by_layer, fetch_blob, push_layer, push_manifest, push_stored,
+};
+use crate::frontend::Refs;
+use crate::solver::{Build, Snapshot, SolveError, Stack, VertexProgress};
+
+/// Caches that a client wants.
+pub(crate) struct Exports(Vec<Export>);
+
+struct Export {
+    place: Place,
+    mode: Mode,
+    blobs: BlobOptions,
+    format: ManifestFormat,
+    /// Whether a build succeeds if this fails.
+    ignores_errors: bool,
+}
+
+/// Which results a cache holds. It knows the keys of all steps either way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Those whose layers are in the build's result.
+    Min,
+    /// All.
+    Max,
+}
+
+/// Records whose results are to be in a cache.
+struct Selected {
+    graph: ExportGraph,
+    /// By the primary keys of the records.
+    stacks: HashMap<CacheKey, Stack>,
+}
+
+impl Exports {
+    /// Reads what a request says of exports.
+    pub(crate) fn parse(entries: &[CacheOptionsEntry]) -> anyhow::Result<Self> {
+        entries.iter().map(Export::parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Exports what the build has made. Returns what the client is to know.
+    pub(crate) async fn run(
+        &self,
+        build: &Arc<Build>,
+        refs: &Refs,
+    ) -> Result<BTreeMap<String, String>, SolveError> {
+        let mut response = BTreeMap::new();
+        for (index, export) in self.0.iter().enumerate() {
+            let name = match export.place {
+                Place::Registry { .. } => "exporting cache to registry",
+                Place::Directory(_) => "exporting cache to client directory",
+            };
+            let vertex = build.progress.internal(&format!("cache-export:{index}"), name);
+            match vertex.run(export.run(build, refs, &vertex)).await {
+                Ok(answer) => response.extend(answer),
+                Err(error) if export.ignores_errors => {
+                    tracing::debug!(error = %format!("{error:#}"), "ignored: {name}");
+                }
+                Err(error) => return Err(error.context(name).into()),
+            }
+        }
+        Ok(response)
+    }
+}
+
+impl Export {
+    fn parse(entry: &CacheOptionsEntry) -> anyhow::Result<Self> {
+        let kind = &entry.r#type;
+        let mut attributes = Attributes::new(format!("{kind} cache export"), &entry.attrs);
+        let place = Place::parse(kind, &mut attributes, "dest")?;
+        let mode = match attributes.take("mode").as_deref() {
+            None | Some("" | "min") => Mode::Min,
+            Some("max") => Mode::Max,
+            Some(other) => bail!("{kind} cache export: mode={other:?} is neither min nor max"),
+        };
+        // It is the client that gives the new cache its name in the directory.
+        attributes.take("tag");
+        let oci = attributes.flag("oci-mediatypes", true)?;
+        let is_image = attributes.flag("image-manifest", oci)?;
+        let format = match (oci, is_image) {
+            (true, true) => ManifestFormat::OciImage,
+            (true, false) => ManifestFormat::OciIndex,
+            (false, false) => ManifestFormat::DockerList,
+            (false, true) => bail!("image-manifest=true needs oci-mediatypes=true"),
+        };
+        let blobs = BlobOptions {
+            format: attributes.compression()?,
+            force: attributes.flag("force-compression", false)?,
+            oci,
+            max_mtime: None,
+        };
+        if !oci && matches!(blobs.format, Format::Zstd(_)) {
+            bail!("compression=zstd needs oci-mediatypes=true");
+        }
+        let ignores_errors = attributes.flag("ignore-error", false)?;
+        attributes.finish()?;
+        Ok(Self { place, mode, blobs, format, ignores_errors })
+    }
+
+    async fn run(
+        &self,
+        build: &Arc<Build>,
+        refs: &Refs,
+        vertex: &VertexProgress,
+    ) -> anyhow::Result<BTreeMap<String, String>> {
+        let preparing = vertex.status("preparing build cache for export");
+        let selected = self.select(build, refs).await?;
+        let stacks: Vec<Stack> = selected.stacks.values().cloned().collect();
+        let layers = blobs_by_layer(build, &stacks, &self.blobs).await?;
+        let exported = selected.export(&layers)?;
+        drop(preparing);
+        if exported.blobs.is_empty() {
+            drop(vertex.status("skipping cache export for empty result"));
+            return Ok(BTreeMap::new());
+        }
+        self.write(build, &exported, &layers, vertex).await
+    }
+
+    /// The records behind a result, and those of their results that this export is to hold.
+    async fn select(&self, build: &Arc<Build>, refs: &Refs) -> anyhow::Result<Selected> {
+        let (mut keys, mut in_result) = (Vec::new(), HashSet::new());
+        for edge in refs.edges() {
+            let outputs = build.result(&edge.vertex).await.map_err(anyhow::Error::msg)?;
+            keys.extend(outputs.keys.as_ref().and_then(|keys| keys.get(edge.output)));
+            if let Some(Snapshot::Layers(stack)) = outputs.snapshots.get(edge.output) {
+                in_result.extend(stack.ids().iter().copied());
+            }
+        }
+        let mut stacks = HashMap::new();
+        let graph = ExportGraph::collect(&keys, |key| {
+            let Some(hit) = build.daemon.index.lookup(&[*key])? else { return Ok(None) };
+            let is_wanted =
+                self.mode == Mode::Max || hit.row.result.iter().all(|id| in_result.contains(id));
+            if is_wanted && build.is_obtainable(&hit.row.result)? {
+                stacks.insert(hit.row.key, Stack::new(hit.row.result.clone(), hit.pin));
+            }
+            anyhow::Ok(Some(hit.row))
+        })?;
+        Ok(Selected { graph, stacks })
+    }
+
+    /// Brings layers, config and manifest to where they belong.
+    async fn write(
+        &self,
+        build: &Arc<Build>,
+        exported: &Exported,
+        layers: &HashMap<LayerId, LayerBlob>,
+        vertex: &VertexProgress,
+    ) -> anyhow::Result<BTreeMap<String, String>> {
+        let json = serde_json::to_vec(&exported.config)?;
+        let digest = build.store_small(&json)?;
+        let config = Descriptor::new(CONFIG_MEDIA_TYPE, digest, json.len() as u64);
+        let manifest = CacheManifest { config, layers: exported.blobs.clone() };
+        let json = manifest.to_json(self.format);
+        let digest = build.store_small(&json)?;
+        let target = Descriptor::new(self.format.media_type(), digest, json.len() as u64);
+
+        let by_digest: HashMap<_, _> =
+            layers.values().map(|layer| (layer.descriptor.digest, layer)).collect();
+        let layers = exported.blobs.iter().filter_map(|blob| by_digest.get(&blob.digest));
+        let writing = |layer: &LayerBlob| {
+            let status = vertex.status(format!("writing layer {}", layer.descriptor.digest));
+            status.total(layer.descriptor.size);
+            status
+        };
+        let writing_config = || vertex.status(format!("writing config {}", manifest.config.digest));
+        let writing_manifest = || vertex.status(format!("writing cache image manifest {digest}"));
+        match &self.place {
+            Place::Registry { image, is_insecure } => {
+                let registry = if *is_insecure {
+                    build.registry.with_insecure(image.host())
+                } else {
+                    build.registry.clone()
+                };
+                try_join_all(layers.map(async |layer| {
+                    push_layer(build, &registry, image, layer, &writing(layer)).await
+                }))
+                .await?;
+                let status = writing_config();
+                push_stored(build, &registry, image, &manifest.config).await?;
+                drop(status);
+                let _status = writing_manifest();
+                push_manifest(build, &registry, image, &target).await?;
+                Ok(BTreeMap::new())
+            }
+            Place::Directory(path) => {
+                let store = store_id(path);
+                try_join_all(layers.map(async |layer| {
+                    let status = writing(layer);
+                    if build.daemon.index.blob(&layer.descriptor.digest)?.is_none() {
+                        fetch_blob(build, layer).await?;
+                    }
+                    send(build, &store, &layer.descriptor).await?;
+                    status.add(layer.descriptor.size);
+                    anyhow::Ok(())
+                }))
+                .await?;
+                let status = writing_config();
+                send(build, &store, &manifest.config).await?;
+                drop(status);
+                let _status = writing_manifest();
+                send(build, &store, &target).await?;
+                let target = serde_json::to_string(&target)?;
+                Ok(BTreeMap::from([("cache.manifest".to_owned(), target)]))
+            }
+        }
+    }
+}
+
+/// Sends a blob that is here to a content store of the client.
+async fn send(build: &Build, store: &str, blob: &Descriptor) -> anyhow::Result<()> {
+    let source = tokio::fs::File::open(build.daemon.content.path(&blob.digest));
+    build.session()?.write_blob(store, blob, source).await
+}
+
+impl Selected {
+    fn export(&self, layers: &HashMap<LayerId, LayerBlob>) -> anyhow::Result<Exported> {
+        let mut chains = HashMap::new();
+        for (key, stack) in &self.stacks {
+            let blobs = stack.ids().iter().filter_map(|id| layers.get(id)).map(describe);
+            chains.insert(*key, blobs.collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(self.graph.export(&chains))
+    }
+}
+
+/// A layer's descriptor, with what an importer has to know of it.
+fn describe(layer: &LayerBlob) -> anyhow::Result<Descriptor> {
+    let created_at = OffsetDateTime::from(layer.row.created_at).format(&Rfc3339)?;
+    let mut descriptor = layer.descriptor.clone();
+    descriptor.annotations.insert(UNCOMPRESSED.to_owned(), layer.diff_id.to_string());
+    descriptor.annotations.insert(CREATED_AT.to_owned(), created_at);
+    Ok(descriptor)
+}

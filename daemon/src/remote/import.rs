@@ -1,0 +1,217 @@
+//! Importing: a cache's config is read when a build begins; its layers when their files are needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use futures::future::join_all;
+use kiln_cache::remote::{CacheManifest, ImportedCache as Keys, ImportedHit};
+use kiln_cache::{CacheKey, Descriptor, Digest, Hit, Record, RecordType};
+use kiln_proto::control::CacheOptionsEntry;
+use serde::Deserialize;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::OnceCell;
+
+use super::{Place, store_id};
+use crate::attributes::Attributes;
+use crate::image::{Origin, unfetched};
+use crate::solver::Build;
+
+/// A cache config larger than this is refused.
+const MAX_CONFIG: u64 = 256 << 20;
+
+/// Caches that a client named, in its order.
+#[derive(Default)]
+pub(crate) struct Imports {
+    caches: Vec<Arc<ImportedCache>>,
+}
+
+/// One imported cache.
+pub(crate) struct ImportedCache {
+    place: Place,
+    /// The manifest's digest, where the client knows it.
+    digest: Option<Digest>,
+    /// What it holds; nothing if it cannot be used, of which the user was told.
+    loaded: OnceCell<Option<Keys>>,
+}
+
+/// A step whose result is looked for.
+pub(crate) struct Wanted {
+    pub(crate) key: CacheKey,
+    pub(crate) op: Digest,
+    pub(crate) output: u32,
+    pub(crate) description: String,
+}
+
+impl Imports {
+    /// Reads what a request says of imports: in a field of its own, and once more in an option for
+    /// the frontend.
+    pub(crate) fn parse(
+        entries: &[CacheOptionsEntry],
+        frontend: &BTreeMap<String, String>,
+    ) -> anyhow::Result<Self> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Entry {
+            r#type: String,
+            #[serde(default)]
+            attrs: BTreeMap<String, String>,
+        }
+        let mut imports = Self::default();
+        for entry in entries {
+            imports.add(&entry.r#type, &entry.attrs)?;
+        }
+        let json = frontend.get("cache-imports").filter(|json| !json.is_empty());
+        let named: Vec<Entry> = match json {
+            Some(json) => serde_json::from_str(json).context("invalid option cache-imports")?,
+            None => Vec::new(),
+        };
+        for entry in named {
+            imports.add(&entry.r#type, &entry.attrs)?;
+        }
+        Ok(imports)
+    }
+
+    fn add(&mut self, kind: &str, attributes: &BTreeMap<String, String>) -> anyhow::Result<()> {
+        let mut attributes = Attributes::new(format!("{kind} cache import"), attributes);
+        let place = Place::parse(kind, &mut attributes, "src")?;
+        // The client has turned the tag into a digest.
+        attributes.take("tag");
+        let digest = match attributes.take("digest").filter(|digest| !digest.is_empty()) {
+            Some(text) => Some(text.parse().with_context(|| format!("digest={text:?}"))?),
+            None => None,
+        };
+        if matches!(place, Place::Directory(_)) && digest.is_none() {
+            bail!("local cache: digest is missing");
+        }
+        attributes.finish()?;
+        if !self.caches.iter().any(|known| known.place == place && known.digest == digest) {
+            self.caches.push(Arc::new(ImportedCache { place, digest, loaded: OnceCell::new() }));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn caches(&self) -> Vec<Arc<ImportedCache>> {
+        self.caches.clone()
+    }
+
+    /// Registries of which the client says that they need not be trusted.
+    pub(crate) fn insecure_hosts(&self) -> BTreeSet<String> {
+        let host = |cache: &Arc<ImportedCache>| match &cache.place {
+            Place::Registry { image, is_insecure: true } => Some(image.host().to_owned()),
+            _ => None,
+        };
+        self.caches.iter().filter_map(host).collect()
+    }
+
+    /// Reads all of them. One that cannot be used is shown as failed, and the build goes on.
+    pub(crate) async fn load(&self, build: &Arc<Build>) {
+        join_all(self.caches.iter().map(|cache| cache.keys(build))).await;
+    }
+}
+
+impl ImportedCache {
+    /// The place that its layers come from.
+    fn origin(&self) -> Origin {
+        match &self.place {
+            Place::Registry { image, .. } => Origin::Registry(image.clone()),
+            Place::Directory(path) => Origin::Session(store_id(path)),
+        }
+    }
+
+    /// Whether it is the content store `store` of the client.
+    pub(crate) fn is_store(&self, store: &str) -> bool {
+        matches!(&self.place, Place::Directory(path) if store_id(path) == store)
+    }
+
+    /// What the cache holds. The first who asks reads it.
+    async fn keys(&self, build: &Arc<Build>) -> Option<&Keys> {
+        let load = || async {
+            let name = match &self.place {
+                Place::Registry { image, .. } => image.to_string(),
+                Place::Directory(path) => store_id(path),
+            };
+            let vertex = build.progress.internal(
+                &format!("import:{name}"),
+                &format!("importing cache manifest from {name}"),
+            );
+            vertex.run(self.read(build)).await.ok()
+        };
+        self.loaded.get_or_init(load).await.as_ref()
+    }
+
+    async fn read(&self, build: &Arc<Build>) -> anyhow::Result<Keys> {
+        let origin = self.origin();
+        let json = match (&self.place, self.digest) {
+            (Place::Registry { image, .. }, digest) => {
+                let image = match digest {
+                    Some(digest) => image.with_digest(digest.to_string().parse()?),
+                    None => image.clone(),
+                };
+                build.registry.resolve(&image).await?.1.to_vec()
+            }
+            (Place::Directory(_), Some(digest)) => {
+                origin.small_blob(build, &Descriptor::new("", digest, 0)).await?
+            }
+            (Place::Directory(_), None) => bail!("digest is missing"),
+        };
+        let Some(manifest) = CacheManifest::parse(&json)? else {
+            bail!("it is an image without a cache");
+        };
+        if manifest.config.size > MAX_CONFIG {
+            bail!("its config has {} bytes, more than {MAX_CONFIG}", manifest.config.size);
+        }
+        let mut config = Vec::new();
+        let reader = origin.blob(build, &manifest.config).await?;
+        reader.take(MAX_CONFIG + 1).read_to_end(&mut config).await?;
+        tokio::task::spawn_blocking(move || {
+            let actual = Digest::of(&config);
+            if actual != manifest.config.digest {
+                bail!("content of {} has digest {actual}", manifest.config.digest);
+            }
+            Ok(Keys::parse(&config, &manifest.layers)?)
+        })
+        .await?
+    }
+
+    /// A result that the cache has, made a record of the daemon's own. None of it is fetched.
+    pub(crate) async fn lookup(
+        &self,
+        build: &Arc<Build>,
+        wanted: &Wanted,
+    ) -> anyhow::Result<Option<Hit<Record>>> {
+        let Some(hit) = self.keys(build).await.and_then(|keys| keys.lookup(&[wanted.key])) else {
+            return Ok(None);
+        };
+        let ImportedHit { key, inputs, blobs, created_at } = hit;
+        let layers: Option<Vec<_>> =
+            blobs.into_iter().map(|blob| blob.diff_id().map(|diff_id| (blob, diff_id))).collect();
+        // Without the uncompressed digests there is no telling whether what is fetched is right.
+        let Some(layers) = layers else { return Ok(None) };
+        let stack = unfetched(build, &layers, Some(&self.origin()), &wanted.description)?;
+        let record = Record {
+            key,
+            op: wanted.op,
+            output: wanted.output,
+            inputs,
+            result: stack.ids().to_vec(),
+            description: wanted.description.clone(),
+            record_type: RecordType::Regular,
+            created_at: created_at.into(),
+            duration: None,
+        };
+        let pin = build.daemon.index.save(record.clone(), &[], &[wanted.key], &[])?;
+        Ok(Some(Hit { row: record, pin }))
+    }
+
+    /// The keys that this cache makes dependants' keys from, if it knows all of `keys`, whether or
+    /// not it has results for them.
+    pub(crate) async fn primaries(
+        &self,
+        build: &Arc<Build>,
+        keys: &[CacheKey],
+    ) -> Option<Vec<CacheKey>> {
+        let known = self.keys(build).await?;
+        keys.iter().map(|key| known.primary(key)).collect()
+    }
+}
