@@ -63,6 +63,32 @@ impl Builds {
         Ok(Registration { build, builds: self.clone() })
     }
 
+    /// Lets nobody wait for a build of that id, which was refused before it began.
+    pub(crate) fn refuse(self: &Arc<Self>, id: &str) {
+        if self.entries.lock().contains_key(id) {
+            return;
+        }
+        let progress = Progress::new();
+        progress.close();
+        self.end(id.to_owned(), progress);
+        self.arrived.notify_waiters();
+    }
+
+    /// Keeps the progress of an ended build for those who come late.
+    fn end(self: &Arc<Self>, id: String, progress: Progress) {
+        self.entries.lock().insert(id.clone(), Entry::Ended(progress));
+        let builds = Arc::downgrade(self);
+        // Ends by itself; at shutdown it is dropped with the runtime.
+        tokio::spawn(async move {
+            tokio::time::sleep(AFTERLIFE).await;
+            let Some(builds) = builds.upgrade() else { return };
+            let mut entries = builds.entries.lock();
+            if matches!(entries.get(&id), Some(Entry::Ended(_))) {
+                entries.remove(&id);
+            }
+        });
+    }
+
     /// How many builds run now.
     pub(crate) fn active(&self) -> usize {
         self.entries.lock().values().filter(|entry| matches!(entry, Entry::Active(_))).count()
@@ -104,17 +130,6 @@ impl Drop for Registration {
     fn drop(&mut self) {
         self.build.cancel();
         self.build.progress.close();
-        let (id, progress) = (self.build.id.clone(), self.build.progress.clone());
-        self.builds.entries.lock().insert(id.clone(), Entry::Ended(progress));
-        let builds = Arc::downgrade(&self.builds);
-        // Ends by itself; at shutdown it is dropped with the runtime.
-        tokio::spawn(async move {
-            tokio::time::sleep(AFTERLIFE).await;
-            let Some(builds) = builds.upgrade() else { return };
-            let mut entries = builds.entries.lock();
-            if matches!(entries.get(&id), Some(Entry::Ended(_))) {
-                entries.remove(&id);
-            }
-        });
+        self.builds.end(self.build.id.clone(), self.build.progress.clone());
     }
 }

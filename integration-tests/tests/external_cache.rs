@@ -1,6 +1,6 @@
 //! `--cache-to` and `--cache-from`: a builder with an empty disk starts where another ended.
 
-use kiln_integration_tests::{Context, Daemon, World};
+use kiln_integration_tests::{Context, Daemon, Registry, World};
 
 const DOCKERFILE: &str = "
     FROM busybox AS build
@@ -124,6 +124,65 @@ fn a_cache_in_a_folder_serves_an_empty_daemon() {
         .args(["--cache-from", &format!("type=local,src={cache}")])
         .succeeds();
     assert_eq!(build.ran(), <[&str; 0]>::default(), "{}", build.stderr);
+}
+
+#[test]
+fn a_cache_that_is_gone_costs_time_and_not_the_build() {
+    let world = World::start();
+    let cache = Registry::start();
+    let context = project();
+    let reference = format!("type=registry,ref={}", cache.reference("app:buildcache"));
+    world.build(&context).args(["--cache-to", &format!("{reference},mode=max")]).succeeds();
+
+    // It knows results now whose files it has not fetched, and cannot any more.
+    let second = Daemon::start(&world.registry);
+    second.build(&context).args(["--cache-from", &reference]).succeeds();
+    drop(cache);
+    context.write_dockerfile(&DOCKERFILE.replace("> /size", "> /size && cat /size"));
+    let build = second.build(&context).succeeds();
+    assert_eq!(build.step("RUN wc -c /out > /size && cat /size").log, ["7 /out"]);
+}
+
+#[test]
+fn a_folder_that_is_not_named_again_is_not_asked_for_what_it_had() {
+    let world = World::start();
+    let context = project();
+    let folder = Context::new();
+    let cache = folder.at("cache").display().to_string();
+    let export = format!("type=local,dest={cache},mode=max");
+    world.build(&context).args(["--cache-to", &export]).succeeds();
+
+    let second = Daemon::start(&world.registry);
+    let import = format!("type=local,src={cache}");
+    second.build(&context).args(["--cache-from", &import]).succeeds();
+    context.write_dockerfile(&DOCKERFILE.replace("> /size", "> /size && cat /size"));
+    let build = second.build(&context).succeeds();
+    assert_eq!(build.step("RUN wc -c /out > /size && cat /size").log, ["7 /out"]);
+}
+
+#[test]
+fn a_build_without_cache_still_makes_one_for_others() {
+    let world = World::start();
+    let context = project();
+    let reference = format!("type=registry,ref={}", world.registry.reference("app:buildcache"));
+    let export = format!("{reference},mode=max");
+    world.build(&context).succeeds();
+    world.build(&context).args(["--no-cache", "--cache-to", &export]).succeeds();
+
+    let second = Daemon::start(&world.registry);
+    let build = second.build(&context).args(["--cache-from", &reference]).succeeds();
+    assert_eq!(build.ran(), <[&str; 0]>::default(), "{}", build.stderr);
+}
+
+#[test]
+fn an_unknown_attribute_of_a_cache_is_refused_by_name() {
+    let world = World::start();
+    let context = Context::new().dockerfile("FROM busybox\nRUN true");
+    let reference = world.registry.reference("app:buildcache");
+    for (attribute, says) in [("colour=red", "colour"), ("mode=most", "most")] {
+        let cache = format!("type=registry,ref={reference},{attribute}");
+        world.build(&context).args(["--cache-to", &cache]).fails().says(says);
+    }
 }
 
 #[test]

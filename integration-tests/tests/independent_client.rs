@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bollard::grpc::build::{ImageBuildFrontendOptions, ImageBuildLoadInput};
 use bollard::grpc::driver::buildkitd::{BuildkitDaemon, Endpoint};
@@ -9,6 +11,20 @@ use bollard::grpc::driver::{Export, Image as _, ImageExporterEnum};
 use bollard::grpc::export::ImageExporterOutput;
 use bollard::grpc::registry::ImageRegistryOutput;
 use kiln_integration_tests::{Context, LayerTar, World, oci_archive};
+
+/// Reads an archive that this client has written. It does not wait for its own last write.
+fn archive(path: &Path) -> Vec<u8> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let data = fs::read(path).expect("archive");
+        // A tar ends with two empty blocks.
+        if data.len() >= 1024 && data[data.len() - 1024..].iter().all(|&byte| byte == 0) {
+            return data;
+        }
+        assert!(Instant::now() < end, "{} is cut off at {} bytes", path.display(), data.len());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
 
 fn driver(world: &World) -> BuildkitDaemon {
     let socket = format!("unix:{}", world.daemon.socket().display());
@@ -41,7 +57,7 @@ async fn it_builds_and_receives_an_archive() {
         .export(ImageExporterEnum::OCI(request), options, upload(dockerfile), None, None)
         .await
         .expect("a build");
-    let image = oci_archive(&fs::read(dest).expect("archive"));
+    let image = oci_archive(&archive(&dest));
     assert_eq!(image.file("greeting").text(), "hello\nworld\n");
     assert_eq!(image.config["config"]["Labels"]["org.example.by"], "bollard");
 }

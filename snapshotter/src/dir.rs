@@ -183,6 +183,13 @@ impl Dir {
         Ok(OsString::from_vec(target.into_bytes()))
     }
 
+    /// Empties a regular file.
+    pub(crate) fn truncate(&self, name: &OsStr) -> Result<(), Errno> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty())?;
+        rustix::fs::ftruncate(&fd, 0)
+    }
+
     /// Removes a name that is not a directory.
     pub(crate) fn unlink(&self, name: &OsStr) -> Result<(), Errno> {
         rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::dir::Dir;
 use crate::layer::{LayerDir, LayerId, OverlayMarks};
-use crate::remove_tree::remove_tree;
+use crate::remove_tree::{discard_tree, remove_tree};
 use crate::snapshotter::{Rootfs, SnapshotError, Snapshotter};
 
 /// Layers in the directories `<root>/<id>/{fs,work}`.
@@ -35,6 +35,13 @@ impl Overlay {
     /// The directory that holds the layers.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Removes a layer that was not finished, and frees its space even if the step that wrote to it
+    /// is not quite gone yet.
+    pub fn discard(&self, id: LayerId) -> Result<(), SnapshotError> {
+        discard_tree(&self.dir, &OsString::from(id.to_string()))
+            .map_err(|source| layer_error(id, "remove its directory", source))
     }
 
     fn at(&self, id: LayerId) -> LayerDir {

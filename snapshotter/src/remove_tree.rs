@@ -12,8 +12,30 @@ use crate::metadata::FileKind;
 /// the top, so that a tree of any depth needs few descriptors.
 const MAX_OPEN: usize = 64;
 
+/// Files smaller than this are not worth a look before they are removed.
+const LARGE: u64 = 256 << 10;
+
+/// When the space of removed files is free again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Space {
+    /// When nothing refers to the files any more.
+    Later,
+    /// At once.
+    Now,
+}
+
 /// Removes a name and, if it is a directory, everything below; no such name is fine.
 pub(crate) fn remove_tree(dir: &Dir, name: &OsStr) -> io::Result<()> {
+    remove(dir, name, Space::Later)
+}
+
+/// Does the same to what nobody reads any more. Its space is free at once, even while an overlay
+/// that is about to be unmounted still refers to it.
+pub(crate) fn discard_tree(dir: &Dir, name: &OsStr) -> io::Result<()> {
+    remove(dir, name, Space::Now)
+}
+
+fn remove(dir: &Dir, name: &OsStr, space: Space) -> io::Result<()> {
     match dir.unlink(name) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
@@ -22,7 +44,7 @@ pub(crate) fn remove_tree(dir: &Dir, name: &OsStr) -> io::Result<()> {
     // Each pass removes at least one directory, or fails.
     loop {
         match dir.dir(name) {
-            Ok(top) => empty(top)?,
+            Ok(top) => empty(top, space)?,
             Err(Errno::NOENT) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
@@ -42,8 +64,8 @@ struct Level {
 
 /// Empties a directory. What lies deeper than [`MAX_OPEN`] levels is moved up to `top` first, so
 /// the top may keep directories that the caller's next pass empties.
-fn empty(top: Dir) -> io::Result<()> {
-    let pending = remove_files(&top)?;
+fn empty(top: Dir, space: Space) -> io::Result<()> {
+    let pending = remove_files(&top, space)?;
     let mut levels = vec![Level { dir: top, pending }];
     let mut moved = 0_u32;
     while let Some(depth) = levels.len().checked_sub(1) {
@@ -72,19 +94,22 @@ fn empty(top: Dir) -> io::Result<()> {
             continue;
         }
         let dir = levels[depth].dir.dir(&name)?;
-        let pending = remove_files(&dir)?;
+        let pending = remove_files(&dir, space)?;
         levels.push(Level { dir, pending });
     }
     Ok(())
 }
 
 /// Removes all but the directories, and returns those.
-fn remove_files(dir: &Dir) -> io::Result<Vec<OsString>> {
+fn remove_files(dir: &Dir, space: Space) -> io::Result<Vec<OsString>> {
     let mut directories = Vec::new();
     for entry in dir.names()? {
         if entry.kind == Some(FileKind::Directory) {
             directories.push(entry.name);
             continue;
+        }
+        if space == Space::Now && entry.kind == Some(FileKind::File) {
+            free(dir, &entry.name)?;
         }
         match dir.unlink(&entry.name) {
             Ok(()) | Err(Errno::NOENT) => {}
@@ -93,6 +118,17 @@ fn remove_files(dir: &Dir) -> io::Result<Vec<OsString>> {
         }
     }
     Ok(directories)
+}
+
+/// Frees what a large file takes up, unless other layers share it.
+fn free(dir: &Dir, name: &OsStr) -> io::Result<()> {
+    match dir.stat(name)? {
+        Some(file) if file.nlink == 1 && file.size >= LARGE => match dir.truncate(name) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        },
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -122,5 +158,22 @@ mod tests {
         remove_tree(&root, OsStr::new("doomed")).unwrap();
         assert!(scratch.path().join("kept/file").exists());
         remove_tree(&root, OsStr::new("never-was")).unwrap();
+    }
+
+    #[test]
+    fn space_is_freed_at_once_but_for_files_that_others_share() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Dir::open(scratch.path()).unwrap();
+        let doomed = root.create_dir(OsStr::new("doomed")).unwrap();
+        let mut open = Vec::new();
+        for name in ["own", "shared"] {
+            let file = doomed.create_file(OsStr::new(name)).unwrap();
+            file.set_len(LARGE).unwrap();
+            open.push(file);
+        }
+        root.link(OsStr::new("kept"), &doomed, OsStr::new("shared")).unwrap();
+        discard_tree(&root, OsStr::new("doomed")).unwrap();
+        let sizes: Vec<u64> = open.iter().map(|file| file.metadata().unwrap().len()).collect();
+        assert_eq!(sizes, [0, LARGE]);
     }
 }

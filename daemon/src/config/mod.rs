@@ -6,6 +6,7 @@ mod listen;
 mod units;
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -146,7 +147,10 @@ pub(crate) fn start_log(config: Option<&Config>) {
     let own = ["kilnd", "kiln_cache", "kiln_executor", "kiln_proto", "kiln_registry"];
     let own = own.map(|name| format!(",{name}={level}")).concat();
     let filter = EnvFilter::builder().parse_lossy(format!("warn{own}"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match log.format {
         file::LogFormat::Json => subscriber.json().init(),
         file::LogFormat::Text => subscriber.init(),

@@ -22,6 +22,15 @@ pub(super) async fn solve(
     daemon: &Arc<Daemon>,
     request: SolveRequest,
 ) -> Result<SolveResponse, Status> {
+    let id = request.r#ref.clone();
+    let outcome = run(daemon, request).await;
+    if outcome.is_err() {
+        daemon.builds.refuse(&id);
+    }
+    outcome
+}
+
+async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveResponse, Status> {
     if request.r#ref.is_empty() {
         return Err(Status::invalid_argument("a build needs a ref"));
     }
@@ -54,15 +63,24 @@ pub(super) async fn solve(
         .map_err(|duplicate| Status::already_exists(duplicate.to_string()))?;
 
     let work = async {
-        let result = async {
-            match gateway {
-                Some(gateway) => gateway.returned().await,
-                None => run_frontend(&build, &request).await,
-            }
+        if let Some(gateway) = gateway {
+            let (result, ()) = tokio::join!(gateway.returned(), imports.load(&build));
+            return finish(&build, &request, result?, &cache_exports).await;
+        }
+        let attempt = async || {
+            // Meanwhile: lookups wait for a cache that is not read yet, and nothing else does.
+            let (result, ()) = tokio::join!(run_frontend(&build, &request), imports.load(&build));
+            finish(&build, &request, result?, &cache_exports).await
         };
-        // Meanwhile: lookups wait for a cache that is not read yet, and nothing else does.
-        let (result, ()) = tokio::join!(result, imports.load(&build));
-        finish(&build, &request, result?, &cache_exports).await
+        let outcome = attempt().await;
+        let is_lost = |error: &SolveError| error.has_lost_layer();
+        if !outcome.as_ref().is_err_and(is_lost) {
+            return outcome;
+        }
+        // A cache has lost what it had: without it there are more steps to run, but they can be.
+        tracing::debug!(build = build.id, "a cached layer is lost: building once more");
+        build.cancel();
+        attempt().await
     };
     let closed = async {
         match &session {

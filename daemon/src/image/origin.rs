@@ -105,7 +105,14 @@ impl Origin {
     }
 }
 
+/// A layer that was to be had when it was found, and is not any more.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot fetch layer {0}")]
+pub(crate) struct LostLayer(Digest);
+
 /// The bytes of a layer's blob, from the first place that has it. Their digest is not checked yet.
+///
+/// Where no place has it, none is known from then on: a record with this layer is no hit any more.
 pub(crate) async fn open_layer(
     build: &Arc<Build>,
     layer: &LayerRow,
@@ -113,14 +120,19 @@ pub(crate) async fn open_layer(
 ) -> anyhow::Result<BlobReader> {
     let mut why = anyhow::anyhow!("nobody is known to have it");
     for (tried, remote) in layer.presence.remotes.iter().enumerate() {
-        match remote.parse::<Origin>()?.blob(build, descriptor).await {
+        let error = match remote.parse::<Origin>()?.blob(build, descriptor).await {
             Ok(reader) => return Ok(reader),
-            // The first place is the one that was named last, and so the user's concern.
-            Err(error) if tried == 0 => why = error,
-            Err(error) => tracing::debug!(remote, %error, "another place without the layer"),
+            Err(error) => error,
+        };
+        tracing::debug!(remote, %error, "a place has lost a layer");
+        build.lose_place(remote);
+        // The first place is the one that was named last, and so the user's concern.
+        if tried == 0 {
+            why = error;
         }
     }
-    Err(why).with_context(|| format!("cannot fetch layer {}", descriptor.digest))
+    build.daemon.index.update_layer(layer.id, |row| row.presence.remotes.clear())?;
+    Err(why).context(LostLayer(descriptor.digest))
 }
 
 fn is_manifest(media_type: &str) -> bool {

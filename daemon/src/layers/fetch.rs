@@ -66,7 +66,7 @@ impl Layers {
         };
         let lost = |error| Err(SolveError::lost(error));
         let fetched = self.fetching.join(id, &shown, start, lost).await;
-        fetched.map_err(|error| anyhow::anyhow!(error.to_string()))
+        fetched.map_err(SolveError::into_cause)
     }
 
     async fn fetch_now(

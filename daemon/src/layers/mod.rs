@@ -260,7 +260,7 @@ impl Drop for NewLayer {
             removals.send_modify(|count| *count += 1);
             // Removing a big tree takes long; the id is never used again, so nobody has to wait.
             std::thread::spawn(move || {
-                if let Err(error) = overlay.remove(id) {
+                if let Err(error) = overlay.discard(id) {
                     tracing::warn!(layer = %id, %error, "cannot remove an unfinished layer");
                 }
                 removals.send_modify(|count| *count -= 1);

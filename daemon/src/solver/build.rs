@@ -40,6 +40,8 @@ pub(crate) struct Build {
     transfers: Mutex<HashMap<LayerId, VertexProgress>>,
     /// Content stores that the client is known to serve.
     stores: Mutex<HashSet<String>>,
+    /// Places that did not have a layer that they should have.
+    lost_places: Mutex<HashSet<String>>,
     /// Held until the build ends.
     pins: Mutex<Vec<Pin>>,
 }
@@ -81,6 +83,7 @@ impl Build {
             results: Memo::new(),
             transfers: Mutex::default(),
             stores: Mutex::default(),
+            lost_places: Mutex::default(),
             pins: Mutex::default(),
         }
     }
@@ -184,11 +187,18 @@ impl Build {
         self.stores.lock().insert(store.to_owned());
     }
 
+    /// Notes that a place (an [`Origin`] as text) has not what it should have: results that are only
+    /// there are no hits for this build any more.
+    pub(crate) fn lose_place(&self, place: &str) {
+        self.lost_places.lock().insert(place.to_owned());
+    }
+
     /// Whether this build can have the files of `layers`: from here, from a registry, or from a
     /// content store that its own client serves.
     pub(crate) fn is_obtainable(&self, layers: &[LayerId]) -> anyhow::Result<bool> {
         let index = &self.daemon.index;
         let is_served = |remote: &String| match remote.parse() {
+            _ if self.lost_places.lock().contains(remote) => false,
             Ok(Origin::Registry(_)) => true,
             Ok(Origin::Session(store)) => {
                 self.stores.lock().contains(&store)
@@ -252,7 +262,7 @@ impl Build {
         self.results.get(vertex.digest(), compute, |error| Err(SolveError::lost(error)))
     }
 
-    /// Aborts everything that runs for this build alone.
+    /// Forgets what is known of vertices, and aborts everything that runs for this build alone.
     pub(crate) fn cancel(&self) {
         self.guesses.clear();
         self.probes.clear();

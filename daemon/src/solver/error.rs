@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::graph::{SourceLocation, Vertex, VertexDigest};
+use crate::image::LostLayer;
 
 /// A failed build. Shared by everybody who waited for the same vertex.
 #[derive(Clone)]
@@ -63,11 +64,39 @@ impl SolveError {
         &self.0.locations
     }
 
+    /// The failure as the cause of another one.
+    pub(crate) fn into_cause(self) -> anyhow::Error {
+        anyhow::Error::new(Shared(self))
+    }
+
+    /// Whether a layer could not be fetched that a cache had. The build may be tried again: the
+    /// step that makes the layer is no hit any more.
+    pub(crate) fn has_lost_layer(&self) -> bool {
+        let cause = self.cause();
+        // A context is not in the chain of causes, and can only be asked for.
+        cause.is::<LostLayer>()
+            || cause.chain().any(|cause| {
+                cause.downcast_ref::<Shared>().is_some_and(|shared| shared.0.has_lost_layer())
+            })
+    }
+
     /// The answer of a task that died: shut down, or a bug.
     pub(crate) fn lost(error: tokio::task::JoinError) -> Self {
         if error.is_cancelled() { Self::canceled() } else { anyhow::Error::new(error).into() }
     }
 }
+
+/// A failure that several steps have in common.
+#[derive(Debug)]
+struct Shared(SolveError);
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for Shared {}
 
 impl<E: Into<anyhow::Error>> From<E> for SolveError {
     fn from(cause: E) -> Self {

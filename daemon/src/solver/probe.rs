@@ -8,13 +8,13 @@
 //! - a [`guess`] never runs a step. It looks under the definition key, made of what was guessed of
 //!   the inputs. Where that hits, nothing else of the vertex or of what it depends on is touched.
 //! - a [`probe`](run) is for a vertex whose files are needed and whose guess was a miss. It looks
-//!   under the content key too, and meanwhile lets all inputs come about that this takes: that is
-//!   how independent stages run at once.
+//!   under the content key too, and meanwhile lets all inputs come about that this or a run will
+//!   take: that is how independent stages run at once.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures::future::{try_join, try_join_all};
+use futures::future::try_join_all;
 use kiln_cache::{
     CacheKey, Digest, Hit, KeyPart, Link, PartValue, Record, RecordType, content_key, key_of,
 };
@@ -153,10 +153,15 @@ pub(super) async fn run(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Prob
     let at = |cause: anyhow::Error| SolveError::at(vertex, cause);
     let map = ops::cache_map(vertex).map_err(at)?;
     let edges = vertex.inputs();
-    let probes = try_join_all(edges.iter().map(|edge| build.probe(&edge.vertex)));
-    let needed = edges.iter().zip(&map.deps).filter(|(_, dep)| dep.content.is_some());
-    let needed = try_join_all(needed.map(|(edge, _)| build.solve(edge)));
-    let (inputs, _) = try_join(probes, needed).await?;
+    let inputs = edges.iter().zip(&map.deps).map(async |(edge, dep)| {
+        let probe = build.probe(&edge.vertex).await?;
+        // Of an input that nobody ever had, neither had anybody what is made of it.
+        if dep.content.is_some() || probe.outputs.is_none() {
+            build.solve(edge).await?;
+        }
+        Ok::<_, SolveError>(probe)
+    });
+    let inputs = try_join_all(inputs).await?;
 
     let definition = definition_links(build, vertex, &map, &inputs).await?;
     let is_by_content = map
