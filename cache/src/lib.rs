@@ -64,7 +64,8 @@ pub use descriptor::{CREATED_AT, Descriptor, UNCOMPRESSED};
 pub use digest::{Digest, Hasher, InvalidDigest};
 pub use index::{
     BlobRow, DirId, DirKind, DirRow, Dropped, DurableGroup, HistoryEntry, Hit, ImageRow, Index,
-    IndexError, KeyPart, LayerRow, OnDisk, PartValue, Pin, Presence, Reconciled, Record, Removed,
+    IndexError, KeyPart, LayerRow, OnDisk, PartValue, Pin, Presence, Reconciled, Record, Remote,
+    Removed,
 };
 pub use key::{CacheKey, Link, Selector, content_key, key_of};
 pub use layer::{ChainId, DiffId, LayerId};

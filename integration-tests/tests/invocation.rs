@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use kiln_integration_tests::{Context, LayerTar, State, World};
+use kiln_integration_tests::{Context, Daemon, LayerTar, State, World};
 
 #[test]
 fn a_dockerfile_comes_from_standard_input() {
@@ -137,4 +137,21 @@ fn an_image_that_was_built_can_be_the_base_of_the_next() {
     let build = world.build(&child).succeeds();
     assert_eq!(build.step("RUN cat /who").log, ["parent"]);
     build.step_is("RUN cat /who", &State::Done);
+}
+
+#[test]
+fn of_an_image_that_was_pushed_the_registry_has_the_last_word() {
+    let world = World::start();
+    let name = world.registry.reference("test/parent:1");
+    let parent =
+        |who: &str| Context::new().dockerfile(&format!("FROM busybox\nRUN echo {who} > /who"));
+    let push = |daemon: &Daemon, who: &str| {
+        daemon.build(&parent(who)).args(["--push", "-t", &name]).succeeds();
+    };
+    push(&world.daemon, "first");
+    push(&Daemon::start(&world.registry), "second");
+
+    let child = Context::new().dockerfile(&format!("FROM {name}\nRUN cat /who"));
+    let build = world.build(&child).succeeds();
+    assert_eq!(build.step("RUN cat /who").log, ["second"]);
 }

@@ -37,6 +37,14 @@ impl Overlay {
         &self.root
     }
 
+    /// Gives a layer another id, whose directory it replaces.
+    pub fn rename(&self, from: LayerId, to: LayerId) -> Result<(), SnapshotError> {
+        self.remove(to)?;
+        let (old, new) = (from.to_string(), to.to_string());
+        rustix::fs::renameat(&self.dir, &old, &self.dir, &new)
+            .map_err(|error| layer_error(from, "rename its directory", error.into()))
+    }
+
     /// Removes a layer that was not finished, and frees its space even if the step that wrote to it
     /// is not quite gone yet.
     pub fn discard(&self, id: LayerId) -> Result<(), SnapshotError> {

@@ -18,6 +18,8 @@ pub struct ImageRow {
     /// The image's layers. A garbage collection spares them unless it must take everything into
     /// account (`all`); when one of them goes, so does the name.
     pub layers: Vec<LayerId>,
+    /// Whether a registry was given it under this name, and has the last word about it.
+    pub is_pushed: bool,
     /// When the name was given to it.
     pub updated_at: SystemTime,
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     descriptor::Descriptor,
+    digest::Digest,
     layer::{ChainId, DiffId, LayerId},
     record_type::RecordType,
 };
@@ -46,13 +47,22 @@ pub struct LayerRow {
     pub record_type: RecordType,
 }
 
+/// A place from which a layer can be fetched.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Remote {
+    /// The place, in words of whoever fetches.
+    pub origin: String,
+    /// Which of the layer's blobs it has.
+    pub blob: Digest,
+}
+
 /// Where a layer's files are.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Presence {
     /// It has a directory here.
     pub is_local: bool,
-    /// References from which one of its blobs can be fetched.
-    pub remotes: Vec<String>,
+    /// Places from which it can be fetched, the best first.
+    pub remotes: Vec<Remote>,
 }
 
 impl Presence {
@@ -60,7 +70,7 @@ impl Presence {
     pub const LOCAL: Self = Self { is_local: true, remotes: Vec::new() };
 
     /// Not fetched yet.
-    pub fn lazy(remotes: impl IntoIterator<Item = String>) -> Self {
+    pub fn lazy(remotes: impl IntoIterator<Item = Remote>) -> Self {
         Self { is_local: false, remotes: remotes.into_iter().collect() }
     }
 }

@@ -49,7 +49,7 @@ pub use self::{
     error::IndexError,
     history::HistoryEntry,
     image::ImageRow,
-    layer::{LayerRow, Presence},
+    layer::{LayerRow, Presence, Remote},
     pin::{Hit, Pin},
     reconcile::{Dropped, OnDisk, Reconciled},
     record::{KeyPart, PartValue, Record},

@@ -63,16 +63,16 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
         .map_err(|duplicate| Status::already_exists(duplicate.to_string()))?;
 
     let work = async {
-        if let Some(gateway) = gateway {
-            let (result, ()) = tokio::join!(gateway.returned(), imports.load(&build));
-            return finish(&build, &request, result?, &cache_exports).await;
-        }
-        let attempt = async || {
-            // Meanwhile: lookups wait for a cache that is not read yet, and nothing else does.
-            let (result, ()) = tokio::join!(run_frontend(&build, &request), imports.load(&build));
-            finish(&build, &request, result?, &cache_exports).await
+        let result = async {
+            match gateway {
+                Some(gateway) => gateway.returned().await,
+                None => run_frontend(&build, &request).await,
+            }
         };
-        let outcome = attempt().await;
+        // Meanwhile: lookups wait for a cache that is not read yet, and nothing else does.
+        let (result, ()) = tokio::join!(result, imports.load(&build));
+        let result = result?;
+        let outcome = finish(&build, &request, &result, &cache_exports).await;
         let is_lost = |error: &SolveError| error.has_lost_layer();
         if !outcome.as_ref().is_err_and(is_lost) {
             return outcome;
@@ -80,7 +80,7 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
         // A cache has lost what it had: without it there are more steps to run, but they can be.
         tracing::debug!(build = build.id, "a cached layer is lost: building once more");
         build.cancel();
-        attempt().await
+        finish(&build, &request, &result, &cache_exports).await
     };
     let closed = async {
         match &session {
@@ -136,7 +136,7 @@ async fn run_frontend(
 async fn finish(
     build: &Arc<Build>,
     request: &SolveRequest,
-    result: FrontendResult,
+    result: &FrontendResult,
     cache_exports: &remote::Exports,
 ) -> Result<SolveResponse, SolveError> {
     let solves = result.refs.all().into_iter().map(|(id, edge)| async move {
@@ -147,7 +147,7 @@ async fn finish(
         Ok::<_, SolveError>((id.map(str::to_owned), snapshot))
     });
     let solved = try_join_all(solves).await?;
-    let exports = Exports { solved, metadata: result.metadata };
+    let exports = Exports { solved, metadata: result.metadata.clone() };
     let mut exporter_response = exporter::run(build, request, exports).await?;
     exporter_response.extend(cache_exports.run(build, &result.refs).await?);
     Ok(SolveResponse { exporter_response })

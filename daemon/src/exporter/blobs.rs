@@ -114,7 +114,8 @@ async fn blob(
         && let Some(diff_id) = row.diff_id
     {
         let stored = index.blob(&known.digest)?;
-        let is_remote = !row.presence.remotes.is_empty();
+        let mut remotes = row.presence.remotes.iter();
+        let is_remote = remotes.any(|remote| remote.blob == known.digest);
         if stored.is_some() || is_remote {
             if let Some(stored) = stored {
                 build.hold(stored.pin);

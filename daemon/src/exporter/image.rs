@@ -60,7 +60,7 @@ pub(super) async fn export(
         }
         for image in &images {
             if store && !push_by_digest {
-                keep(build, image, &assembled, canonical)?;
+                keep(build, image, &assembled, canonical, push)?;
                 drop(vertex.status(format!("naming to {image}")));
             }
             if push {
@@ -152,6 +152,7 @@ fn keep(
     image: &ImageRef,
     assembled: &Assembled,
     canonical: bool,
+    is_pushed: bool,
 ) -> anyhow::Result<()> {
     let index = &build.daemon.index;
     let mut blobs: Vec<Digest> = Vec::new();
@@ -166,8 +167,13 @@ fn keep(
             }
         }
     }
-    let row =
-        ImageRow { target: assembled.target.clone(), blobs, layers, updated_at: SystemTime::now() };
+    let row = ImageRow {
+        target: assembled.target.clone(),
+        blobs,
+        layers,
+        is_pushed,
+        updated_at: SystemTime::now(),
+    };
     index.put_image(&image.to_string(), &row)?;
     if canonical {
         let digest = assembled.target.digest.to_string().parse()?;

@@ -9,7 +9,7 @@ use kiln_registry::{Client, ImageRef, MediaType};
 
 use super::blobs::LayerBlob;
 use super::image::Assembled;
-use crate::image::{Origin, manifest, open_layer, to_oci};
+use crate::image::{Origin, manifest, open_blob, to_oci};
 use crate::solver::{Build, StatusProgress, VertexProgress};
 
 pub(super) async fn push(
@@ -88,8 +88,9 @@ pub(crate) async fn push_layer(
     status.total(descriptor.size);
     if build.daemon.index.blob(&descriptor.digest)?.is_none() {
         for remote in &layer.row.presence.remotes {
-            let Origin::Registry(source) = remote.parse()? else { continue };
-            if source.host() == image.host()
+            let Origin::Registry(source) = remote.origin.parse()? else { continue };
+            if remote.blob == descriptor.digest
+                && source.host() == image.host()
                 && registry.mount_blob(image, &to_oci(descriptor)?, source.repository()).await?
             {
                 return Ok(());
@@ -107,7 +108,7 @@ pub(crate) async fn fetch_blob(build: &Arc<Build>, layer: &LayerBlob) -> anyhow:
     use kiln_cache::Expected;
     use tokio::io::AsyncReadExt as _;
     let descriptor = &layer.descriptor;
-    let mut reader = open_layer(build, &layer.row, descriptor).await?.take(descriptor.size + 1);
+    let mut reader = open_blob(build, &layer.row, descriptor).await?.take(descriptor.size + 1);
     let mut ingest = build.daemon.content.ingest()?;
     loop {
         let mut piece = Vec::with_capacity(1 << 20);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use kiln_cache::{Descriptor, Digest, LayerRow};
+use kiln_cache::{Descriptor, Digest, LayerId, LayerRow, Remote};
 use kiln_registry::ImageRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -108,31 +108,63 @@ impl Origin {
 /// A layer that was to be had when it was found, and is not any more.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot fetch layer {0}")]
-pub(crate) struct LostLayer(Digest);
+pub(crate) struct LostLayer(pub(crate) Digest);
 
-/// The bytes of a layer's blob, from the first place that has it. Their digest is not checked yet.
-///
-/// Where no place has it, none is known from then on: a record with this layer is no hit any more.
-pub(crate) async fn open_layer(
+/// The bytes of one of a layer's blobs, from the first place that has it. Their digest is not
+/// checked yet.
+pub(crate) async fn open_blob(
     build: &Arc<Build>,
     layer: &LayerRow,
-    descriptor: &Descriptor,
+    blob: &Descriptor,
 ) -> anyhow::Result<BlobReader> {
-    let mut why = anyhow::anyhow!("nobody is known to have it");
-    for (tried, remote) in layer.presence.remotes.iter().enumerate() {
-        let error = match remote.parse::<Origin>()?.blob(build, descriptor).await {
+    let mut why = None;
+    for remote in layer.presence.remotes.iter().filter(|remote| remote.blob == blob.digest) {
+        match open_at(build, layer.id, remote, blob).await {
             Ok(reader) => return Ok(reader),
-            Err(error) => error,
+            Err(error) => why.get_or_insert(error),
         };
-        tracing::debug!(remote, %error, "a place has lost a layer");
-        build.lose_place(remote);
-        // The first place is the one that was named last, and so the user's concern.
-        if tried == 0 {
-            why = error;
-        }
     }
-    build.daemon.index.update_layer(layer.id, |row| row.presence.remotes.clear())?;
-    Err(why).context(LostLayer(descriptor.digest))
+    let nobody = || anyhow::anyhow!("nobody is known to have it").context(LostLayer(blob.digest));
+    Err(why.unwrap_or_else(nobody))
+}
+
+/// The same from one place.
+pub(crate) async fn open_at(
+    build: &Arc<Build>,
+    layer: LayerId,
+    remote: &Remote,
+    blob: &Descriptor,
+) -> anyhow::Result<BlobReader> {
+    let error = match remote.origin.parse::<Origin>()?.blob(build, blob).await {
+        Ok(reader) => return Ok(reader),
+        Err(error) => error,
+    };
+    lose(build, layer, remote, is_not_found(&error))?;
+    Err(error).context(LostLayer(blob.digest))
+}
+
+/// Notes that a place did not have a layer that it should have. For this build, what is only there
+/// is nowhere; for all builds, this layer is not there if that `is_final`.
+pub(crate) fn lose(
+    build: &Build,
+    layer: LayerId,
+    remote: &Remote,
+    is_final: bool,
+) -> anyhow::Result<()> {
+    tracing::debug!(%layer, remote.origin, is_final, "a place has lost a layer");
+    build.lose_place(&remote.origin);
+    if is_final {
+        let index = &build.daemon.index;
+        index.update_layer(layer, |row| row.presence.remotes.retain(|known| known != remote))?;
+    }
+    Ok(())
+}
+
+fn is_not_found(error: &anyhow::Error) -> bool {
+    let of_registry = error.downcast_ref::<kiln_registry::Error>();
+    let of_session = error.downcast_ref::<tonic::Status>();
+    of_registry.is_some_and(kiln_registry::Error::is_not_found)
+        || of_session.is_some_and(|status| status.code() == tonic::Code::NotFound)
 }
 
 fn is_manifest(media_type: &str) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use kiln_cache::{ChainId, Descriptor, DiffId, Digest, LayerRow, Pin, Presence};
+use kiln_cache::{ChainId, Descriptor, DiffId, Digest, LayerRow, Pin, Presence, Remote};
 use kiln_registry::ImageRef;
 
 use super::manifest::{self, Index, MAX_DEPTH, Manifest};
@@ -16,7 +16,8 @@ const MAX_REMOTES: usize = 8;
 /// Which image wins where both the daemon's own store and the registry may have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) enum Resolve {
-    /// One that was built here under that name, else the registry's.
+    /// One that was built here under that name and pushed nowhere, else the registry's; if that
+    /// cannot be had, one that was built here.
     #[default]
     Default,
     /// The registry's.
@@ -57,9 +58,9 @@ pub(crate) async fn resolve(
     platform: &Platform,
     mode: Resolve,
 ) -> anyhow::Result<ResolvedImage> {
-    let own = build.daemon.index.image(&image.to_string())?;
-    if let Some(own) = own.filter(|_| mode != Resolve::Pull) {
-        return read(build, None, own.target, platform).await;
+    let own = build.daemon.index.image(&image.to_string())?.filter(|_| mode != Resolve::Pull);
+    if let Some(own) = own.as_ref().filter(|own| mode == Resolve::Local || !own.is_pushed) {
+        return read(build, None, own.target.clone(), platform).await;
     }
     let origin = Origin::Registry(image.clone());
     // What is named by digest and known needs no registry.
@@ -72,7 +73,14 @@ pub(crate) async fn resolve(
         let target = Descriptor::new(media_type, digest, bytes.len() as u64);
         return read(build, Some(origin), target, platform).await;
     }
-    let (descriptor, bytes) = build.registry.resolve(image).await?;
+    let (descriptor, bytes) = match (build.registry.resolve(image).await, own) {
+        (Ok(found), _) => found,
+        (Err(error), Some(own)) => {
+            tracing::debug!(%image, %error, "the image that was pushed from here is used");
+            return read(build, None, own.target, platform).await;
+        }
+        (Err(error), None) => return Err(error.into()),
+    };
     let digest = build.store_small(&bytes)?;
     let media_type = descriptor.media_type().to_string();
     let target = Descriptor::new(media_type, digest, bytes.len() as u64);
@@ -164,7 +172,7 @@ pub(crate) fn unfetched(
     description: &str,
 ) -> anyhow::Result<Stack> {
     let index = &build.daemon.index;
-    let remote = origin.map(ToString::to_string);
+    let origin = origin.map(ToString::to_string);
     let mut stack = Stack::default();
     let mut chain: Option<ChainId> = None;
     for (descriptor, diff_id) in layers {
@@ -173,6 +181,7 @@ pub(crate) fn unfetched(
             None => ChainId::of(&[*diff_id]).context("no chain")?,
         };
         chain = Some(next);
+        let remote = origin.clone().map(|origin| Remote { origin, blob: descriptor.digest });
         if let Some(hit) = index.layer_by_chain(&next)? {
             let id = hit.row.id;
             if let Some(remote) = &remote
@@ -184,7 +193,7 @@ pub(crate) fn unfetched(
                     row.presence.remotes.insert(0, remote.clone());
                     row.presence.remotes.truncate(MAX_REMOTES);
                     if !row.blobs.iter().any(|blob| blob.digest == descriptor.digest) {
-                        row.blobs.insert(0, descriptor.clone());
+                        row.blobs.push(descriptor.clone());
                     }
                 })?;
             }
@@ -197,7 +206,7 @@ pub(crate) fn unfetched(
         row.chain = Some(next);
         row.diff_id = Some(*diff_id);
         row.blobs = vec![descriptor.clone()];
-        row.presence = Presence::lazy(remote.clone());
+        row.presence = Presence::lazy(remote);
         description.clone_into(&mut row.description);
         let pin: Pin = index.save_layers(&[row])?;
         stack = stack.with(id, pin);

@@ -4,18 +4,18 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, try_join_all};
-use kiln_cache::{Descriptor, Digest, Expected, Hasher, Ingest, LayerRow};
+use kiln_cache::{Descriptor, DiffId, Digest, Expected, Hasher, Ingest, LayerRow, Pin, Remote};
 use kiln_snapshotter::apply::{Applied, apply};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 
 use super::{Layers, NewLayer};
 use crate::compression::Decoder;
-use crate::image::{BlobReader, open_layer};
+use crate::image::{BlobReader, LostLayer, lose, open_at};
 use crate::solver::{Build, Snapshot, SolveError, VertexProgress};
 
 /// Size of the pieces in which a blob is read.
@@ -79,36 +79,52 @@ impl Layers {
         if self.index.layer(row.id)?.is_some_and(|row| row.presence.is_local) {
             return Ok(());
         }
-        let descriptor = self.best_blob(&row)?;
-        let (layer, applied) = self.unpack(build, &row, descriptor, progress).await?;
-        if !applied.deferred.is_empty() {
-            // Only now the layers below matter.
-            self.settle(build, &row, &layer, applied).await?;
+        let mut why = None;
+        for source in self.sources(&row)? {
+            match self.unpack(build, &row, &source, progress).await {
+                Ok((layer, applied)) => {
+                    if !applied.deferred.is_empty() {
+                        // Only now the layers below matter.
+                        self.settle(build, &row, &layer, applied).await?;
+                    }
+                    return self.adopt(row.id, layer).await;
+                }
+                // The first place is the one that was named last, and so the user's concern.
+                Err(error) => why.get_or_insert(error),
+            };
         }
-        self.adopt(layer).await
+        Err(why.unwrap_or_else(|| anyhow::anyhow!("nobody is known to have {:?}", row.id)))
     }
 
-    /// The blob from which a layer is unpacked: one that is here, else the one named last.
-    fn best_blob<'a>(&self, row: &'a LayerRow) -> anyhow::Result<&'a Descriptor> {
+    /// From where a layer can be unpacked, best first: what is here, then what is elsewhere.
+    fn sources(&self, row: &LayerRow) -> anyhow::Result<Vec<Source>> {
+        let mut sources = Vec::new();
         for blob in &row.blobs {
-            if self.index.blob(&blob.digest)?.is_some() {
-                return Ok(blob);
+            if let Some(stored) = self.index.blob(&blob.digest)? {
+                sources.push(Source::Stored(blob.clone(), stored.pin));
             }
         }
-        row.blobs.first().with_context(|| format!("{:?} has no blob", row.id))
+        for remote in &row.presence.remotes {
+            if let Some(blob) = row.blobs.iter().find(|blob| blob.digest == remote.blob) {
+                sources.push(Source::Remote(blob.clone(), remote.clone()));
+            }
+        }
+        Ok(sources)
     }
 
-    /// Downloads (or reads) a blob and unpacks it into a directory of the layer's own.
+    /// Downloads (or reads) a blob and unpacks it into a directory of its own.
     async fn unpack(
         &self,
         build: &Arc<Build>,
         row: &LayerRow,
-        descriptor: &Descriptor,
+        source: &Source,
         progress: &VertexProgress,
     ) -> anyhow::Result<(NewLayer, Applied)> {
-        let stored = self.index.blob(&descriptor.digest)?;
+        let _turn = self.unpack_turns.acquire().await;
+        let (Source::Stored(descriptor, _) | Source::Remote(descriptor, _)) = source;
         let digest = descriptor.digest;
-        let layer = self.reopen(row.id)?;
+        // Not the directory that it will have: an attempt that was given up may still be at work.
+        let layer = self.create()?;
         let dir = layer.dir().clone();
         let diff_id = row.diff_id;
         let unpack = move |blob: Box<dyn Read + Send>| -> anyhow::Result<Applied> {
@@ -119,18 +135,22 @@ impl Layers {
             if let Some(expected) = diff_id
                 && actual != *expected.digest()
             {
-                bail!("layer {digest} unpacks to {actual}, its image says {expected}");
+                return Err(WrongContent::DiffId { digest, actual, expected }.into());
             }
             Ok(applied)
         };
-        if stored.is_some() {
-            let status = progress.status(format!("extracting {digest}"));
-            let file = self.content.open_blob(&digest)?;
-            let applied = tokio::task::spawn_blocking(move || unpack(Box::new(file))).await??;
-            drop(status);
-            return Ok((layer, applied));
-        }
-        let reader = open_layer(build, row, descriptor).await?;
+        let cannot_unpack = || format!("cannot unpack layer {digest}");
+        let remote = match source {
+            Source::Stored(..) => {
+                let status = progress.status(format!("extracting {digest}"));
+                let file = self.content.open_blob(&digest)?;
+                let applied = tokio::task::spawn_blocking(move || unpack(Box::new(file))).await?;
+                drop(status);
+                return Ok((layer, applied.with_context(cannot_unpack)?));
+            }
+            Source::Remote(_, remote) => remote,
+        };
+        let reader = open_at(build, row.id, remote, descriptor).await?;
         let (pieces, queue) = mpsc::channel(QUEUE);
         let extracting = progress.status(format!("extracting {digest}"));
         let unpacking = tokio::task::spawn_blocking(move || {
@@ -142,8 +162,21 @@ impl Layers {
         let downloaded = download(reader, descriptor, ingest, pieces, progress).await;
         let unpacked = unpacking.await?;
         // A broken download breaks unpacking too: it is the cause.
-        let ingest = downloaded.with_context(|| format!("cannot fetch layer {digest}"))?;
-        let applied = unpacked.with_context(|| format!("cannot unpack layer {digest}"))?;
+        let ingest = match downloaded {
+            Ok(ingest) => ingest,
+            Err(error) => {
+                lose(build, row.id, remote, error.is::<WrongContent>())?;
+                return Err(error).context(LostLayer(digest));
+            }
+        };
+        let applied = match unpacked {
+            Ok(applied) => applied,
+            Err(error) if error.is::<WrongContent>() => {
+                lose(build, row.id, remote, true)?;
+                return Err(error).context(LostLayer(digest));
+            }
+            Err(error) => return Err(error).with_context(cannot_unpack),
+        };
         let expected = Expected { digest, size: descriptor.size };
         let index = self.index.clone();
         let stored = tokio::task::spawn_blocking(move || index.commit_blob(ingest, Some(expected)))
@@ -169,6 +202,24 @@ impl Layers {
     }
 }
 
+/// A blob that a layer can be unpacked from.
+enum Source {
+    /// In the content store, where it stays while the pin is held.
+    Stored(Descriptor, #[expect(dead_code, reason = "it is only held")] Pin),
+    Remote(Descriptor, Remote),
+}
+
+/// A place does not have what it is said to have.
+#[derive(Debug, thiserror::Error)]
+enum WrongContent {
+    #[error("layer {digest} unpacks to {actual}, its image says {expected}")]
+    DiffId { digest: Digest, actual: Digest, expected: DiffId },
+    #[error("it is larger than the {0} bytes announced")]
+    TooLarge(u64),
+    #[error("content is {size} bytes of {actual}, expected {expected} bytes")]
+    Blob { actual: Digest, size: u64, expected: u64 },
+}
+
 /// Reads a blob to its end: into the content store, and to whoever unpacks it.
 async fn download(
     mut reader: BlobReader,
@@ -189,7 +240,7 @@ async fn download(
         }
         size += piece.len() as u64;
         if size > descriptor.size {
-            bail!("it is larger than the {} bytes announced", descriptor.size);
+            return Err(WrongContent::TooLarge(descriptor.size).into());
         }
         status.add(piece.len() as u64);
         let piece = piece.freeze();
@@ -204,7 +255,7 @@ async fn download(
     }
     let actual: Digest = hash.finish();
     if actual != descriptor.digest || size != descriptor.size {
-        bail!("content is {size} bytes of {actual}, expected {} bytes", descriptor.size);
+        return Err(WrongContent::Blob { actual, size, expected: descriptor.size }.into());
     }
     Ok(ingest)
 }

@@ -14,7 +14,7 @@ use kiln_executor::Rootfs;
 use kiln_snapshotter::copy::{CopyOptions, copy};
 use kiln_snapshotter::{LayerDir, LayerWriter, Overlay, Snapshotter as _, View, usage};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::solver::{Flights, Snapshot, SolveError, Stack};
 
@@ -23,11 +23,16 @@ pub(crate) use tree::{LocalTree, LocalTrees, Manifest, TreeEntry, TreeLease};
 
 use digests::DigestCache;
 
+/// How many layers are unpacked at once.
+const MOST_UNPACKED: usize = 16;
+
 /// Everything that is kept as layers.
 pub(crate) struct Layers {
     index: Arc<Index>,
     content: Arc<ContentStore>,
     overlay: Arc<Overlay>,
+    /// Limits how many layers are unpacked at once: each keeps a thread.
+    unpack_turns: Semaphore,
     fetching: Flights<LayerId, Result<(), SolveError>>,
     digests: DigestCache,
     /// How many directories of unfinished layers are being removed.
@@ -74,8 +79,17 @@ impl Layers {
             std::fs::write(etc.join(name), "").with_context(|| name.to_owned())?;
         }
         let (fetching, digests) = (Flights::new(), DigestCache::new(index.clone()));
-        let removals = Arc::default();
-        Ok(Self { index, content, overlay, fetching, digests, removals, empty, skeleton })
+        Ok(Self {
+            index,
+            content,
+            overlay,
+            unpack_turns: Semaphore::new(MOST_UNPACKED),
+            fetching,
+            digests,
+            removals: Arc::default(),
+            empty,
+            skeleton,
+        })
     }
 
     pub(crate) fn overlay(&self) -> &Overlay {
@@ -101,24 +115,19 @@ impl Layers {
         NewLayer { id, dir, overlay, removals, is_committed: false, _pin: pin }
     }
 
-    /// The directory of a layer that is known but not here, to be filled.
-    fn reopen(&self, id: LayerId) -> anyhow::Result<NewLayer> {
-        let pin = self.index.pin_layers(&[id]);
-        // An earlier attempt may have been cut short.
-        self.overlay.remove(snapshot_id(id))?;
-        let dir = self.overlay.create(snapshot_id(id))?;
-        Ok(self.new_layer(id, dir, pin))
-    }
-
-    /// Makes the files of a known layer count as here.
-    async fn adopt(&self, mut layer: NewLayer) -> anyhow::Result<()> {
-        let dir = layer.dir.clone();
-        let size = tokio::task::spawn_blocking(move || usage::of_layer(&dir)).await??.bytes;
-        self.index.update_layer(layer.id, |row| {
+    /// Makes `files` those of a known layer, which counts as here from now on.
+    async fn adopt(&self, id: LayerId, mut files: NewLayer) -> anyhow::Result<()> {
+        let (overlay, from) = (self.overlay.clone(), files.dir.id());
+        let task = tokio::task::spawn_blocking(move || {
+            overlay.rename(from, snapshot_id(id))?;
+            anyhow::Ok(usage::of_layer(&overlay.layer(snapshot_id(id))?)?.bytes)
+        });
+        let size = task.await??;
+        files.is_committed = true;
+        self.index.update_layer(id, |row| {
             row.presence.is_local = true;
             row.size = size;
         })?;
-        layer.is_committed = true;
         Ok(())
     }
 

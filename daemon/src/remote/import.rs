@@ -180,6 +180,10 @@ impl ImportedCache {
         build: &Arc<Build>,
         wanted: &Wanted,
     ) -> anyhow::Result<Option<Hit<Record>>> {
+        let origin = self.origin();
+        if build.has_lost(&origin.to_string()) {
+            return Ok(None);
+        }
         let Some(hit) = self.keys(build).await.and_then(|keys| keys.lookup(&[wanted.key])) else {
             return Ok(None);
         };
@@ -188,7 +192,7 @@ impl ImportedCache {
             blobs.into_iter().map(|blob| blob.diff_id().map(|diff_id| (blob, diff_id))).collect();
         // Without the uncompressed digests there is no telling whether what is fetched is right.
         let Some(layers) = layers else { return Ok(None) };
-        let stack = unfetched(build, &layers, Some(&self.origin()), &wanted.description)?;
+        let stack = unfetched(build, &layers, Some(&origin), &wanted.description)?;
         let record = Record {
             key,
             op: wanted.op,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared, try_join_all};
-use kiln_cache::{CacheKey, Digest, Hit, LayerId, Pin, Record};
+use kiln_cache::{CacheKey, Digest, Hit, LayerId, Pin, Record, Remote};
 use parking_lot::Mutex;
 
 use super::memo::Memo;
@@ -193,12 +193,17 @@ impl Build {
         self.lost_places.lock().insert(place.to_owned());
     }
 
+    /// Whether a place has not what it should have.
+    pub(crate) fn has_lost(&self, place: &str) -> bool {
+        self.lost_places.lock().contains(place)
+    }
+
     /// Whether this build can have the files of `layers`: from here, from a registry, or from a
     /// content store that its own client serves.
     pub(crate) fn is_obtainable(&self, layers: &[LayerId]) -> anyhow::Result<bool> {
         let index = &self.daemon.index;
-        let is_served = |remote: &String| match remote.parse() {
-            _ if self.lost_places.lock().contains(remote) => false,
+        let is_served = |remote: &Remote| match remote.origin.parse() {
+            _ if self.has_lost(&remote.origin) => false,
             Ok(Origin::Registry(_)) => true,
             Ok(Origin::Session(store)) => {
                 self.stores.lock().contains(&store)

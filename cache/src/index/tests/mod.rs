@@ -105,6 +105,7 @@ fn image(target: &Blob, blobs: &[&Blob], layers: &[LayerId]) -> ImageRow {
         target: Descriptor::new("manifest", target.digest, target.size),
         blobs: blobs.iter().map(|blob| blob.digest).collect(),
         layers: layers.to_vec(),
+        is_pushed: false,
         updated_at: SystemTime::now(),
     }
 }

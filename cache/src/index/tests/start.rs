@@ -85,7 +85,8 @@ fn a_lost_layer_that_can_be_fetched_again_only_becomes_lazy() {
     let fixture = Fixture::new();
     let layer = fixture.index.alloc_layer().unwrap();
     let mut row = LayerRow::new(layer, vec![]);
-    row.presence.remotes = vec!["docker.io/library/alpine".to_owned()];
+    row.presence.remotes =
+        vec![Remote { origin: "docker.io/library/alpine".to_owned(), blob: Digest::of("blob") }];
     row.blobs = vec![Descriptor::new("layer", op("blob"), 3)];
     drop(fixture.index.save(record("a", vec![layer]), &[], &[], &[row]).unwrap());
     assert_eq!(fixture.reconcile(&[layer], "boot-2").layers, [layer]);
