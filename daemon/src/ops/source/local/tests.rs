@@ -107,3 +107,16 @@ async fn a_directory_that_is_back_after_an_interrupted_transfer_is_sent_again() 
     assert_eq!(send(&mut last, &entries).await, ["d/f"]);
     assert_eq!(std::fs::read(complete(last).await.path().join("d/f")).unwrap(), b"f");
 }
+
+#[tokio::test]
+async fn a_file_that_changes_on_its_way_is_taken_as_it_comes_and_not_relied_on() {
+    let fixture = Fixture::new();
+    let entries = [(file("grown", 1), "more"), (file("kept", 1), "k"), (file("vanished", 7), "")];
+    for wanted in [vec!["grown", "kept", "vanished"], vec!["grown", "vanished"]] {
+        let mut receiver = fixture.transfer().await;
+        assert_eq!(send(&mut receiver, &entries).await, wanted);
+        let tree = complete(receiver).await;
+        assert_eq!(std::fs::read(tree.path().join("grown")).unwrap(), b"more");
+        assert_eq!(std::fs::read(tree.path().join("vanished")).unwrap(), b"");
+    }
+}
