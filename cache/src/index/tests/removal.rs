@@ -194,3 +194,25 @@ fn builds_and_a_collection_at_the_same_time_never_lose_what_was_found() {
         });
     });
 }
+
+#[test]
+fn a_directory_is_to_be_measured_after_it_was_open_for_writing_or_the_index_was_closed() {
+    let fixture = Fixture::new();
+    let dir = fixture.index.create_dir(DirKind::CacheMount, "id", "cache mount id").unwrap();
+    let id = dir.row.id;
+    let unmeasured = |fixture: &Fixture| -> Vec<_> {
+        fixture.index.unmeasured_dirs().unwrap().into_iter().map(|dir| dir.id).collect()
+    };
+    assert_eq!(unmeasured(&fixture), [id]);
+    assert_eq!(unmeasured(&fixture), [id], "it is still in use");
+    drop(dir);
+    assert_eq!(unmeasured(&fixture), [id]);
+    assert_eq!(unmeasured(&fixture), []);
+
+    let dir = fixture.index.dirs(DirKind::CacheMount, "id").unwrap().remove(0);
+    fixture.index.open_dir_for_writing(id, &dir.pin).unwrap();
+    drop(dir);
+    assert_eq!(unmeasured(&fixture), [id]);
+    let fixture = fixture.reopen();
+    assert_eq!(unmeasured(&fixture), [id]);
+}
