@@ -122,16 +122,33 @@ pub(crate) fn disk(daemon: &Daemon) -> anyhow::Result<DiskStat> {
 }
 
 /// Removes what `policies` say, from the index and from the disk.
+///
+/// # Errors
+/// The first of them; everything else is removed all the same, for its rows are gone.
 pub(crate) fn prune(daemon: &Daemon, policies: &[Policy]) -> anyhow::Result<Removed> {
     let removed = daemon.index.prune(policies, disk(daemon)?)?;
-    for layer in &removed.layers {
-        daemon.layers.overlay().remove(kiln_snapshotter::LayerId(layer.0))?;
-    }
-    for dir in &removed.dirs {
-        remove_dir(daemon, *dir)?;
-    }
-    daemon.index.collect_blobs(&daemon.content)?;
+    let layers = removed
+        .layers
+        .iter()
+        .map(|layer| Ok(daemon.layers.overlay().remove(kiln_snapshotter::LayerId(layer.0))?));
+    let dirs = removed.dirs.iter().map(|&dir| remove_dir(daemon, dir));
+    let blobs =
+        std::iter::once_with(|| Ok(daemon.index.collect_blobs(&daemon.content).map(drop)?));
+    first_error(layers.chain(dirs).chain(blobs))?;
     Ok(removed)
+}
+
+/// Goes through all of `results`; the first error is returned, the others are logged.
+fn first_error(results: impl IntoIterator<Item = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let mut first = Ok(());
+    for error in results.into_iter().filter_map(Result::err) {
+        if first.is_ok() {
+            first = Err(error);
+        } else {
+            tracing::warn!("upkeep: {error:#}");
+        }
+    }
+    first
 }
 
 /// Everything on the disk, with sizes as they are now.
@@ -165,5 +182,20 @@ pub(crate) fn to_wire(policy: &Policy, disk: DiskStat) -> types::GcPolicy {
         reserved_space: bytes(policy.limits.reserved_space),
         max_used_space: bytes(policy.limits.max_used_space),
         min_free_space: bytes(policy.limits.min_free_space),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_does_not_keep_the_rest_from_being_done() {
+        let mut done = 0;
+        let results = [Ok(()), Err("one"), Ok(()), Err("two")]
+            .map(|result| result.map_err(anyhow::Error::msg));
+        let all = results.into_iter().inspect(|_| done += 1);
+        assert_eq!(first_error(all).unwrap_err().to_string(), "one");
+        assert_eq!(done, 4);
     }
 }
