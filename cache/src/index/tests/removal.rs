@@ -1,5 +1,7 @@
 //! What a collection takes, and what it must leave.
 
+use std::time::Duration;
+
 use super::*;
 use crate::gc::UsageId;
 
@@ -34,6 +36,25 @@ fn a_merged_result_goes_with_either_of_its_tops() {
         assert_eq!(fixture.prune_all().layers, [tops[nth]]);
         drop(pin);
         assert_eq!(fixture.hit(&key("merged")), None);
+    }
+}
+
+#[test]
+fn a_record_with_an_empty_result_goes_when_it_is_old() {
+    let fixture = Fixture::new();
+    let weeks_ago = SystemTime::now() - Duration::from_hours(15 * 24);
+    for (name, created_at) in [("young", SystemTime::now()), ("old", weeks_ago)] {
+        let record = Record { created_at, ..record(name, vec![]) };
+        drop(fixture.index.save(record, &[], &[key(&format!("alias of {name}"))], &[]).unwrap());
+    }
+    let hit = fixture.index.lookup(&[key("old")]).unwrap();
+    fixture.prune_all();
+    assert!(fixture.hit(&key("old")).is_some(), "it is in use");
+    drop(hit);
+    fixture.prune_all();
+    for (name, is_there) in [("young", true), ("old", false)] {
+        assert_eq!(fixture.hit(&key(name)).is_some(), is_there, "{name}");
+        assert_eq!(fixture.hit(&key(&format!("alias of {name}"))).is_some(), is_there, "{name}");
     }
 }
 
