@@ -39,6 +39,16 @@ enum Use {
     Exclusive,
 }
 
+/// A cache mount that a step asks for.
+pub(crate) struct WantedCache<'a> {
+    /// Names the directories that will do.
+    pub(crate) name: String,
+    options: &'a pb::CacheOpt,
+    /// What a new one starts with: the files at `selector`.
+    seed: Option<&'a Snapshot>,
+    selector: &'a str,
+}
+
 /// The right to use one cache mount; given back on drop.
 pub(crate) struct CacheLease {
     id: DirId,
@@ -68,48 +78,41 @@ impl CacheMounts {
         Ok(found)
     }
 
-    /// Takes the cache mount that `options` name, as their sharing mode allows; made from `seed`
-    /// if there is none yet. `waiting` hears of it once if a lock has to be waited for.
+    /// Takes the cache mount that is `wanted`, as its sharing mode allows; made from its seed if
+    /// there is none yet. `waiting` hears of it once if a lock has to be waited for.
     pub(crate) async fn lease(
         &self,
         build: &Arc<Build>,
-        options: &pb::CacheOpt,
-        seed: Option<&Snapshot>,
-        selector: &str,
+        wanted: &WantedCache<'_>,
         waiting: &impl Fn(&str),
     ) -> anyhow::Result<CacheLease> {
-        let mut name = options.id.clone();
-        if let Some(seed) = seed {
-            // Another seed is another cache.
-            let seed = build.daemon.layers.freeze(seed).await?;
-            name = format!("{name}:{:?}:{selector}", seed.ids().last());
-        }
+        let (name, sharing) = (&wanted.name, wanted.options.sharing());
         let mut released = self.users.released.subscribe();
         let mut told = false;
         loop {
             released.mark_unchanged();
-            if let Some(lease) = self.take(&name, options.sharing())? {
+            if let Some(lease) = self.take(name, sharing)? {
                 return Ok(lease);
             }
             let must_wait = || {
-                let is_locked = options.sharing() == pb::CacheSharingOpt::Locked;
-                anyhow::Ok(is_locked && !self.index.dirs(DirKind::CacheMount, &name)?.is_empty())
+                let is_locked = sharing == pb::CacheSharingOpt::Locked;
+                anyhow::Ok(is_locked && !self.index.dirs(DirKind::CacheMount, name)?.is_empty())
             };
             if !must_wait()? {
-                if let Some(seed) = seed {
+                if let Some(seed) = wanted.seed {
                     build.daemon.layers.fetch(build, seed).await?;
                 }
                 let _making = self.making.lock().await;
                 // Somebody may have made it meanwhile.
-                if let Some(lease) = self.take(&name, options.sharing())? {
+                if let Some(lease) = self.take(name, sharing)? {
                     return Ok(lease);
                 }
                 if !must_wait()? {
-                    return self.create(build, &name, options.sharing(), seed, selector).await;
+                    return self.create(build, wanted).await;
                 }
             }
             if !std::mem::replace(&mut told, true) {
-                waiting(&format!("the lock on cache mount {:?}", options.id));
+                waiting(&format!("the lock on cache mount {:?}", wanted.options.id));
             }
             released.changed().await?;
         }
@@ -139,11 +142,9 @@ impl CacheMounts {
     async fn create(
         &self,
         build: &Arc<Build>,
-        name: &str,
-        sharing: pb::CacheSharingOpt,
-        seed: Option<&Snapshot>,
-        selector: &str,
+        wanted: &WantedCache<'_>,
     ) -> anyhow::Result<CacheLease> {
+        let &WantedCache { ref name, options, seed, selector } = wanted;
         let layers = &build.daemon.layers;
         let source = match seed {
             Some(seed) => layers.view(seed)?,
@@ -173,12 +174,29 @@ impl CacheMounts {
         let id = found.row.id;
         let path = self.path(id);
         std::fs::rename(layer.path(), &path).with_context(|| path.display().to_string())?;
-        let usage = match sharing {
+        let usage = match options.sharing() {
             pb::CacheSharingOpt::Shared => Use::Shared(1),
             pb::CacheSharingOpt::Private | pb::CacheSharingOpt::Locked => Use::Exclusive,
         };
         self.users.by_dir.lock().insert(id, usage);
         Ok(CacheLease { id, path, users: self.users.clone(), pin: found.pin })
+    }
+}
+
+impl<'a> WantedCache<'a> {
+    pub(crate) async fn new(
+        build: &Build,
+        options: &'a pb::CacheOpt,
+        seed: Option<&'a Snapshot>,
+        selector: &'a str,
+    ) -> anyhow::Result<Self> {
+        let mut name = options.id.clone();
+        if let Some(seed) = seed {
+            // Another seed is another cache.
+            let seed = build.daemon.layers.freeze(seed).await?;
+            name = format!("{name}:{:?}:{selector}", seed.ids().last());
+        }
+        Ok(Self { name, options, seed, selector })
     }
 }
 

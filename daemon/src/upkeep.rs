@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kiln_cache::gc::{DiskStat, Policy, Space, Usage};
-use kiln_cache::{DirId, LayerId, OnDisk, Removed};
+use kiln_cache::{DirId, DirKind, LayerId, OnDisk, Removed};
 use kiln_proto::types;
 use kiln_snapshotter::{Snapshotter as _, usage};
 use rustix::fs::{OFlags, statvfs, syncfs};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Daemon;
@@ -58,25 +59,34 @@ fn remove_dir(daemon: &Daemon, id: DirId) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs until `stop`: makes data durable, and collects garbage.
+/// Runs until `stop`: makes data durable and collects garbage, neither waiting for the other.
 pub(crate) async fn run(daemon: Arc<Daemon>, stop: CancellationToken) {
-    let mut durable = tokio::time::interval(DURABLE_EVERY);
-    let mut collect = tokio::time::interval(COLLECT_EVERY);
-    loop {
-        let work: fn(&Daemon) -> anyhow::Result<()> = tokio::select! {
-            () = stop.cancelled() => break,
-            _ = durable.tick() => make_durable,
-            _ = collect.tick(), if daemon.config.gc => collect_garbage,
-        };
-        let task_daemon = daemon.clone();
-        let done = tokio::task::spawn_blocking(move || work(&task_daemon)).await;
-        if let Err(error) = done.map_err(anyhow::Error::from).and_then(|done| done) {
-            tracing::warn!("upkeep: {error:#}");
+    let collect = async {
+        if daemon.config.gc {
+            repeat(&daemon, &stop, COLLECT_EVERY, collect_garbage).await;
         }
+    };
+    tokio::join!(repeat(&daemon, &stop, DURABLE_EVERY, make_durable), collect);
+    attempt(&daemon, make_durable).await;
+}
+
+/// Does `work` at once and then every `period`, until `stop`.
+async fn repeat(daemon: &Arc<Daemon>, stop: &CancellationToken, period: Duration, work: Work) {
+    let mut ticks = tokio::time::interval(period);
+    // What took longer than its period is not made up for.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        attempt(daemon, work).await;
     }
-    let done = tokio::task::spawn_blocking(move || make_durable(&daemon)).await;
+}
+
+type Work = fn(&Daemon) -> anyhow::Result<()>;
+
+async fn attempt(daemon: &Arc<Daemon>, work: Work) {
+    let daemon = daemon.clone();
+    let done = tokio::task::spawn_blocking(move || work(&daemon)).await;
     if let Err(error) = done.map_err(anyhow::Error::from).and_then(|done| done) {
-        tracing::warn!("last upkeep: {error:#}");
+        tracing::warn!("upkeep: {error:#}");
     }
 }
 
@@ -112,16 +122,33 @@ pub(crate) fn disk(daemon: &Daemon) -> anyhow::Result<DiskStat> {
 }
 
 /// Removes what `policies` say, from the index and from the disk.
+///
+/// # Errors
+/// The first of them; everything else is removed all the same, for its rows are gone.
 pub(crate) fn prune(daemon: &Daemon, policies: &[Policy]) -> anyhow::Result<Removed> {
     let removed = daemon.index.prune(policies, disk(daemon)?)?;
-    for layer in &removed.layers {
-        daemon.layers.overlay().remove(kiln_snapshotter::LayerId(layer.0))?;
-    }
-    for dir in &removed.dirs {
-        remove_dir(daemon, *dir)?;
-    }
-    daemon.index.collect_blobs(&daemon.content)?;
+    let layers = removed
+        .layers
+        .iter()
+        .map(|layer| Ok(daemon.layers.overlay().remove(kiln_snapshotter::LayerId(layer.0))?));
+    let dirs = removed.dirs.iter().map(|&dir| remove_dir(daemon, dir));
+    let blobs =
+        std::iter::once_with(|| Ok(daemon.index.collect_blobs(&daemon.content).map(drop)?));
+    first_error(layers.chain(dirs).chain(blobs))?;
     Ok(removed)
+}
+
+/// Goes through all of `results`; the first error is returned, the others are logged.
+fn first_error(results: impl IntoIterator<Item = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let mut first = Ok(());
+    for error in results.into_iter().filter_map(Result::err) {
+        if first.is_ok() {
+            first = Err(error);
+        } else {
+            tracing::warn!("upkeep: {error:#}");
+        }
+    }
+    first
 }
 
 /// Everything on the disk, with sizes as they are now.
@@ -130,14 +157,16 @@ pub(crate) fn usage(daemon: &Daemon) -> anyhow::Result<Vec<Usage>> {
     Ok(daemon.index.usage()?)
 }
 
-/// Measures the directories that are written in place.
+/// Measures the directories that were written in place since they were measured last.
 fn measure_dirs(daemon: &Daemon) -> anyhow::Result<()> {
-    let caches = daemon.caches.list()?.into_iter().map(|id| (id, daemon.caches.path(id)));
-    let trees = daemon.trees.list()?.into_iter().map(|id| (id, daemon.trees.path(id)));
-    for (id, path) in caches.chain(trees) {
-        // A directory that a step changes meanwhile is measured better next time.
+    for dir in daemon.index.unmeasured_dirs()? {
+        let path = match dir.kind {
+            DirKind::CacheMount => daemon.caches.path(dir.id),
+            DirKind::LocalSource => daemon.trees.path(dir.id),
+        };
+        // A directory that a step changes meanwhile is measured again next time.
         if let Ok(size) = usage::of_directory(&path) {
-            daemon.index.set_dir_size(id, size.bytes)?;
+            daemon.index.set_dir_size(dir.id, size.bytes)?;
         }
     }
     Ok(())
@@ -153,5 +182,20 @@ pub(crate) fn to_wire(policy: &Policy, disk: DiskStat) -> types::GcPolicy {
         reserved_space: bytes(policy.limits.reserved_space),
         max_used_space: bytes(policy.limits.max_used_space),
         min_free_space: bytes(policy.limits.min_free_space),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_does_not_keep_the_rest_from_being_done() {
+        let mut done = 0;
+        let results = [Ok(()), Err("one"), Ok(()), Err("two")]
+            .map(|result| result.map_err(anyhow::Error::msg));
+        let all = results.into_iter().inspect(|_| done += 1);
+        assert_eq!(first_error(all).unwrap_err().to_string(), "one");
+        assert_eq!(done, 4);
     }
 }

@@ -84,6 +84,41 @@ fn a_locked_cache_is_used_by_one_step_at_a_time() {
 }
 
 #[test]
+fn one_cache_at_two_targets_of_a_step_is_the_same_there_in_every_mode() {
+    let world = World::start();
+    for sharing in ["shared", "private", "locked"] {
+        let mount =
+            |target: &str| format!("--mount=type=cache,id=c,target={target},sharing={sharing}");
+        let context = Context::new().dockerfile(&format!(
+            "FROM busybox\nRUN {} {} echo {sharing} > /a/file && test \"$(cat /b/file)\" = {sharing}",
+            mount("/a"),
+            mount("/b"),
+        ));
+        world.build(&context).succeeds();
+    }
+}
+
+#[test]
+fn steps_that_lock_the_same_caches_in_another_order_do_not_wait_for_ever() {
+    let world = World::start();
+    let locked = |id: &str, target: &str| {
+        format!("--mount=type=cache,id={id},target={target},sharing=locked")
+    };
+    let step = |first: &str, second: &str, file: &str| {
+        format!("RUN {} {} touch {file}", locked(first, "/a"), locked(second, "/b"))
+    };
+    let mut dockerfile = String::new();
+    let mut last = String::from("FROM scratch\n");
+    for number in 0..10 {
+        let ids = if number % 2 == 0 { ("x", "y") } else { ("y", "x") };
+        dockerfile +=
+            &format!("FROM busybox AS s{number}\n{}\n", step(ids.0, ids.1, &format!("/{number}")));
+        last += &format!("COPY --from=s{number} /{number} /\n");
+    }
+    world.build(&Context::new().dockerfile(&(dockerfile + &last))).succeeds();
+}
+
+#[test]
 fn private_caches_are_not_shared_by_steps_that_run_at_once() {
     let world = World::start();
     let step = "RUN --mount=type=cache,target=/c,sharing=private \

@@ -87,6 +87,7 @@ impl Index {
         self.put_volatile(&mut batch, Volatile::Dir(row.id))?;
         batch.write()?;
         let pin = pins.pin([Pinnable::Dir(row.id)]);
+        self.unmeasured.lock().insert(row.id);
         Ok(Hit { row, pin })
     }
 
@@ -118,6 +119,26 @@ impl Index {
         self.put_volatile(&mut batch, Volatile::Dir(id))?;
         batch.write()?;
         self.touch_dir(id);
+        self.unmeasured.lock().insert(id);
+        Ok(())
+    }
+
+    /// The directories that may have changed in size since they were last asked for here: those that
+    /// were opened for writing, and all when the index was just opened. One that is in use is named
+    /// again the next time.
+    pub fn unmeasured_dirs(&self) -> Result<Vec<DirRow>> {
+        let pins = self.pins.lock();
+        let mut unmeasured = self.unmeasured.lock();
+        let rows = unmeasured.iter().filter_map(|&id| self.dir(id).transpose()).collect();
+        unmeasured.retain(|&id| pins.is_pinned(Pinnable::Dir(id)));
+        rows
+    }
+
+    /// Makes all directories count as not measured.
+    pub(super) fn forget_sizes(&self) -> Result<()> {
+        for row in self.db.scan_raw(Family::Dirs, &[]) {
+            self.unmeasured.lock().extend(links::trailing_number(&row?.0).map(DirId));
+        }
         Ok(())
     }
 

@@ -38,7 +38,10 @@ mod usage;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use parking_lot::Mutex;
 
@@ -63,6 +66,8 @@ pub struct Index {
     numbers: numbers::Numbers,
     pins: pin::PinTable,
     touches: touch::Touches,
+    /// Directories whose rows may not say their size any more. Locked after the pins.
+    unmeasured: Mutex<BTreeSet<DirId>>,
     /// Held by a collection of blobs, of which there is one at a time.
     collecting: Mutex<()>,
 }
@@ -75,14 +80,18 @@ impl Index {
         let path = path.as_ref().to_owned();
         let db = schema::open(&path)?;
         let numbers = numbers::Numbers::load(&db)?;
-        Ok(Self {
+        let index = Self {
             db,
             path,
             numbers,
             pins: pin::PinTable::default(),
             touches: touch::Touches::default(),
+            unmeasured: Mutex::default(),
             collecting: Mutex::new(()),
-        })
+        };
+        // The last process may have been killed before it measured them.
+        index.forget_sizes()?;
+        Ok(index)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A record has one primary key, from which the keys of dependants are made, and may be found under
 //! others. Its result is a stack of layers. It lives as long as all of them do: a layer cannot go
-//! before those that build on it, and a record goes with the layers on top of its result.
+//! before those that build on it, and a record goes with the layers on top of its result. One with
+//! an empty result goes when it is old.
 
 use std::{
     collections::HashSet,
@@ -12,7 +13,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Hit, Index, IndexError, Pin, db::Batch, error::Result, layer::LayerRow, links, pin::Pinnable,
+    Hit, Index, IndexError, Pin,
+    db::Batch,
+    error::Result,
+    layer::LayerRow,
+    links,
+    pin::{PinLock, Pinnable},
     schema::Family,
 };
 use crate::{
@@ -27,6 +33,11 @@ use crate::{
 const MAX_ALIASES: usize = 64;
 /// How many links a record remembers for one input.
 const MAX_LINKS: usize = 16;
+/// How long a record with an empty result is kept. It is cheap to make again: no step that runs
+/// anything leaves no layer.
+const EMPTY_LIFE: Duration = Duration::from_hours(7 * 24);
+/// Stands on top of an empty result. No layer has this number.
+const NO_LAYER: LayerId = LayerId(0);
 
 /// A result and what it came from.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -76,7 +87,7 @@ pub enum PartValue {
 struct StoredRecord {
     record: Record,
     /// The layers of the result on which no other of its layers builds: all the others live as long
-    /// as these do. Each has a link back to the record.
+    /// as these do. [`NO_LAYER`] if there are none. Each has a link back to the record.
     tops: Vec<LayerId>,
     /// Other keys that were linked to it, oldest first. Some may lead elsewhere by now.
     aliases: Vec<CacheKey>,
@@ -100,6 +111,11 @@ impl StoredRecord {
     }
 }
 
+fn pin_result(pins: &mut PinLock<'_>, result: &[LayerId]) -> Pin {
+    let empty = result.is_empty().then_some(NO_LAYER);
+    pins.pin(result.iter().copied().chain(empty).map(Pinnable::Layer))
+}
+
 impl Index {
     /// The record under the first of `keys` that has one, with its layers pinned and touched.
     pub fn lookup(&self, keys: &[CacheKey]) -> Result<Option<Hit<Record>>> {
@@ -114,7 +130,7 @@ impl Index {
                 }
                 Err(error) => return Err(error),
             };
-            let pin = pins.pin(record.result.iter().copied().map(Pinnable::Layer));
+            let pin = pin_result(&mut pins, &record.result);
             drop(pins);
             self.touch(record.result.last().copied());
             return Ok(Some(Hit { row: record, pin }));
@@ -172,7 +188,7 @@ impl Index {
             batch.put(Family::Parts, key.digest().as_bytes(), &parts);
         }
         batch.write()?;
-        Ok(pins.pin(result.into_iter().map(Pinnable::Layer)))
+        Ok(pin_result(&mut pins, &result))
     }
 
     /// Makes the record with the primary key `primary` findable under `alias` too, and remembers the
@@ -247,24 +263,52 @@ impl Index {
         let mut deleted = 0;
         for row in self.db.scan_raw(Family::Links, &links::records_of(layer)) {
             let (link, _) = row?;
-            batch.delete(Family::Links, &link);
-            let Some(key) = links::trailing_key(&link) else { continue };
-            batch.delete(Family::Records, key.digest().as_bytes());
-            batch.delete(Family::Parts, key.digest().as_bytes());
-            // What a damaged row had to say of others is lost; they lead nowhere now, a miss.
-            if let Ok(Some(stored)) = self.stored(&key) {
-                stored.delete_links(batch);
-                for alias in &stored.aliases {
-                    self.delete_alias(batch, alias, &key)?;
-                }
-            }
+            self.delete_record_at(batch, &link)?;
             deleted += 1;
         }
         Ok(deleted)
     }
 
+    /// Deletes the records with empty results that are old at `now`; none while one is in use.
+    pub(super) fn delete_old_empty_records(&self, now: SystemTime) -> Result<()> {
+        let pins = self.pins.lock();
+        if pins.is_pinned(Pinnable::Layer(NO_LAYER)) {
+            return Ok(());
+        }
+        let mut batch = Batch::new(&self.db);
+        for row in self.db.scan_raw(Family::Links, &links::records_of(NO_LAYER)) {
+            let (link, _) = row?;
+            let stored = links::trailing_key(&link).map(|key| self.stored(&key));
+            let is_young = matches!(stored, Some(Ok(Some(StoredRecord { record, .. })))
+                if now.duration_since(record.created_at).unwrap_or_default() < EMPTY_LIFE);
+            if !is_young {
+                self.delete_record_at(&mut batch, &link)?;
+            }
+        }
+        batch.write()
+    }
+
+    /// Deletes the record that `link` leads to, and all that leads to it.
+    fn delete_record_at(&self, batch: &mut Batch<'_>, link: &[u8]) -> Result<()> {
+        batch.delete(Family::Links, link);
+        let Some(key) = links::trailing_key(link) else { return Ok(()) };
+        batch.delete(Family::Records, key.digest().as_bytes());
+        batch.delete(Family::Parts, key.digest().as_bytes());
+        // What a damaged row had to say of others is lost; they lead nowhere now, a miss.
+        if let Ok(Some(stored)) = self.stored(&key) {
+            stored.delete_links(batch);
+            for alias in &stored.aliases {
+                self.delete_alias(batch, alias, &key)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The layers of a result on which no other of its layers builds.
     fn tops(&self, result: &[LayerId], fresh: &[LayerRow]) -> Result<Vec<LayerId>> {
+        if result.is_empty() {
+            return Ok(vec![NO_LAYER]);
+        }
         let mut below = HashSet::new();
         let mut parents = |row: &LayerRow| below.extend(row.parents.iter().copied());
         for &id in result {

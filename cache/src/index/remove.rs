@@ -37,8 +37,9 @@ impl Index {
     /// Remove the directories then, and [collect](Index::collect_blobs) the blobs that no layer
     /// holds any more.
     pub fn prune(&self, policies: &[Policy], disk: DiskStat) -> Result<Removed> {
-        let rows = self.usage()?;
-        let victims = gc::plan(&rows, policies, disk, SystemTime::now());
+        let (rows, now) = (self.usage()?, SystemTime::now());
+        self.delete_old_empty_records(now)?;
+        let victims = gc::plan(&rows, policies, disk, now);
         let removed = self.remove(&victims)?;
         let gone: HashSet<_> = removed
             .layers

@@ -41,6 +41,8 @@ enum Job {
     Entry(u32, Stat),
     Data(u32, Bytes),
     End(u32),
+    /// All has come. Without it the copy broke off, and what is not part of it must stay.
+    Finish,
 }
 
 impl DirectorySink {
@@ -55,9 +57,10 @@ impl DirectorySink {
                     Job::Entry(id, stat) => tree.entry(id, &stat)?,
                     Job::Data(id, data) => tree.data(id, &data)?,
                     Job::End(id) => tree.end(id)?,
+                    Job::Finish => return tree.finish(mirror),
                 }
             }
-            tree.finish(mirror)
+            Ok(())
         });
         Ok(Self { jobs: Some(jobs), writer: Some(writer) })
     }
@@ -98,6 +101,32 @@ impl Sink for DirectorySink {
     }
 
     async fn finish(&mut self) -> Result<(), Error> {
+        self.send(Job::Finish).await?;
         self.outcome().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_complete_copy_removes_what_is_not_part_of_it() {
+        let root = tempfile::tempdir().unwrap();
+        let old = root.path().join("old");
+        std::fs::write(&old, "").unwrap();
+        let directory = Stat { path: "new".into(), mode: 1 << 31 | 0o755, ..Stat::default() };
+        for is_complete in [false, true] {
+            let mut sink = DirectorySink::create(root.path(), true).unwrap();
+            sink.entry(0, directory.clone()).await.unwrap();
+            if is_complete {
+                sink.finish().await.unwrap();
+            } else {
+                let writer = sink.writer.take().unwrap();
+                drop(sink);
+                writer.await.unwrap().unwrap();
+            }
+            assert_eq!(old.exists(), !is_complete);
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod digests;
 mod fetch;
+mod removals;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use kiln_executor::Rootfs;
 use kiln_snapshotter::copy::{CopyOptions, copy};
 use kiln_snapshotter::{LayerDir, LayerWriter, Overlay, Snapshotter as _, View, usage};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::solver::{Flights, Snapshot, SolveError, Stack};
 
@@ -22,6 +23,7 @@ pub(crate) use digests::FileDigests;
 pub(crate) use tree::{LocalTree, LocalTrees, Manifest, TreeEntry, TreeLease};
 
 use digests::DigestCache;
+use removals::Removals;
 
 /// How many layers are unpacked at once.
 const MOST_UNPACKED: usize = 16;
@@ -35,8 +37,7 @@ pub(crate) struct Layers {
     unpack_turns: Semaphore,
     fetching: Flights<LayerId, Result<(), SolveError>>,
     digests: DigestCache,
-    /// How many directories of unfinished layers are being removed.
-    removals: Arc<watch::Sender<usize>>,
+    removals: Removals,
     /// An empty directory, to lie below where overlayfs wants one more.
     empty: PathBuf,
     /// The mount points that every step needs, to lie below all of its layers: so they are there
@@ -49,7 +50,7 @@ pub(crate) struct NewLayer {
     id: LayerId,
     dir: LayerDir,
     overlay: Arc<Overlay>,
-    removals: Arc<watch::Sender<usize>>,
+    removals: Removals,
     is_committed: bool,
     _pin: Pin,
 }
@@ -86,7 +87,7 @@ impl Layers {
             unpack_turns: Semaphore::new(MOST_UNPACKED),
             fetching,
             digests,
-            removals: Arc::default(),
+            removals: Removals::default(),
             empty,
             skeleton,
         })
@@ -107,7 +108,7 @@ impl Layers {
     /// Waits until what unfinished layers left is gone: whoever is told that a step has failed, for
     /// the disk was full, may then try again.
     pub(crate) async fn cleaned_up(&self) {
-        let _ = self.removals.subscribe().wait_for(|&count| count == 0).await;
+        self.removals.finished().await;
     }
 
     fn new_layer(&self, id: LayerId, dir: LayerDir, pin: Pin) -> NewLayer {
@@ -264,16 +265,8 @@ impl NewLayer {
 impl Drop for NewLayer {
     fn drop(&mut self) {
         if !self.is_committed {
-            let (overlay, id) = (self.overlay.clone(), self.dir.id());
-            let removals = self.removals.clone();
-            removals.send_modify(|count| *count += 1);
-            // Removing a big tree takes long; the id is never used again, so nobody has to wait.
-            std::thread::spawn(move || {
-                if let Err(error) = overlay.discard(id) {
-                    tracing::warn!(layer = %id, %error, "cannot remove an unfinished layer");
-                }
-                removals.send_modify(|count| *count -= 1);
-            });
+            // The id is never used again, so nobody has to wait.
+            self.removals.start(self.overlay.clone(), self.dir.id());
         }
     }
 }

@@ -14,8 +14,11 @@ use tokio::sync::watch;
 
 use crate::graph::{Vertex as GraphVertex, VertexDigest};
 
-/// Log bytes kept for one vertex; what comes after is counted and said so.
+/// Log bytes kept for one vertex; that there was more is said.
 pub(crate) const MAX_LOG_BYTES: usize = 2 << 20;
+/// What each piece of a log counts besides its text: a log of single bytes takes up far more memory
+/// than its text does.
+const LOG_PIECE: usize = 32;
 
 /// The error of what was given up.
 const CANCELED: &str = "context canceled";
@@ -259,7 +262,7 @@ impl VertexProgress {
         if *logged >= MAX_LOG_BYTES {
             return;
         }
-        *logged += msg.len();
+        *logged += msg.len() + LOG_PIECE;
         let msg = if *logged >= MAX_LOG_BYTES {
             let note = format!("\n[output clipped, log limit {MAX_LOG_BYTES} bytes reached]\n");
             Bytes::from([&msg, note.as_bytes()].concat())
@@ -426,6 +429,17 @@ mod tests {
         }
         assert_eq!(logs.len(), 2);
         assert!(logs[1].msg.ends_with(b"bytes reached]\n"));
+    }
+
+    #[test]
+    fn a_log_of_tiny_pieces_is_clipped_long_before_its_text_is_long() {
+        let progress = Progress::new();
+        let vertex = progress.internal("a", "a");
+        for _ in 0..MAX_LOG_BYTES {
+            vertex.log(1, Bytes::from_static(b"."));
+        }
+        let kept = progress.0.state.lock().events.len();
+        assert!(kept <= MAX_LOG_BYTES / LOG_PIECE + 1, "{kept} pieces are kept");
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! What a collection takes, and what it must leave.
 
+use std::time::Duration;
+
 use super::*;
 use crate::gc::UsageId;
 
@@ -34,6 +36,25 @@ fn a_merged_result_goes_with_either_of_its_tops() {
         assert_eq!(fixture.prune_all().layers, [tops[nth]]);
         drop(pin);
         assert_eq!(fixture.hit(&key("merged")), None);
+    }
+}
+
+#[test]
+fn a_record_with_an_empty_result_goes_when_it_is_old() {
+    let fixture = Fixture::new();
+    let weeks_ago = SystemTime::now() - Duration::from_hours(15 * 24);
+    for (name, created_at) in [("young", SystemTime::now()), ("old", weeks_ago)] {
+        let record = Record { created_at, ..record(name, vec![]) };
+        drop(fixture.index.save(record, &[], &[key(&format!("alias of {name}"))], &[]).unwrap());
+    }
+    let hit = fixture.index.lookup(&[key("old")]).unwrap();
+    fixture.prune_all();
+    assert!(fixture.hit(&key("old")).is_some(), "it is in use");
+    drop(hit);
+    fixture.prune_all();
+    for (name, is_there) in [("young", true), ("old", false)] {
+        assert_eq!(fixture.hit(&key(name)).is_some(), is_there, "{name}");
+        assert_eq!(fixture.hit(&key(&format!("alias of {name}"))).is_some(), is_there, "{name}");
     }
 }
 
@@ -193,4 +214,26 @@ fn builds_and_a_collection_at_the_same_time_never_lose_what_was_found() {
             }
         });
     });
+}
+
+#[test]
+fn a_directory_is_to_be_measured_after_it_was_open_for_writing_or_the_index_was_closed() {
+    let fixture = Fixture::new();
+    let dir = fixture.index.create_dir(DirKind::CacheMount, "id", "cache mount id").unwrap();
+    let id = dir.row.id;
+    let unmeasured = |fixture: &Fixture| -> Vec<_> {
+        fixture.index.unmeasured_dirs().unwrap().into_iter().map(|dir| dir.id).collect()
+    };
+    assert_eq!(unmeasured(&fixture), [id]);
+    assert_eq!(unmeasured(&fixture), [id], "it is still in use");
+    drop(dir);
+    assert_eq!(unmeasured(&fixture), [id]);
+    assert_eq!(unmeasured(&fixture), []);
+
+    let dir = fixture.index.dirs(DirKind::CacheMount, "id").unwrap().remove(0);
+    fixture.index.open_dir_for_writing(id, &dir.pin).unwrap();
+    drop(dir);
+    assert_eq!(unmeasured(&fixture), [id]);
+    let fixture = fixture.reopen();
+    assert_eq!(unmeasured(&fixture), [id]);
 }

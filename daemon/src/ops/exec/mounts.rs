@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use kiln_executor::{Mount, OverlayUpper, Rootfs};
 use kiln_proto::pb;
 
+use super::caches::Caches;
 use super::key::NONE;
 use crate::caches::CacheLease;
 use crate::layers::NewLayer;
@@ -26,7 +27,7 @@ pub(super) struct Mounts {
     pub(super) others: Vec<Mount>,
     /// Layers that receive writes to other mounts; kept if they are outputs.
     written: Vec<(Option<usize>, Stack, NewLayer)>,
-    caches: Vec<CacheLease>,
+    _caches: Caches,
 }
 
 impl Mounts {
@@ -34,7 +35,7 @@ impl Mounts {
         build: &Arc<Build>,
         exec: &pb::ExecOp,
         inputs: &[Snapshot],
-        waiting: impl Fn(&str),
+        caches: Caches,
     ) -> anyhow::Result<Self> {
         let layers = &build.daemon.layers;
         let is_root = |mount: &&pb::Mount| clean(&mount.dest) == "/";
@@ -58,12 +59,13 @@ impl Mounts {
             root_output: usize::try_from(root.output).ok(),
             others: Vec::new(),
             written: Vec::new(),
-            caches: Vec::new(),
+            _caches: caches.clone(),
         };
-        let mut others: Vec<_> = exec.mounts.iter().filter(|mount| !is_root(mount)).collect();
-        others.sort_by_key(|mount| clean(&mount.dest).matches('/').count());
-        for mount in others {
-            let made = prepared.add(build, mount, inputs, &waiting).await;
+        let mut others: Vec<_> =
+            exec.mounts.iter().zip(caches).filter(|(mount, _)| !is_root(mount)).collect();
+        others.sort_by_key(|(mount, _)| clean(&mount.dest).matches('/').count());
+        for (mount, cache) in others {
+            let made = prepared.add(build, mount, inputs, cache.as_deref()).await;
             made.with_context(|| format!("cannot prepare mount {}", mount.dest))?;
         }
         Ok(prepared)
@@ -74,25 +76,20 @@ impl Mounts {
         build: &Arc<Build>,
         mount: &pb::Mount,
         inputs: &[Snapshot],
-        waiting: &impl Fn(&str),
+        cache: Option<&CacheLease>,
     ) -> anyhow::Result<()> {
         let target = PathBuf::from(clean(&mount.dest));
         match mount.mount_type() {
             pb::MountType::Bind => self.bind(build, mount, inputs).await,
             pb::MountType::Cache => {
-                let options = mount.cache_opt.as_ref().context("cache mount without options")?;
-                let seed = input(mount, inputs)?;
-                let lease =
-                    build.daemon.caches.lease(build, options, seed, &mount.selector, waiting);
-                let lease = lease.await?;
+                let cache = cache.context("cache mount that was not taken")?;
                 self.others.push(Mount::Bind {
-                    source: lease.path().to_owned(),
+                    source: cache.path().to_owned(),
                     subpath: None,
                     target,
                     read_only: mount.readonly,
                     recursive: false,
                 });
-                self.caches.push(lease);
                 Ok(())
             }
             pb::MountType::Tmpfs => {
@@ -183,7 +180,10 @@ impl Mounts {
 }
 
 /// The snapshot that a mount shows; none for a new, empty one.
-fn input<'a>(mount: &pb::Mount, inputs: &'a [Snapshot]) -> anyhow::Result<Option<&'a Snapshot>> {
+pub(super) fn input<'a>(
+    mount: &pb::Mount,
+    inputs: &'a [Snapshot],
+) -> anyhow::Result<Option<&'a Snapshot>> {
     if mount.input == NONE {
         return Ok(None);
     }

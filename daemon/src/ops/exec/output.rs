@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use anyhow::Context as _;
-use bytes::BytesMut;
+use bytes::Bytes;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
@@ -27,13 +27,12 @@ impl Output {
 
     /// Passes on what comes, as it comes, until the last writer is gone.
     pub(super) async fn forward(mut self, progress: &VertexProgress) {
-        let mut buffer = BytesMut::with_capacity(16 << 10);
-        while let Ok(count) = self.receiver.read_buf(&mut buffer).await {
-            if count == 0 {
-                break;
-            }
-            progress.log(self.stream, buffer.split().freeze());
-            buffer.reserve(16 << 10);
+        let mut buffer = vec![0; 16 << 10];
+        while let Ok(count) = self.receiver.read(&mut buffer).await
+            && count > 0
+        {
+            // The log is kept as long as the build: of few bytes no more than those.
+            progress.log(self.stream, Bytes::copy_from_slice(&buffer[..count]));
         }
     }
 }

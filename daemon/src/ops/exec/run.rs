@@ -13,7 +13,7 @@ use kiln_snapshotter::{Follow, LayerWriter, NewEntry};
 
 use super::mounts::Mounts;
 use super::output::Output;
-use super::{cache_map, network};
+use super::{cache_map, caches, network};
 use crate::graph::Vertex;
 use crate::ops::owner::{self, Identity};
 use crate::ops::path::clean;
@@ -33,12 +33,14 @@ pub(crate) async fn execute(
     if !exec.cdi_devices.is_empty() {
         bail!("CDI devices are not supported by this daemon");
     }
+    // A step that waits for a lock keeps no other from running.
+    let waiting = |what: &str| progress.log(2, format!("waiting for {what}\n").into());
+    let caches = caches::take(build, exec, inputs, waiting).await?;
     let _turn = daemon.exec_turns.acquire().await;
     for input in inputs {
         daemon.layers.fetch(build, input).await?;
     }
-    let waiting = |what: &str| progress.log(2, format!("waiting for {what}\n").into());
-    let mounts = Mounts::prepare(build, exec, inputs, waiting).await?;
+    let mounts = Mounts::prepare(build, exec, inputs, caches).await?;
     let identity = prepare_root(build, &mounts, meta)?;
 
     let mut env = meta.env.clone();

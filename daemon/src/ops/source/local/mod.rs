@@ -3,6 +3,9 @@
 mod receiver;
 mod writers;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};

@@ -56,7 +56,7 @@ impl Receiver {
     /// with it. If the files could not be written here, nothing is left of them: the disk may be
     /// full.
     pub(super) async fn close(self, is_broken: bool) -> anyhow::Result<LocalTree> {
-        let Self { lease, tree, writers, mut old, mut new, pending, status, .. } = self;
+        let Self { lease, tree, writers, mut old, mut new, hardlinks, status, .. } = self;
         let written = writers.finish().await;
         drop(status);
         tokio::task::spawn_blocking(move || {
@@ -72,12 +72,12 @@ impl Receiver {
                     entry.digest = Some(digest);
                 }
             }
-            // What was not completed is not there: it is asked for again.
-            for stat in pending.into_values() {
-                new.remove(&stat.path);
+            // An interrupted transfer leaves entries that it did not come to, files without a
+            // digest, and links that it did not make. What stands there is old or incomplete, but
+            // it has to be known: the next transfer replaces it, or removes it.
+            for stat in hardlinks {
+                new.insert(stat.path.clone(), TreeEntry { stat, digest: None });
             }
-            new.retain(|_, entry| !is_file(&entry.stat) || entry.digest.is_some());
-            // An interrupted transfer leaves entries that it did not come to.
             old.append(&mut new);
             if let Some(tree) = Arc::into_inner(tree) {
                 tree.finish()?;
@@ -86,6 +86,17 @@ impl Receiver {
             Ok(lease.into_tree(old))
         })
         .await?
+    }
+
+    /// Removes a directory and forgets what is below it, for something else to take its place.
+    fn remove_directory(&mut self, path: &str) -> Result<(), ReceiverError> {
+        self.tree.remove(path)?;
+        // `0` is what comes after the `/`.
+        let below = format!("{path}/")..format!("{path}0");
+        for path in self.old.range(below).map(|(path, _)| path.clone()).collect::<Vec<_>>() {
+            self.old.remove(&path);
+        }
+        Ok(())
     }
 
     fn make(&mut self, stat: &Stat, kind: FileKind) -> Result<(), ReceiverError> {
@@ -101,10 +112,6 @@ impl Receiver {
         }
         Ok(())
     }
-}
-
-fn is_file(stat: &Stat) -> bool {
-    stat.go_mode().is_regular() && !stat.is_hardlink()
 }
 
 fn kind(stat: &Stat) -> Result<FileKind, ReceiverError> {
@@ -142,12 +149,17 @@ impl Sink for Receiver {
 
     async fn entry(&mut self, id: u32, stat: Stat) -> Result<bool, ReceiverError> {
         let kind = kind(&stat)?;
+        let old = self.old.remove(&stat.path);
+        if kind != FileKind::Directory
+            && old.as_ref().is_some_and(|old| old.stat.go_mode().is_dir())
+        {
+            self.remove_directory(&stat.path)?;
+        }
         if stat.is_hardlink() {
-            self.old.remove(&stat.path);
             self.hardlinks.push(stat);
             return Ok(false);
         }
-        if let Some(old) = self.old.remove(&stat.path)
+        if let Some(old) = old
             && old.stat == stat
             && (kind != FileKind::File || old.digest.is_some())
         {

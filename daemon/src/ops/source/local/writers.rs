@@ -26,8 +26,6 @@ pub(super) enum WriteError {
     Fs(#[from] FsError),
     #[error("cannot write {path}")]
     Io { path: String, source: std::io::Error },
-    #[error("{path} has {actual} bytes, {announced} were announced")]
-    Size { path: String, announced: i64, actual: u64 },
     #[error("the writer of received files has ended")]
     Ended,
 }
@@ -47,7 +45,7 @@ enum Job {
 }
 
 type Digests = Vec<(String, Digest)>;
-/// What a thread wrote, and how it ended.
+/// What a thread wrote as announced, and how it ended.
 type Written = (Digests, Result<(), WriteError>);
 
 /// The threads. The files of one number go to one of them, in order.
@@ -136,12 +134,12 @@ impl Thread<'_> {
             Job::End { id, stat } => {
                 self.open(id, &stat.path)?;
                 let Some(open) = self.open.remove(&id) else { return Err(WriteError::Ended) };
-                if u64::try_from(stat.size) != Ok(open.size) {
-                    let (announced, actual) = (stat.size, open.size);
-                    return Err(WriteError::Size { path: stat.path, announced, actual });
-                }
                 open.file.finish(&metadata(&stat))?;
-                self.digests.push((stat.path, open.hasher.finish()));
+                // A file that changed on its way is taken as it came. Without a digest it is asked
+                // for again next time, whatever is announced then.
+                if u64::try_from(stat.size) == Ok(open.size) {
+                    self.digests.push((stat.path, open.hasher.finish()));
+                }
                 Ok(())
             }
             Job::Drain(done) => {
