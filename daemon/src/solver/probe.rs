@@ -241,8 +241,12 @@ async fn definition_links(
 /// The link of an input by its own key.
 fn definition_link(edge: &Edge, probe: &Probe, dep: &Dep) -> Option<Link> {
     let key = *probe.keys.as_ref()?.get(edge.output)?;
+    Some(Link { key, selector: link_selector(dep) })
+}
+
+fn link_selector(dep: &Dep) -> kiln_cache::Selector {
     let selector = dep.selector.map(|selector| kiln_cache::Selector::new(selector.to_string()));
-    Some(Link { key, selector: selector.unwrap_or_default() })
+    selector.unwrap_or_default()
 }
 
 /// The link of an input by content; by its key where all of it matters and it has one.
@@ -261,8 +265,10 @@ async fn content_link(
     };
     let snapshot = build.solve(edge).await?;
     let digest = ops::content::digest(build, &snapshot, selectors).await;
-    let digest = digest.map_err(|cause| SolveError::at(vertex, cause))?;
-    Ok(Link::whole(content_key(&digest)))
+    let key = content_key(&digest.map_err(|cause| SolveError::at(vertex, cause))?);
+    // Where more was hashed than the files that matter, the selector has to say which those are.
+    let selectors = dep.content.is_none().then(|| link_selector(dep));
+    Ok(Link { key, selector: selectors.unwrap_or_default() })
 }
 
 /// Finds all outputs under their keys, in the daemon's own index or in the caches that the
