@@ -123,7 +123,8 @@ fn part((name, value): (&String, &String)) -> KeyPart {
     KeyPart { name: name.clone(), value }
 }
 
-/// Looks under the definition key, without running anything.
+/// Looks under the definition key, without running anything. Every vertex that a build comes by is
+/// guessed first, so this is also where it is refused if the build has no right to it.
 pub(super) async fn guess(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Probe, SolveError> {
     let at = |cause: anyhow::Error| SolveError::at(vertex, cause);
     let progress = build.progress.vertex(vertex);
@@ -133,6 +134,7 @@ pub(super) async fn guess(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Pr
         let keys = outputs.keys.clone();
         return Ok(Probe { keys, outputs: Some(Arc::new(outputs)), recipe: None });
     }
+    ops::require_entitlements(build, vertex).map_err(|refused| at(refused.into()))?;
     let map = ops::cache_map(vertex).map_err(at)?;
     let inputs = try_join_all(vertex.inputs().iter().map(|edge| build.guess(&edge.vertex))).await?;
     let links = definition_links(build, vertex, &map, &inputs).await?;
