@@ -16,7 +16,7 @@ use kiln_snapshotter::{LayerDir, LayerWriter, Overlay, Snapshotter as _, View, u
 
 use tokio::sync::watch;
 
-use crate::solver::{Flights, Snapshot, SolveError, Stack};
+use crate::solver::{Flights, Snapshot, Stack};
 
 pub(crate) use digests::FileDigests;
 pub(crate) use tree::{LocalTree, LocalTrees, Manifest, TreeEntry, TreeLease};
@@ -28,7 +28,7 @@ pub(crate) struct Layers {
     index: Arc<Index>,
     content: Arc<ContentStore>,
     overlay: Arc<Overlay>,
-    fetching: Flights<LayerId, Result<(), SolveError>>,
+    fetching: Flights<LayerId, ()>,
     digests: DigestCache,
     /// How many directories of unfinished layers are being removed.
     removals: Arc<watch::Sender<usize>>,

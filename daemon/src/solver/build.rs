@@ -279,13 +279,13 @@ impl Build {
         };
         let inputs = try_join_all(vertex.inputs().iter().map(|edge| self.solve(edge))).await?;
         let progress = self.progress.vertex(vertex);
-        let (build, vertex, probe, key) = (self.clone(), vertex.clone(), probe.clone(), keys[0]);
-        let start = move |progress: VertexProgress| -> BoxFuture<'static, _> {
+        let inputs: Arc<[Snapshot]> = inputs.into();
+        let start = |progress: VertexProgress| -> BoxFuture<'static, _> {
+            let (build, vertex) = (self.clone(), vertex.clone());
+            let (probe, inputs) = (probe.clone(), inputs.clone());
             async move { build.execute(&vertex, &probe, &inputs, &progress).await }.boxed()
         };
-        let lost = |error| Err(SolveError::lost(error));
-        let daemon = self.daemon.clone();
-        daemon.flights.join(key, &progress, start, lost).await
+        self.daemon.flights.join(keys[0], &progress, start).await
     }
 
     /// Runs a vertex that nobody else runs now, and records what it made.
