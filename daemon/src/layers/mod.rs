@@ -5,6 +5,7 @@ mod digests;
 mod fetch;
 mod tree;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -174,9 +175,15 @@ impl Layers {
         Ok((layer.id, pin))
     }
 
-    /// The directories of a stack's layers, bottom first.
+    /// The directories of a stack's layers for mounting, bottom first. A layer that is there twice
+    /// is mounted once: overlayfs refuses it, and what it has is all in its uppermost place.
     pub(crate) fn directories(&self, stack: &[LayerId]) -> anyhow::Result<Vec<PathBuf>> {
-        stack.iter().map(|&id| Ok(self.layer_dir(id)?.fs())).collect()
+        let mut known = HashSet::new();
+        let uppermost = stack.iter().rev().filter(|&&id| known.insert(id));
+        let dirs = uppermost.map(|&id| Ok(self.layer_dir(id)?.fs()));
+        let mut dirs = dirs.collect::<anyhow::Result<Vec<_>>>()?;
+        dirs.reverse();
+        Ok(dirs)
     }
 
     fn layer_dir(&self, id: LayerId) -> anyhow::Result<LayerDir> {
