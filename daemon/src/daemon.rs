@@ -14,7 +14,7 @@ use crate::caches::CacheMounts;
 use crate::config::Config;
 use crate::layers::{Layers, LocalTrees};
 use crate::session::Sessions;
-use crate::solver::{Flights, Outputs, SolveError};
+use crate::solver::{Flights, Outputs};
 use crate::upkeep;
 
 /// The daemon's state.
@@ -30,7 +30,7 @@ pub(crate) struct Daemon {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) builds: Arc<Builds>,
     /// Steps under way, by their first output's key.
-    pub(crate) flights: Flights<CacheKey, Result<Arc<Outputs>, SolveError>>,
+    pub(crate) flights: Flights<CacheKey, Arc<Outputs>>,
     /// Limits how many steps run at once.
     pub(crate) exec_turns: Semaphore,
     /// Limits how many layers are packed at once: each keeps several threads busy.

@@ -23,7 +23,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one with an empty root, which pulls from `registry` and from nowhere else.
+    /// Starts one with an empty root, which pulls from `registry` and from nowhere else, and lets
+    /// clients allow their steps `network.host`.
     pub fn start(registry: &Registry) -> Self {
         let folder = TempDir::with_prefix("kilnd-").expect("temporary folder");
         let root = folder.path().join("root");
@@ -39,7 +40,8 @@ impl Daemon {
     fn start_at(folder: TempDir, root: PathBuf, registry: &Registry) -> Self {
         let address = registry.address();
         let config = format!(
-            "[worker.oci]\n  gc = false\n\
+            "insecure-entitlements = [\"network.host\"]\n\
+             [worker.oci]\n  gc = false\n\
              [worker.containerd]\n  enabled = false\n\
              [registry.\"docker.io\"]\n  mirrors = [\"{address}\"]\n\
              [registry.\"{address}\"]\n  http = true\n"

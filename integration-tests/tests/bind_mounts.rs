@@ -100,6 +100,38 @@ fn a_changed_file_reruns_the_steps_that_mount_it_and_no_other() {
 }
 
 #[test]
+fn a_mount_of_another_path_is_another_step_whatever_else_is_mounted() {
+    let cases = [
+        (
+            "of the stage that is the root",
+            "from=deps,source=/a,target=/m",
+            "from=deps,source=/b,target=/m",
+        ),
+        (
+            "below another mount",
+            "target=/all --mount=source=conf/a,target=/m",
+            "target=/all --mount=source=conf/b,target=/m",
+        ),
+        (
+            "exchanged",
+            "source=conf/a,target=/m --mount=source=conf/b,target=/n",
+            "source=conf/b,target=/m --mount=source=conf/a,target=/n",
+        ),
+    ];
+    let world = World::start();
+    let context = Context::new().file("conf/a", "a\n").file("conf/b", "b\n");
+    let stage = "FROM busybox AS deps\nRUN echo a > /a && echo b > /b\nFROM deps\n";
+    for (rule, one, other) in cases {
+        for (mounts, shown) in [(one, "a"), (other, "b")] {
+            let step = format!("RUN --mount={mounts} cat /m # {rule}");
+            context.write_dockerfile(&format!("{stage}{step}\n"));
+            let build = world.build(&context).succeeds();
+            assert_eq!(build.step(&step).log, [shown], "{rule}: {}", build.stderr);
+        }
+    }
+}
+
+#[test]
 fn a_tmpfs_is_empty_and_gone_afterwards() {
     let world = World::start();
     let context = Context::new().dockerfile(

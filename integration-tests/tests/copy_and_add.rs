@@ -212,3 +212,13 @@ fn a_source_outside_of_the_context_is_not_reachable() {
     context.write_dockerfile("FROM busybox\nCOPY out/hostname /leak");
     world.build(&context).fails().says("not found");
 }
+
+#[test]
+fn of_two_files_with_one_name_the_one_that_is_copied_last_stays() {
+    let world = World::start();
+    let context = Context::new().file("base/x", "base\n").file("over/x", "over\n");
+    for (sources, winner) in [("base/x over/x", "over\n"), ("over/x base/x", "base\n")] {
+        context.write_dockerfile(&format!("FROM busybox\nCOPY {sources} /d/\n"));
+        assert_eq!(world.image(&context).file("d/x").text(), winner, "COPY {sources}");
+    }
+}

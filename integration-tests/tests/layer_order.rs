@@ -204,3 +204,35 @@ fn no_cache_runs_everything_again_and_no_cache_filter_one_stage() {
     filtered.step_is("RUN echo one > /one", &State::Cached);
     filtered.step_is("RUN echo two > /two", &State::Done);
 }
+
+#[test]
+fn a_step_runs_on_an_image_that_has_the_same_layer_twice() {
+    let world = World::start();
+    let context = Context::new()
+        .dockerfile(
+            "
+            FROM busybox
+            COPY --link file /file
+            RUN echo changed > /file
+            COPY --link file /file
+            RUN cat /file
+            ",
+        )
+        .file("file", "copied\n");
+    let build = world.build(&context).succeeds();
+    assert_eq!(build.step("RUN cat /file").log, ["copied"]);
+}
+
+#[test]
+fn a_step_on_more_layers_than_can_be_mounted_says_so() {
+    let world = World::start();
+    let mut layers = vec![busybox_layer()];
+    layers.extend((0..500).map(|n| LayerTar::new().file(&format!("f{n}"), 0o644, b"").finish()));
+    world.registry.push(
+        "library/tall:latest",
+        &layers,
+        &json!({"architecture": "amd64", "os": "linux"}),
+    );
+    let context = Context::new().dockerfile("FROM tall\nRUN true");
+    world.build(&context).fails().says("has 502 layers; the kernel joins at most 500");
+}

@@ -79,7 +79,7 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
         }
         // A cache has lost what it had: without it there are more steps to run, but they can be.
         tracing::debug!(build = build.id, "a cached layer is lost: building once more");
-        build.cancel();
+        build.forget();
         finish(&build, &request, &result, &cache_exports).await
     };
     let closed = async {

@@ -55,17 +55,15 @@ impl Layers {
             .transfer_progress(id)
             .unwrap_or_else(|| build.progress.internal(&format!("fetch:{id}"), "[internal] fetch"));
         let _reopened = shown.reopen();
-        let task_build = build.clone();
-        let start = move |progress: VertexProgress| {
+        let start = |progress: VertexProgress| {
+            let (build, row) = (build.clone(), row.clone());
             async move {
-                let layers = &task_build.daemon.layers;
-                let done = layers.fetch_now(&task_build, row, &progress).await;
+                let done = build.daemon.layers.fetch_now(&build, row, &progress).await;
                 done.map_err(SolveError::from)
             }
             .boxed()
         };
-        let lost = |error| Err(SolveError::lost(error));
-        let fetched = self.fetching.join(id, &shown, start, lost).await;
+        let fetched = self.fetching.join(id, &shown, start).await;
         fetched.map_err(SolveError::into_cause)
     }
 

@@ -6,6 +6,7 @@ mod fetch;
 mod removals;
 mod tree;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use kiln_snapshotter::{LayerDir, LayerWriter, Overlay, Snapshotter as _, View, u
 
 use tokio::sync::Semaphore;
 
-use crate::solver::{Flights, Snapshot, SolveError, Stack};
+use crate::solver::{Flights, Snapshot, Stack};
 
 pub(crate) use digests::FileDigests;
 pub(crate) use tree::{LocalTree, LocalTrees, Manifest, TreeEntry, TreeLease};
@@ -35,7 +36,7 @@ pub(crate) struct Layers {
     overlay: Arc<Overlay>,
     /// Limits how many layers are unpacked at once: each keeps a thread.
     unpack_turns: Semaphore,
-    fetching: Flights<LayerId, Result<(), SolveError>>,
+    fetching: Flights<LayerId, ()>,
     digests: DigestCache,
     removals: Removals,
     /// An empty directory, to lie below where overlayfs wants one more.
@@ -184,9 +185,15 @@ impl Layers {
         Ok((layer.id, pin))
     }
 
-    /// The directories of a stack's layers, bottom first.
+    /// The directories of a stack's layers for mounting, bottom first. A layer that is there twice
+    /// is mounted once: overlayfs refuses it, and what it has is all in its uppermost place.
     pub(crate) fn directories(&self, stack: &[LayerId]) -> anyhow::Result<Vec<PathBuf>> {
-        stack.iter().map(|&id| Ok(self.layer_dir(id)?.fs())).collect()
+        let mut known = HashSet::new();
+        let uppermost = stack.iter().rev().filter(|&&id| known.insert(id));
+        let dirs = uppermost.map(|&id| Ok(self.layer_dir(id)?.fs()));
+        let mut dirs = dirs.collect::<anyhow::Result<Vec<_>>>()?;
+        dirs.reverse();
+        Ok(dirs)
     }
 
     fn layer_dir(&self, id: LayerId) -> anyhow::Result<LayerDir> {

@@ -38,5 +38,5 @@ pub(super) async fn execute(
     for snapshot in inputs(op, snapshots)? {
         stacks.push(build.daemon.layers.freeze(snapshot).await?);
     }
-    Ok(vec![Snapshot::Layers(Stack::concat(&stacks))])
+    Ok(vec![Snapshot::Layers(Stack::concat(&stacks)?)])
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use kiln_proto::pb::op::Op;
 
 use crate::graph::Vertex;
-use crate::solver::{Build, CacheMap, Snapshot, VertexProgress};
+use crate::solver::{Build, CacheMap, NotEntitled, Snapshot, VertexProgress};
 
 /// Whether the vertex brings files in from outside: such a vertex is loaded, not looked up.
 pub(crate) fn is_source(vertex: &Vertex) -> bool {
@@ -35,7 +35,16 @@ pub(crate) fn cache_map(vertex: &Vertex) -> anyhow::Result<CacheMap> {
     }
 }
 
-/// Runs `vertex` on its inputs; one snapshot an output.
+/// Fails unless `build` has the rights that `vertex` asks for: with a result from the cache, or
+/// from another build's run, it would get what it could not have made itself.
+pub(crate) fn require_entitlements(build: &Build, vertex: &Vertex) -> Result<(), NotEntitled> {
+    match vertex.op() {
+        Op::Exec(op) => exec::require_entitlements(build, op),
+        _ => Ok(()),
+    }
+}
+
+/// Runs `vertex`, to which the build is entitled, on its inputs; one snapshot an output.
 pub(crate) async fn execute(
     build: &Arc<Build>,
     vertex: &Arc<Vertex>,

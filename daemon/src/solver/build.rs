@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, Shared, try_join_all};
+use futures::future::{BoxFuture, try_join_all};
 use kiln_cache::{CacheKey, Digest, Hit, LayerId, Pin, Record, Remote};
 use parking_lot::Mutex;
 
-use super::memo::Memo;
+use super::memo::{Answer, Memo};
 use super::probe::{self, Probe};
 use super::{Outputs, Progress, Snapshot, SolveError, VertexProgress};
 use crate::daemon::Daemon;
@@ -33,9 +33,9 @@ pub(crate) struct Build {
     entitlements: BTreeSet<String>,
     /// Caches that the client named, asked after the daemon's own.
     imports: Vec<Arc<ImportedCache>>,
-    guesses: Memo<VertexDigest, Result<Arc<Probe>, SolveError>>,
-    probes: Memo<VertexDigest, Result<Arc<Probe>, SolveError>>,
-    results: Memo<VertexDigest, Result<Arc<Outputs>, SolveError>>,
+    guesses: Memo<VertexDigest, Probe>,
+    probes: Memo<VertexDigest, Probe>,
+    results: Memo<VertexDigest, Outputs>,
     /// What progress says of a layer's transfer is said of the vertex that brought the layer in.
     transfers: Mutex<HashMap<LayerId, VertexProgress>>,
     /// Content stores that the client is known to serve.
@@ -45,9 +45,6 @@ pub(crate) struct Build {
     /// Held until the build ends.
     pins: Mutex<Vec<Pin>>,
 }
-
-/// A memoised answer on its way.
-type Answer<T> = Shared<BoxFuture<'static, Result<Arc<T>, SolveError>>>;
 
 /// What a build is made from, besides its graph.
 pub(crate) struct BuildRequest {
@@ -241,7 +238,7 @@ impl Build {
         let (build, task_vertex) = (self.clone(), vertex.clone());
         let compute =
             || async move { probe::guess(&build, &task_vertex).await.map(Arc::new) }.boxed();
-        self.guesses.get(vertex.digest(), compute, |error| Err(SolveError::lost(error)))
+        self.guesses.get(vertex.digest(), compute)
     }
 
     /// The keys of a vertex and whether it is cached; its inputs are made if it takes them to tell.
@@ -257,18 +254,26 @@ impl Build {
             }
             .boxed()
         };
-        self.probes.get(vertex.digest(), compute, |error| Err(SolveError::lost(error)))
+        self.probes.get(vertex.digest(), compute)
     }
 
     /// The outputs of a vertex, made if need be.
     pub(crate) fn result(self: &Arc<Self>, vertex: &Arc<Vertex>) -> Answer<Outputs> {
         let (build, task_vertex) = (self.clone(), vertex.clone());
         let compute = || async move { build.make(&task_vertex).await }.boxed();
-        self.results.get(vertex.digest(), compute, |error| Err(SolveError::lost(error)))
+        self.results.get(vertex.digest(), compute)
     }
 
-    /// Forgets what is known of vertices, and aborts everything that runs for this build alone.
+    /// Ends the build: aborts everything that runs for it alone, and starts nothing any more,
+    /// whoever still asks for it.
     pub(crate) fn cancel(&self) {
+        self.guesses.close();
+        self.probes.close();
+        self.results.close();
+    }
+
+    /// Forgets what is known of vertices, so that the build can be tried once more.
+    pub(crate) fn forget(&self) {
         self.guesses.clear();
         self.probes.clear();
         self.results.clear();
@@ -284,13 +289,13 @@ impl Build {
         };
         let inputs = try_join_all(vertex.inputs().iter().map(|edge| self.solve(edge))).await?;
         let progress = self.progress.vertex(vertex);
-        let (build, vertex, probe, key) = (self.clone(), vertex.clone(), probe.clone(), keys[0]);
-        let start = move |progress: VertexProgress| -> BoxFuture<'static, _> {
+        let inputs: Arc<[Snapshot]> = inputs.into();
+        let start = |progress: VertexProgress| -> BoxFuture<'static, _> {
+            let (build, vertex) = (self.clone(), vertex.clone());
+            let (probe, inputs) = (probe.clone(), inputs.clone());
             async move { build.execute(&vertex, &probe, &inputs, &progress).await }.boxed()
         };
-        let lost = |error| Err(SolveError::lost(error));
-        let daemon = self.daemon.clone();
-        daemon.flights.join(key, &progress, start, lost).await
+        self.daemon.flights.join(keys[0], &progress, start).await
     }
 
     /// Runs a vertex that nobody else runs now, and records what it made.

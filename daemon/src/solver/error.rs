@@ -69,6 +69,12 @@ impl SolveError {
         anyhow::Error::new(Shared(self))
     }
 
+    /// Whether it was the work itself that failed: a command that ends badly does so for everybody.
+    /// Other failures may be of one build: its session, its credentials, its secrets.
+    pub(super) fn is_inherent(&self) -> bool {
+        self.cause().is::<ProcessError>()
+    }
+
     /// Whether a layer could not be fetched that a cache had. The build may be tried again: the
     /// step that makes the layer is no hit any more.
     pub(crate) fn has_lost_layer(&self) -> bool {

@@ -2,46 +2,88 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, Shared};
+use futures::future::{BoxFuture, Shared, ready};
 use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
+
+use super::SolveError;
+
+/// A memoised answer on its way.
+pub(super) type Answer<T> = Shared<BoxFuture<'static, Result<Arc<T>, SolveError>>>;
 
 /// Answers by key. Each is computed by a task of its own, so that a chain of a thousand keys is a
 /// thousand tasks that wait for one another and not a stack a thousand futures deep. Dropping
 /// the `Memo` aborts what nobody else waits for.
-pub(crate) struct Memo<K, V: Clone> {
-    answers: Mutex<HashMap<K, Shared<BoxFuture<'static, V>>>>,
+pub(super) struct Memo<K, T> {
+    /// None once closed.
+    answers: Mutex<Option<HashMap<K, Answer<T>>>>,
 }
 
-impl<K: Eq + Hash, V: Clone + Send + Sync + 'static> Memo<K, V> {
-    pub(crate) fn new() -> Self {
-        Self { answers: Mutex::new(HashMap::new()) }
+impl<K: Eq + Hash, T: Send + Sync + 'static> Memo<K, T> {
+    pub(super) fn new() -> Self {
+        Self { answers: Mutex::new(Some(HashMap::new())) }
     }
 
-    /// The answer for `key`, which `compute` makes if nobody asked before.
-    ///
-    /// `lost` is the answer if the task dies: the runtime shuts down, or the task panics.
-    pub(crate) fn get(
+    /// The answer for `key`, which `compute` makes if nobody asked before; that it is canceled if
+    /// the memo is closed.
+    pub(super) fn get(
         &self,
         key: K,
-        compute: impl FnOnce() -> BoxFuture<'static, V>,
-        lost: impl FnOnce(tokio::task::JoinError) -> V + Send + 'static,
-    ) -> Shared<BoxFuture<'static, V>> {
+        compute: impl FnOnce() -> BoxFuture<'static, Result<Arc<T>, SolveError>>,
+    ) -> Answer<T> {
         let mut answers = self.answers.lock();
+        let Some(answers) = answers.as_mut() else {
+            return ready(Err(SolveError::canceled())).boxed().shared();
+        };
         let answer = answers.entry(key).or_insert_with(|| {
             let task = AbortOnDropHandle::new(tokio::spawn(compute()));
-            let answer = async move { task.await.unwrap_or_else(lost) };
-            answer.boxed().shared()
+            async move { task.await.unwrap_or_else(|error| Err(SolveError::lost(error))) }
+                .boxed()
+                .shared()
         });
         answer.clone()
     }
 
     /// Forgets all answers, which aborts those that nobody else waits for.
-    pub(crate) fn clear(&self) {
+    pub(super) fn clear(&self) {
         // Taken out first: an aborted task may own the last handles of others.
-        let answers = std::mem::take(&mut *self.answers.lock());
+        let answers = self.answers.lock().as_mut().map(std::mem::take);
         drop(answers);
+    }
+
+    /// Forgets all answers for good. Somebody may still ask, for a task is aborted only when it
+    /// next waits, but nothing is computed any more.
+    pub(super) fn close(&self) {
+        let answers = self.answers.lock().take();
+        drop(answers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_answered_is_not_computed_again_until_it_is_forgotten() {
+        let memo = Memo::new();
+        let answer = |value: u32| memo.get("key", move || ready(Ok(Arc::new(value))).boxed());
+        assert_eq!(*answer(1).await.unwrap(), 1);
+        assert_eq!(*answer(2).await.unwrap(), 1);
+        memo.clear();
+        assert_eq!(*answer(3).await.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_closed_memo_starts_nothing() {
+        let memo: Memo<&str, ()> = Memo::new();
+        let waiting = memo.get("one", || std::future::pending().boxed());
+        memo.close();
+        let late = memo.get("two", || panic!("computed after the end"));
+        assert!(late.await.unwrap_err().is_canceled());
+        // Whoever waits already is still answered.
+        assert!(waiting.now_or_never().is_none());
     }
 }

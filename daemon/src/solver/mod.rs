@@ -15,7 +15,7 @@ mod probe;
 mod progress;
 mod snapshot;
 
-pub(crate) use build::{Build, BuildRequest};
+pub(crate) use build::{Build, BuildRequest, NotEntitled};
 pub(crate) use error::{ProcessError, SolveError};
 pub(crate) use flight::Flights;
 pub(crate) use key::{CacheMap, Dep, Selector};

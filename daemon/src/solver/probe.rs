@@ -123,7 +123,8 @@ fn part((name, value): (&String, &String)) -> KeyPart {
     KeyPart { name: name.clone(), value }
 }
 
-/// Looks under the definition key, without running anything.
+/// Looks under the definition key, without running anything. Every vertex that a build comes by is
+/// guessed first, so this is also where it is refused if the build has no right to it.
 pub(super) async fn guess(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Probe, SolveError> {
     let at = |cause: anyhow::Error| SolveError::at(vertex, cause);
     let progress = build.progress.vertex(vertex);
@@ -133,6 +134,7 @@ pub(super) async fn guess(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Pr
         let keys = outputs.keys.clone();
         return Ok(Probe { keys, outputs: Some(Arc::new(outputs)), recipe: None });
     }
+    ops::require_entitlements(build, vertex).map_err(|refused| at(refused.into()))?;
     let map = ops::cache_map(vertex).map_err(at)?;
     let inputs = try_join_all(vertex.inputs().iter().map(|edge| build.guess(&edge.vertex))).await?;
     let links = definition_links(build, vertex, &map, &inputs).await?;
@@ -241,8 +243,12 @@ async fn definition_links(
 /// The link of an input by its own key.
 fn definition_link(edge: &Edge, probe: &Probe, dep: &Dep) -> Option<Link> {
     let key = *probe.keys.as_ref()?.get(edge.output)?;
+    Some(Link { key, selector: link_selector(dep) })
+}
+
+fn link_selector(dep: &Dep) -> kiln_cache::Selector {
     let selector = dep.selector.map(|selector| kiln_cache::Selector::new(selector.to_string()));
-    Some(Link { key, selector: selector.unwrap_or_default() })
+    selector.unwrap_or_default()
 }
 
 /// The link of an input by content; by its key where all of it matters and it has one.
@@ -261,8 +267,10 @@ async fn content_link(
     };
     let snapshot = build.solve(edge).await?;
     let digest = ops::content::digest(build, &snapshot, selectors).await;
-    let digest = digest.map_err(|cause| SolveError::at(vertex, cause))?;
-    Ok(Link::whole(content_key(&digest)))
+    let key = content_key(&digest.map_err(|cause| SolveError::at(vertex, cause))?);
+    // Where more was hashed than the files that matter, the selector has to say which those are.
+    let selectors = dep.content.is_none().then(|| link_selector(dep));
+    Ok(Link { key, selector: selectors.unwrap_or_default() })
 }
 
 /// Finds all outputs under their keys, in the daemon's own index or in the caches that the

@@ -1,11 +1,22 @@
 //! Results of vertices.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use kiln_cache::{CacheKey, LayerId, Pin};
 
 use crate::layers::LocalTree;
+
+/// As many layers as may be put on top of one another: the kernel joins 500 directories, and one of
+/// them is the daemon's own, below the root of every step. A definition of a few lines can name the
+/// same layers any number of times, so this is checked before they are counted out.
+const MAX_LAYERS: usize = 499;
+
+/// File systems were merged that have too many layers together.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the merged file system would have {0} layers, and it can have {MAX_LAYERS} at most")]
+pub(crate) struct TooManyLayers(usize);
 
 /// A file system that a vertex made.
 #[derive(Clone, Debug)]
@@ -17,11 +28,11 @@ pub(crate) enum Snapshot {
     Tree(Arc<LocalTree>),
 }
 
-/// Layers, bottom first, and what keeps them from being collected.
+/// Layers, bottom first, and what keeps them from being collected. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Stack {
     ids: Arc<[LayerId]>,
-    pins: Vec<Arc<Pin>>,
+    pins: Arc<[Arc<Pin>]>,
 }
 
 impl fmt::Debug for Stack {
@@ -32,7 +43,7 @@ impl fmt::Debug for Stack {
 
 impl Stack {
     pub(crate) fn new(ids: Vec<LayerId>, pin: Pin) -> Self {
-        Self { ids: ids.into(), pins: vec![Arc::new(pin)] }
+        Self { ids: ids.into(), pins: Arc::new([Arc::new(pin)]) }
     }
 
     pub(crate) fn ids(&self) -> &[LayerId] {
@@ -41,19 +52,24 @@ impl Stack {
 
     /// This stack with one more layer on top.
     pub(crate) fn with(&self, top: LayerId, pin: Pin) -> Self {
-        let mut pins = self.pins.clone();
-        pins.push(Arc::new(pin));
-        Self { ids: self.ids.iter().copied().chain([top]).collect(), pins }
+        Self {
+            ids: self.ids.iter().copied().chain([top]).collect(),
+            pins: self.pins.iter().cloned().chain([Arc::new(pin)]).collect(),
+        }
     }
 
     /// All layers of `stacks`, the first lowest.
-    pub(crate) fn concat<'a>(stacks: impl IntoIterator<Item = &'a Self>) -> Self {
-        let (mut ids, mut pins) = (Vec::new(), Vec::new());
-        for stack in stacks {
-            ids.extend_from_slice(&stack.ids);
-            pins.extend(stack.pins.iter().cloned());
+    pub(crate) fn concat(stacks: &[Self]) -> Result<Self, TooManyLayers> {
+        let count = stacks.iter().map(|stack| stack.ids.len()).sum();
+        if count > MAX_LAYERS {
+            return Err(TooManyLayers(count));
         }
-        Self { ids: ids.into(), pins }
+        let ids = stacks.iter().flat_map(|stack| stack.ids.iter().copied()).collect();
+        // A stack without layers may have pins: they must not add up when it is merged with itself.
+        let mut known = HashSet::new();
+        let pins = stacks.iter().flat_map(|stack| stack.pins.iter());
+        let pins = pins.filter(|pin| known.insert(Arc::as_ptr(pin))).cloned().collect();
+        Ok(Self { ids, pins })
     }
 
     /// The layers above the first `count`.
@@ -69,4 +85,30 @@ pub(crate) struct Outputs {
     /// One key an output; none where the outputs are known by content only (local files).
     pub(crate) keys: Option<Vec<CacheKey>>,
     pub(crate) snapshots: Vec<Snapshot>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack(ids: std::ops::Range<u64>) -> Stack {
+        Stack { ids: ids.map(LayerId).collect(), pins: Arc::default() }
+    }
+
+    #[test]
+    fn merged_layers_are_those_of_the_first_and_then_those_of_the_next() {
+        let merged = Stack::concat(&[stack(3..5), stack(0..0), stack(1..3)]).unwrap();
+        assert_eq!(merged.ids(), [3, 4, 1, 2].map(LayerId));
+    }
+
+    #[test]
+    fn a_stack_that_is_merged_with_itself_over_and_over_gets_too_high() {
+        let mut merged = Ok(stack(0..1));
+        let mut times = 0;
+        while let Ok(stack) = merged {
+            merged = Stack::concat(&[stack.clone(), stack]);
+            times += 1;
+        }
+        assert_eq!((times, merged.unwrap_err()), (9, TooManyLayers(512)));
+    }
 }

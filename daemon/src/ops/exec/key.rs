@@ -31,8 +31,8 @@ pub(crate) fn cache_map(vertex: &Vertex, exec: &pb::ExecOp) -> anyhow::Result<Ca
             continue;
         }
         let dep = usize::try_from(mount.input).ok().and_then(|input| deps.get_mut(input));
-        let (selectors, by_content) = dep.with_context(|| invalid(mount))?;
-        selectors.push(clean(&mount.selector));
+        let (paths, by_content) = dep.with_context(|| invalid(mount))?;
+        paths.push(clean(&mount.selector));
         *by_content &= content_counts(mount)?;
     }
     if outputs == 0 {
@@ -60,7 +60,7 @@ pub(crate) fn cache_map(vertex: &Vertex, exec: &pb::ExecOp) -> anyhow::Result<Ca
         platform: vertex.platform().cloned(),
         ..Default::default()
     };
-    let deps = deps.into_iter().map(|(selectors, by_content)| dep(selectors, by_content)).collect();
+    let deps = deps.into_iter().map(|(paths, by_content)| dep(paths, by_content)).collect();
     let op = Digest::of([b"exec\0".as_slice(), &op.encode_to_vec()].concat());
     Ok(CacheMap { op, deps, outputs, parts: parts(meta) })
 }
@@ -94,29 +94,16 @@ fn is_plain_cache(cache: &pb::CacheOpt, dest: &str) -> bool {
     cache.sharing() == pb::CacheSharingOpt::Shared && (cache.id == dest || name == dest)
 }
 
-fn dep(mut selectors: Vec<String>, by_content: bool) -> Dep {
-    selectors.sort();
-    selectors.dedup();
-    // Paths below another one are covered by it.
-    let all = selectors.clone();
-    selectors.retain(|path| {
-        let covers = |other: &&String| *other != path && path.starts_with(&with_slash(other));
-        !all.iter().any(|other| covers(&other))
-    });
-    let selector = match selectors.as_slice() {
-        [] => None,
-        [whole] if whole == "/" => None,
-        paths => Some(Digest::of(paths.join("\0"))),
-    };
+/// How an input takes part of which `paths` are mounted, in the order of their mounts. The op names
+/// no paths, so it is by their places that a path belongs to its mount.
+fn dep(paths: Vec<String>, by_content: bool) -> Dep {
+    let is_whole = paths.iter().all(|path| path == "/");
+    let selector = (!is_whole).then(|| Digest::of(paths.join("\0")));
     let content = by_content.then(|| {
         let follow = |path: String| Selector { path, follow_links: true, ..Selector::default() };
-        selectors.into_iter().map(follow).collect()
+        paths.into_iter().map(follow).collect()
     });
     Dep { selector, content }
-}
-
-fn with_slash(path: &str) -> String {
-    if path.ends_with('/') { path.to_owned() } else { format!("{path}/") }
 }
 
 fn parts(meta: &pb::Meta) -> BTreeMap<String, String> {
@@ -130,4 +117,75 @@ fn parts(meta: &pb::Meta) -> BTreeMap<String, String> {
         parts.insert(format!("env {name}"), value.to_owned());
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::VertexMeta;
+
+    fn mount(input: i64, selector: &str, dest: &str) -> pb::Mount {
+        let (selector, dest) = (selector.to_owned(), dest.to_owned());
+        pb::Mount { input, selector, dest, output: NONE, readonly: true, ..pb::Mount::default() }
+    }
+
+    /// The map of a command on a root of its own (input 0) with these mounts as well.
+    fn map(mounts: &[pb::Mount]) -> CacheMap {
+        let source = |identifier: &str| {
+            let identifier = identifier.to_owned();
+            let source = pb::SourceOp { identifier, ..pb::SourceOp::default() };
+            let meta = VertexMeta::default();
+            Vertex::new(pb::op::Op::Source(source), Vec::new(), None, meta).output(0)
+        };
+        let root = pb::Mount { output: 0, readonly: false, ..mount(0, "", "/") };
+        let exec = pb::ExecOp {
+            meta: Some(pb::Meta { args: vec!["true".into()], ..pb::Meta::default() }),
+            mounts: [&[root], mounts].concat(),
+            ..pb::ExecOp::default()
+        };
+        let inputs = vec![source("root"), source("other")];
+        let op = pb::op::Op::Exec(exec.clone());
+        cache_map(&Vertex::new(op, inputs, None, VertexMeta::default()), &exec).unwrap()
+    }
+
+    /// What the keys are made of besides the inputs' own: for the definition key the selectors,
+    /// for the content key the files, in their order.
+    fn keys(mounts: &[pb::Mount]) -> (Vec<Option<Digest>>, Vec<Option<Vec<String>>>) {
+        let paths = |selectors: Vec<Selector>| selectors.into_iter().map(|s| s.path).collect();
+        let deps = map(mounts).deps.into_iter();
+        deps.map(|dep| (dep.selector, dep.content.map(paths))).unzip()
+    }
+
+    #[test]
+    fn the_path_that_a_mount_shows_counts() {
+        let cases: [(&str, &[pb::Mount], &[pb::Mount]); 4] = [
+            ("of an input of its own", &[mount(1, "a", "/m")], &[mount(1, "b", "/m")]),
+            ("of the root's input", &[mount(0, "a", "/m")], &[mount(0, "b", "/m")]),
+            (
+                "below another mount's path",
+                &[mount(1, "", "/s"), mount(1, "a", "/m")],
+                &[mount(1, "", "/s"), mount(1, "b", "/m")],
+            ),
+            (
+                "exchanged with another mount's",
+                &[mount(1, "a", "/m"), mount(1, "b", "/n")],
+                &[mount(1, "b", "/m"), mount(1, "a", "/n")],
+            ),
+        ];
+        for (rule, one, other) in cases {
+            assert_eq!(map(one).op, map(other).op, "{rule}");
+            let ((selectors, content), (other_selectors, other_content)) = (keys(one), keys(other));
+            assert_ne!(selectors, other_selectors, "{rule}");
+            // The root's input is known by its own key only.
+            if one[0].input != 0 {
+                assert_ne!(content, other_content, "{rule}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_whole_of_an_input_needs_no_selector() {
+        let (selectors, _) = keys(&[mount(0, "/", "/m"), mount(1, ".", "/n")]);
+        assert_eq!(selectors, [None, None]);
+    }
 }

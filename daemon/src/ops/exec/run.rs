@@ -58,7 +58,7 @@ pub(crate) async fn execute(
             env.push(format!("{}={value}", secret.name));
         }
     }
-    let network = network::mode(build, exec)?;
+    let network = network::mode(exec);
     let hostname =
         if meta.hostname.is_empty() { "buildkitsandbox" } else { &meta.hostname }.to_owned();
     let mut all_mounts = network::files(build, meta, &hostname, network)?;
@@ -77,7 +77,7 @@ pub(crate) async fn execute(
         },
         hostname,
         network,
-        security: security(build, exec)?,
+        security: security(exec),
         read_only_root: mounts.read_only_root,
         rlimits: meta.ulimit.iter().map(rlimit).collect::<Result<_, _>>()?,
         limits: limits(vertex.meta().resources.as_ref()),
@@ -143,13 +143,10 @@ fn proxy_env(proxy: Option<&pb::ProxyEnv>) -> Vec<String> {
     vars.into_iter().filter(|(_, value)| !value.is_empty()).flat_map(both).collect()
 }
 
-fn security(build: &Build, exec: &pb::ExecOp) -> anyhow::Result<Security> {
+fn security(exec: &pb::ExecOp) -> Security {
     match exec.security() {
-        pb::SecurityMode::Sandbox => Ok(Security::Sandbox),
-        pb::SecurityMode::Insecure => {
-            build.require_entitlement("security.insecure")?;
-            Ok(Security::Insecure)
-        }
+        pb::SecurityMode::Sandbox => Security::Sandbox,
+        pb::SecurityMode::Insecure => Security::Insecure,
     }
 }
 
