@@ -116,7 +116,11 @@ impl Hierarchies {
             }
         }
         if controller == "devices" && security == Security::Sandbox {
-            file::write(&dir.join("devices.deny"), "a")?;
+            // The steps of a daemon that was killed may still be on their way out. The kernel takes no
+            // denial while they have groups below, and needs none: theirs were confined, too.
+            if file::read(&dir.join("devices.list")).trim() == EVERY_DEVICE {
+                file::write(&dir.join("devices.deny"), "a")?;
+            }
             for rule in devices::ALLOWED {
                 file::write(&dir.join("devices.allow"), &rule.to_string())?;
             }
@@ -131,6 +135,9 @@ impl Hierarchies {
         }
     }
 }
+
+/// The list of a group that nothing has been denied to.
+const EVERY_DEVICE: &str = "a *:* rwm";
 
 /// A new group of cpuset has no CPUs and no memory nodes, and takes no process until it has.
 fn inherit_cpuset(dir: &Path) -> Result<(), CgroupError> {
