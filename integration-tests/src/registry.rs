@@ -57,7 +57,7 @@ impl Registry {
         );
         let log = Tap::on(process.child().stderr.take().expect("stderr of the registry"));
         let line = log
-            .line_with("listening on ", Duration::from_secs(30))
+            .line(|line| line.contains("listening on "), Duration::from_secs(30))
             .unwrap_or_else(|| panic!("the registry did not start:\n{}", log.text()));
         let (_, rest) = line.split_once("listening on ").expect("the line that was waited for");
         let address = rest.split(['"', ' ', ',']).next().unwrap_or_default().to_owned();

@@ -127,8 +127,20 @@ impl Running {
     /// Waits until the log has a line with `needle`.
     #[track_caller]
     pub fn until(&self, needle: &str) -> &Self {
-        let found = self.stderr.line_with(needle, LIMIT);
-        assert!(found.is_some(), "the log never said {needle:?}:\n{}", self.stderr.text());
+        self.until_line(needle, |line| line.contains(needle))
+    }
+
+    /// Waits until a step has printed a line that ends with the word `output`. The step's name, which
+    /// may have the word in the middle, does not count.
+    #[track_caller]
+    pub fn until_output(&self, output: &str) -> &Self {
+        self.until_line(output, |line| line.ends_with(&format!(" {output}")))
+    }
+
+    #[track_caller]
+    fn until_line(&self, what: &str, is_it: impl Fn(&str) -> bool) -> &Self {
+        let found = self.stderr.line(is_it, LIMIT);
+        assert!(found.is_some(), "the log never said {what:?}:\n{}", self.stderr.text());
         self
     }
 

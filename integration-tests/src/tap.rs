@@ -55,14 +55,15 @@ impl Tap {
             .unwrap_or_else(|| self.lock().bytes.clone())
     }
 
-    /// Waits until `needle` was said and returns the line that has it. Nothing if the stream ended,
-    /// or `limit` passed, without it.
-    pub(crate) fn line_with(&self, needle: &str, limit: Duration) -> Option<String> {
+    /// Waits for a line that `is_it` and returns it. Nothing if the stream ended, or `limit` passed,
+    /// without one.
+    pub(crate) fn line(&self, is_it: impl Fn(&str) -> bool, limit: Duration) -> Option<String> {
         self.wait(limit, |heard| {
             let text = String::from_utf8_lossy(&heard.bytes);
             let found = text
                 .split_inclusive('\n')
-                .find(|line| line.ends_with('\n') && line.contains(needle))
+                .filter_map(|line| line.strip_suffix('\n'))
+                .find(|line| is_it(line))
                 .map(|line| Some(line.trim_end().to_owned()));
             found.or_else(|| heard.is_over.then_some(None))
         })

@@ -15,7 +15,7 @@ fn an_interrupted_build_ends_on_the_daemon_too_and_leaves_nothing() {
     let context =
         Context::new().dockerfile("FROM busybox\nRUN sleep 7101.5 & echo started; sleep 7101.5");
     let build = world.build(&context).start();
-    build.until(" started");
+    build.until_output("started");
     let step = processes_with("7101.5");
     assert!(!step.is_empty(), "the step's processes are those of the host");
 
@@ -37,7 +37,7 @@ fn a_client_that_is_killed_cancels_its_build() {
     let world = World::start();
     let context = Context::new().dockerfile("FROM busybox\nRUN echo started; exec sleep 7102.5");
     let build = world.build(&context).start();
-    build.until(" started");
+    build.until_output("started");
     let step = processes_with("7102.5");
     build.signal(Signal::KILL);
     build.finish();
@@ -59,9 +59,9 @@ fn a_step_that_another_build_waits_for_is_not_cancelled() {
     let step = "RUN --mount=type=cache,target=/c \
                 echo started; until test -e /c/go; do usleep 50000; done; echo finished";
     let one = world.build(&context).start();
-    one.until(" started");
+    one.until_output("started");
     let two = world.build(&context).start();
-    two.until(" started");
+    two.until_output("started");
     one.signal(Signal::INT);
     assert_eq!(one.finish().code, Some(130));
 

@@ -31,7 +31,7 @@ fn a_right_has_to_be_allowed_to_join_a_step_that_runs() {
     let context =
         Context::new().dockerfile("FROM busybox\nRUN --network=host echo started; sleep 7401.5");
     let allowed = world.build(&context).args(["--allow", "network.host"]).start();
-    allowed.until(" started");
+    allowed.until_output("started");
     world.build(&context).fails().says(REFUSED);
     allowed.signal(Signal::INT);
     allowed.finish();

@@ -28,7 +28,7 @@ fn a_daemon_that_is_killed_in_the_middle_of_a_build_loses_that_step_only() {
         )
         .file("file", vec![1; 1 << 20]);
     let build = world.build(&context).start();
-    build.until(" started");
+    build.until_output("started");
     let step = processes_with("7201.5");
     assert!(!step.is_empty());
     world.daemon.kill();

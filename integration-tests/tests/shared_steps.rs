@@ -12,7 +12,7 @@ fn a_build_does_not_fail_for_lack_of_another_builds_secret() {
         ",
     );
     let holder = world.build(&lock).start();
-    holder.until(" locked");
+    holder.until_output("locked");
 
     let step = "RUN --mount=type=cache,target=/c,sharing=locked \
                 --mount=type=secret,id=word,required=true,target=/word cat /word";
