@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use kiln_cache::{DirId, DirKind, Index, Pin};
 use kiln_proto::pb;
 use kiln_snapshotter::copy::{CopyOptions, copy};
-use kiln_snapshotter::{Follow, LayerWriter, View};
+use kiln_snapshotter::{Follow, LayerWriter, View, create_trees_dir};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -60,7 +60,7 @@ pub(crate) struct CacheLease {
 impl CacheMounts {
     pub(crate) fn open(root: &Path, index: Arc<Index>) -> anyhow::Result<Self> {
         let root = root.join("cachemounts");
-        std::fs::create_dir_all(&root).with_context(|| root.display().to_string())?;
+        create_trees_dir(&root).with_context(|| root.display().to_string())?;
         Ok(Self { root, index, users: Arc::default(), making: tokio::sync::Mutex::default() })
     }
 

@@ -46,6 +46,7 @@ mod remove_tree;
 
 mod overlay;
 mod snapshotter;
+mod trees_dir;
 
 pub mod view;
 pub mod writer;
@@ -70,5 +71,6 @@ pub use layer::{LayerDir, LayerId, OverlayMarks, ParseLayerIdError};
 pub use metadata::{Device, FileKind, Metadata, Owner, Timestamp, Xattrs};
 pub use overlay::Overlay;
 pub use snapshotter::{Rootfs, SnapshotError, Snapshotter};
+pub use trees_dir::create_trees_dir;
 pub use view::{Entry, Follow, View};
 pub use writer::{LayerWriter, NewEntry};

@@ -14,7 +14,9 @@ use anyhow::Context as _;
 use kiln_cache::{ContentStore, Index, LayerId, LayerRow, Pin, RecordType};
 use kiln_executor::Rootfs;
 use kiln_snapshotter::copy::{CopyOptions, copy};
-use kiln_snapshotter::{LayerDir, LayerWriter, Overlay, Snapshotter as _, View, usage};
+use kiln_snapshotter::{
+    LayerDir, LayerWriter, Overlay, Snapshotter as _, View, create_trees_dir, usage,
+};
 
 use tokio::sync::Semaphore;
 
@@ -68,7 +70,7 @@ impl Layers {
         content: Arc<ContentStore>,
     ) -> anyhow::Result<Self> {
         let snapshots = root.join("snapshots");
-        std::fs::create_dir_all(&snapshots).with_context(|| snapshots.display().to_string())?;
+        create_trees_dir(&snapshots).with_context(|| snapshots.display().to_string())?;
         let overlay = Arc::new(Overlay::open(&snapshots)?);
         let empty = root.join("scaffold/empty");
         let skeleton = root.join("scaffold/skeleton");

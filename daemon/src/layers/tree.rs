@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use kiln_cache::{Digest, DirId, DirKind, Index, Pin};
 use kiln_proto::fsutil::Stat;
+use kiln_snapshotter::create_trees_dir;
 use parking_lot::Mutex;
 use prost::Message as _;
 
@@ -53,7 +54,7 @@ pub(crate) struct LocalTree {
 impl LocalTrees {
     pub(crate) fn open(root: &Path, index: Arc<Index>) -> anyhow::Result<Self> {
         let root = root.join("sources");
-        std::fs::create_dir_all(&root).with_context(|| root.display().to_string())?;
+        create_trees_dir(&root).with_context(|| root.display().to_string())?;
         Ok(Self { root, index, busy: Arc::default() })
     }
 
