@@ -1,5 +1,5 @@
-//! `kilnd.toml`: the keys of `buildkitd.toml` that have a meaning here. Any other is refused by
-//! name.
+//! `kilnd.toml`: the keys of `buildkitd.toml` that have a meaning here, and some harmless ones.
+//! Any other is refused by name.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -28,6 +28,8 @@ pub(super) struct ConfigFile {
     pub(super) registry: BTreeMap<String, HostConfig>,
     pub(super) dns: Dns,
     pub(super) system: System,
+    otel: Otel,
+    cdi: Cdi,
 }
 
 /// `[log]`
@@ -161,6 +163,23 @@ impl Dns {
     }
 }
 
+/// `[otel]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Otel {
+    #[serde(rename = "socketPath")]
+    socket_path: Option<PathBuf>,
+}
+
+/// `[cdi]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Cdi {
+    disabled: Option<bool>,
+    #[serde(rename = "specDirs")]
+    spec_dirs: Vec<PathBuf>,
+}
+
 /// `[system]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -180,6 +199,16 @@ impl ConfigFile {
         let file: Self = toml::from_str(text)?;
         file.check()?;
         Ok(file)
+    }
+
+    /// Keys that are set but change nothing here; a build that needs what they are for says so.
+    pub(super) fn without_effect(&self) -> Vec<&'static str> {
+        let given = [
+            ("otel.socketPath", self.otel.socket_path.is_some()),
+            ("cdi.disabled", self.cdi.disabled == Some(false)),
+            ("cdi.specDirs", !self.cdi.spec_dirs.is_empty()),
+        ];
+        given.into_iter().filter_map(|(key, is_set)| is_set.then_some(key)).collect()
     }
 
     /// Refuses values that name something this daemon does not have.

@@ -47,6 +47,7 @@ pub(crate) struct Config {
     cgroup_parent: Option<String>,
     dns: file::Dns,
     log: file::Log,
+    without_effect: Vec<&'static str>,
 }
 
 impl Config {
@@ -66,6 +67,7 @@ impl Config {
     }
 
     fn from_file(file: ConfigFile, idle_timeout: Option<u64>) -> anyhow::Result<Self> {
+        let without_effect = file.without_effect();
         let worker = file.worker.oci;
         if worker.enabled == Some(false) {
             bail!("the oci worker is disabled, but this daemon has no other");
@@ -114,6 +116,7 @@ impl Config {
             cgroup_parent: worker.default_cgroup_parent,
             dns: file.dns,
             log: file.log,
+            without_effect,
         })
     }
 
@@ -154,6 +157,9 @@ pub(crate) fn start_log(config: Option<&Config>) {
     match log.format {
         file::LogFormat::Json => subscriber.json().init(),
         file::LogFormat::Text => subscriber.init(),
+    }
+    for key in config.map(|config| &*config.without_effect).unwrap_or_default() {
+        tracing::warn!("the configuration's {key} has no effect");
     }
 }
 
@@ -247,6 +253,12 @@ mod tests {
         assert!(config.allows("network.host"));
         assert!(!config.allows("security.insecure"));
         assert_eq!(config.max_parallelism, Some(4));
+    }
+
+    #[test]
+    fn a_key_that_is_harmless_is_reported() {
+        let config = load("[otel]\nsocketPath = \"/x\"\n[cdi]\nspecDirs = [\"/y\"]").unwrap();
+        assert_eq!(config.without_effect, ["otel.socketPath", "cdi.specDirs"]);
     }
 
     #[test]
