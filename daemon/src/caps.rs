@@ -30,6 +30,7 @@ pub(crate) const LLB: &[&str] = &[
     "exec.mount.tmpfs",
     "exec.mount.tmpfs.size",
     "exec.mount.secret",
+    "exec.mount.ssh",
     "exec.secretenv",
     "exec.validexitcode",
     "file.base",

@@ -97,3 +97,60 @@ fn an_image_for_another_platform_says_so() {
     assert_eq!(image.config["architecture"], "arm64");
     assert_eq!(image.config["os"], "linux");
 }
+
+#[test]
+fn several_platforms_make_an_index_in_the_order_they_were_asked_for() {
+    let world = World::start();
+    let context = Context::new().dockerfile(
+        "
+            FROM --platform=$BUILDPLATFORM busybox AS build
+            ARG TARGETPLATFORM
+            RUN echo for $TARGETPLATFORM on $(uname -m) > /made
+            FROM scratch
+            COPY --from=build /made /
+            ",
+    );
+    let name = world.registry.reference("several:1");
+    let platforms = "windows(10.0.1)/amd64,linux/s390x,linux/arm/v6";
+    let args = ["--platform", platforms, "--push", "-t", &name];
+    world.build(&context).args(args).succeeds();
+
+    let index: serde_json::Value =
+        serde_json::from_slice(&world.registry.manifest("several:1")).unwrap();
+    let machine = std::env::consts::ARCH;
+    let expected = [
+        (
+            json!({"os": "windows", "os.version": "10.0.1", "architecture": "amd64"}),
+            "windows(10.0.1)/amd64",
+        ),
+        (json!({"os": "linux", "architecture": "s390x"}), "linux/s390x"),
+        (json!({"os": "linux", "architecture": "arm", "variant": "v6"}), "linux/arm/v6"),
+    ];
+    let entries = index["manifests"].as_array().unwrap();
+    assert_eq!(entries.len(), expected.len());
+    for (entry, (platform, text)) in entries.iter().zip(expected) {
+        assert_eq!(entry["platform"], platform);
+        let image = world.registry.image(&format!("several@{}", entry["digest"].as_str().unwrap()));
+        assert_eq!(image.file("made").text(), format!("for {text} on {machine}\n"));
+        assert_eq!(image.config["architecture"], platform["architecture"]);
+    }
+}
+
+#[test]
+fn a_step_for_a_platform_that_this_host_cannot_run_says_so() {
+    let world = World::start();
+    // The head of a program for another machine, and no more.
+    let mut program = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xf3\0\x01\0\0\0".to_vec();
+    program.resize(64, 0);
+    let context = Context::new()
+        .file("program", program)
+        .mode("program", 0o755)
+        .dockerfile("FROM scratch\nCOPY program /\nRUN [\"/program\"]");
+    world
+        .build(&context)
+        .args(["--platform", "linux/riscv64"])
+        .fails()
+        .says("this step is for linux/riscv64")
+        .says("binfmt_misc")
+        .says("exec /program");
+}

@@ -50,6 +50,18 @@ pub(crate) struct Config {
     without_effect: Vec<&'static str>,
 }
 
+/// A client grants its steps what it may not.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GrantError {
+    #[error(
+        "granting entitlement {0} is not allowed by build daemon configuration \
+         (insecure-entitlements)"
+    )]
+    NotAllowed(String),
+    #[error("unknown entitlement {0}")]
+    Unknown(String),
+}
+
 impl Config {
     /// Reads the configuration that `flags` name.
     pub(crate) fn load(flags: &Flags) -> anyhow::Result<Self> {
@@ -72,7 +84,8 @@ impl Config {
         if worker.enabled == Some(false) {
             bail!("the oci worker is disabled, but this daemon has no other");
         }
-        let root = file.root.unwrap_or_else(default_root);
+        // Steps are started by a process with another working directory.
+        let root = std::path::absolute(file.root.unwrap_or_else(default_root))?;
         let limits = Limits {
             reserved_space: worker.reserved_space.or(worker.gckeepstorage).unwrap_or_default().0,
             max_used_space: worker.max_used_space.unwrap_or_default().0,
@@ -123,6 +136,20 @@ impl Config {
     /// Whether clients may be granted `entitlement`.
     pub(crate) fn allows(&self, entitlement: &str) -> bool {
         self.entitlements.iter().any(|granted| granted == entitlement)
+    }
+
+    /// Fails if clients may not grant `entitlement` to their steps.
+    pub(crate) fn check_grant(&self, entitlement: &str) -> Result<(), GrantError> {
+        match entitlement {
+            _ if self.allows(entitlement) => Ok(()),
+            "network.host" | "security.insecure" | "device" => {
+                Err(GrantError::NotAllowed(entitlement.to_owned()))
+            }
+            device if device.starts_with("device=") => {
+                Err(GrantError::NotAllowed("device".to_owned()))
+            }
+            other => Err(GrantError::Unknown(other.to_owned())),
+        }
     }
 
     /// What steps find in `/etc/resolv.conf`.
@@ -253,6 +280,12 @@ mod tests {
         assert!(config.allows("network.host"));
         assert!(!config.allows("security.insecure"));
         assert_eq!(config.max_parallelism, Some(4));
+    }
+
+    #[test]
+    fn a_relative_root_is_meant_from_the_working_directory() {
+        let config = load("root = \"state\"").unwrap();
+        assert_eq!(config.root, std::env::current_dir().unwrap().join("state"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::daemon::Daemon;
 use crate::exporter::{self, Exports};
 use crate::frontend::gateway::GatewayBuild;
 use crate::frontend::{self, FrontendRequest, FrontendResult, Refs};
-use crate::graph::from_definition;
+use crate::graph::{from_definition, from_input};
 use crate::remote;
 use crate::solver::{Build, BuildRequest, SolveError};
 
@@ -45,6 +45,12 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
         }
     };
     let entitlements: BTreeSet<String> = request.entitlements.iter().cloned().collect();
+    for entitlement in &entitlements {
+        daemon
+            .config
+            .check_grant(entitlement)
+            .map_err(|error| Status::failed_precondition(error.to_string()))?;
+    }
     let build = BuildRequest { id: request.r#ref.clone(), session: session.clone(), entitlements };
     let build = Build::new(daemon.clone(), build);
     let cache = request.cache.clone().unwrap_or_default();
@@ -127,7 +133,7 @@ async fn run_frontend(
         ..FrontendRequest::default()
     };
     for (name, definition) in &request.frontend_inputs {
-        frontend.inputs.insert(name.clone(), from_definition(definition)?);
+        frontend.inputs.insert(name.clone(), from_input(definition)?);
     }
     frontend::solve(build, &request.frontend, frontend).await
 }

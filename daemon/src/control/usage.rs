@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_cache::RecordType;
 use kiln_cache::gc::{Filter, InvalidFilter, Limits, Policy, Space, Usage};
 use kiln_proto::control::{DiskUsageRequest, PruneRequest, UsageRecord};
 use tonic::Status;
@@ -35,6 +36,10 @@ pub(super) async fn disk_usage(
 ) -> Result<Vec<UsageRecord>, Status> {
     let filters = filters(&request.filter)?;
     let rows = blocking(daemon, upkeep::usage).await?;
+    // The empty index has a size, too, but clients take an empty list for an empty cache.
+    if rows.iter().all(|row| row.record_type == RecordType::Internal) {
+        return Ok(Vec::new());
+    }
     let wanted = |row: &&Usage| filters.is_empty() || filters.iter().any(|f| f.matches(row));
     Ok(rows.iter().filter(wanted).map(record).collect())
 }

@@ -58,7 +58,7 @@ pub(super) async fn export_local(
     let vertex = build.progress.internal(&format!("export:{id}"), "exporting to client directory");
     let work = async {
         let views = views(build, parts, split).await?;
-        let status = vertex.status("copying files");
+        let status = vertex.action("copying files", "transferring");
         let session = build.session()?;
         let (outgoing, incoming) = delivery::open(session, id, &BTreeMap::new())?;
         let decode = |message: Bytes| {

@@ -98,14 +98,17 @@ async fn parts(build: &Arc<Build>, exports: &Exports) -> anyhow::Result<Vec<Part
             None => "containerimage.config".to_owned(),
         };
         let id = id.clone().unwrap_or_default();
-        let platform = platforms.get(&id).cloned();
+        let platform = platforms.iter().find(|(known, _)| *known == id);
+        let platform = platform.map(|(_, platform)| platform.clone());
         parts.push(Part { id, platform, stack, config: exports.metadata.get(&key).cloned() });
     }
+    // As they were asked for, which is what an index has them in.
+    parts.sort_by_key(|part| platforms.iter().position(|(id, _)| *id == part.id));
     Ok(parts)
 }
 
-/// The platforms by id, as the frontend declares them.
-fn platforms(exports: &Exports) -> anyhow::Result<BTreeMap<String, Platform>> {
+/// The platforms and their ids, as the frontend declares them.
+fn platforms(exports: &Exports) -> anyhow::Result<Vec<(String, Platform)>> {
     #[derive(serde::Deserialize)]
     struct Declared {
         #[serde(rename = "Platforms", default)]
@@ -122,7 +125,7 @@ fn platforms(exports: &Exports) -> anyhow::Result<BTreeMap<String, Platform>> {
         if exports.solved.len() > 1 {
             bail!("cannot export several file systems whose platforms are not declared");
         }
-        return Ok(BTreeMap::new());
+        return Ok(Vec::new());
     };
     let declared: Declared =
         serde_json::from_slice(json).context("invalid declaration of platforms")?;

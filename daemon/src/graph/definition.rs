@@ -17,6 +17,8 @@ const MAX_OPS: usize = 100_000;
 pub(crate) enum DefinitionError {
     #[error("definition has {0} ops, more than the {MAX_OPS} allowed")]
     TooManyOps(usize),
+    #[error("invalid nil input definition to definition op")]
+    Nil,
     #[error("op {index} of the definition is not a valid pb.Op message")]
     Decode { index: usize, source: prost::DecodeError },
     #[error("op {0} of the definition has no operation, or one this daemon does not know")]
@@ -56,6 +58,14 @@ pub(crate) fn from_definition(
     let sources = Sources::new(definition);
     let vertex = build(&result.digest, definition, &ops, &sources)?;
     Ok(Some(Edge { vertex, output: output_index(result)? }))
+}
+
+/// Reads a definition that a frontend is given as an input: there, nothing is not scratch.
+pub(crate) fn from_input(definition: &pb::Definition) -> Result<Option<Edge>, DefinitionError> {
+    if definition.def.is_empty() && definition.metadata.is_empty() {
+        return Err(DefinitionError::Nil);
+    }
+    from_definition(definition)
 }
 
 fn output_index(input: &pb::Input) -> Result<usize, DefinitionError> {

@@ -8,5 +8,5 @@
 mod definition;
 mod vertex;
 
-pub(crate) use definition::{from_definition, to_definition};
+pub(crate) use definition::{from_definition, from_input, to_definition};
 pub(crate) use vertex::{Edge, SourceFile, SourceLocation, Vertex, VertexDigest, VertexMeta};

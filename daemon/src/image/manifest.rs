@@ -48,6 +48,8 @@ struct IndexPlatform {
     architecture: String,
     #[serde(default)]
     variant: String,
+    #[serde(default, rename = "os.version")]
+    os_version: String,
 }
 
 /// The parts of an image config that say what its layers are.
@@ -70,7 +72,10 @@ impl Index {
                 unnamed = unnamed.or(Some(&entry.descriptor));
                 continue;
             };
-            let offer = Platform::new(&named.os, &named.architecture, &named.variant);
+            let offer = Platform {
+                os_version: named.os_version.clone(),
+                ..Platform::new(&named.os, &named.architecture, &named.variant)
+            };
             if let Some(rank) = platform.rank(&offer)
                 && best.is_none_or(|(least, _)| rank < least)
             {

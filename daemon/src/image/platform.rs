@@ -1,4 +1,4 @@
-//! Platforms: `os/architecture[/variant]`, and which of an index's manifests suits one.
+//! Platforms: `os[(version)]/architecture[/variant]`, and which of an index's manifests suits one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,7 +20,7 @@ pub(crate) struct Platform {
 
 /// A text that names no platform.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a platform of the form os/architecture[/variant]")]
+#[error("{0:?} is not a platform of the form os[(version)]/architecture[/variant]")]
 pub(crate) struct InvalidPlatform(String);
 
 impl Platform {
@@ -83,10 +83,23 @@ impl Platform {
     /// How well an image of platform `offered` runs on this one: lower is better, `None` is not
     /// at all.
     pub(crate) fn rank(&self, offered: &Self) -> Option<usize> {
+        if !self.takes_version_of(offered) {
+            return None;
+        }
         self.accepted().iter().position(|accepted| {
             (&accepted.os, &accepted.architecture, &accepted.variant)
                 == (&offered.os, &offered.architecture, &offered.variant)
         })
+    }
+
+    /// Windows runs what was made for its own build, whatever the revision; other systems have no
+    /// versions.
+    fn takes_version_of(&self, offered: &Self) -> bool {
+        let build = |version: &str| version.splitn(4, '.').take(3).collect::<Vec<_>>().join(".");
+        self.os != "windows"
+            || self.os_version.is_empty()
+            || offered.os_version.is_empty()
+            || build(&self.os_version) == build(&offered.os_version)
     }
 
     pub(crate) fn to_pb(&self) -> pb::Platform {
@@ -116,7 +129,15 @@ impl FromStr for Platform {
             let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
             !part.is_empty() && part.chars().all(plain)
         };
-        let parts: Vec<&str> = text.split('/').collect();
+        let mut parts: Vec<&str> = text.split('/').collect();
+        let mut version = "";
+        if let [os, _, ..] = parts.as_mut_slice()
+            && let Some((name, rest)) = os.split_once('(')
+        {
+            version = rest.strip_suffix(')').filter(|v| word(v)).ok_or_else(invalid)?;
+            *os = name;
+        }
+        let with_version = |platform: Self| Self { os_version: version.to_owned(), ..platform };
         if !parts.iter().all(word) {
             return Err(invalid());
         }
@@ -125,8 +146,8 @@ impl FromStr for Platform {
             [architecture] if is_known_architecture(architecture) => {
                 Ok(Self::new("linux", architecture, ""))
             }
-            [os, architecture] => Ok(Self::new(os, architecture, "")),
-            [os, architecture, variant] => Ok(Self::new(os, architecture, variant)),
+            [os, architecture] => Ok(with_version(Self::new(os, architecture, ""))),
+            [os, architecture, variant] => Ok(with_version(Self::new(os, architecture, variant))),
             _ => Err(invalid()),
         }
     }
@@ -157,7 +178,11 @@ fn host_architecture() -> &'static str {
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
+        f.write_str(&self.os)?;
+        if !self.os_version.is_empty() {
+            write!(f, "({})", self.os_version)?;
+        }
+        write!(f, "/{}", self.architecture)?;
         if self.variant.is_empty() { Ok(()) } else { write!(f, "/{}", self.variant) }
     }
 }
@@ -178,12 +203,15 @@ mod tests {
             ("linux/armhf", "linux/arm/v7"),
             ("linux/arm/v6", "linux/arm/v6"),
             ("windows/amd64", "windows/amd64"),
+            ("windows(10.0.1)/amd64", "windows(10.0.1)/amd64"),
             ("linux/unheard-of", "linux/unheard-of"),
         ];
         for (text, normal) in cases {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), normal, "{text}");
         }
-        for text in ["", "/", "linux/", "nothing", "a/b/c/d", "linux/a b", "$x/amd64"] {
+        for text in
+            ["", "/", "linux/", "nothing", "a/b/c/d", "linux/a b", "$x/amd64", "a(1/b", "a()/b"]
+        {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
     }
@@ -197,5 +225,8 @@ mod tests {
         assert_eq!(rank("linux/arm/v6", "linux/arm/v7"), None);
         assert_eq!(rank("linux/arm64", "linux/arm/v7"), Some(2));
         assert_eq!(rank("linux/amd64", "linux/arm64"), None);
+        assert_eq!(rank("windows(10.0.1.5)/amd64", "windows(10.0.1.7)/amd64"), Some(0));
+        assert_eq!(rank("windows(10.0.1.5)/amd64", "windows(10.0.2.5)/amd64"), None);
+        assert_eq!(rank("windows/amd64", "windows(10.0.2.5)/amd64"), Some(0));
     }
 }

@@ -150,7 +150,7 @@ impl Layers {
         };
         let reader = open_at(build, row.id, remote, descriptor).await?;
         let (pieces, queue) = mpsc::channel(QUEUE);
-        let extracting = progress.status(format!("extracting {digest}"));
+        let extracting = progress.action(format!("extracting {digest}"), "extract");
         let unpacking = tokio::task::spawn_blocking(move || {
             let unpacked = unpack(Box::new(Pieces { queue, current: Bytes::new() }));
             drop(extracting);
@@ -226,7 +226,7 @@ async fn download(
     pieces: mpsc::Sender<Bytes>,
     progress: &VertexProgress,
 ) -> anyhow::Result<Ingest> {
-    let status = progress.status(descriptor.digest.to_string());
+    let status = progress.action(descriptor.digest.to_string(), "downloading");
     status.total(descriptor.size);
     let mut hash = Hasher::new();
     let mut size = 0u64;

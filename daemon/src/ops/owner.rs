@@ -12,6 +12,8 @@ const MAX_ACCOUNT_FILE: u64 = 8 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) owner: Owner,
+    /// All groups, the first one among them: a process that gives up its first group is not to
+    /// lose what that grants.
     pub(crate) groups: Vec<u32>,
     /// The home directory; the root directory where the account file names none.
     pub(crate) home: String,
@@ -90,16 +92,17 @@ pub(crate) fn identity(view: &View, spec: &str) -> anyhow::Result<Identity> {
             Ok(gid) => gid,
             Err(unknown) => group_spec.parse().map_err(|_| unknown)?,
         };
-        return Ok(Identity { owner: Owner { uid, gid }, groups: Vec::new(), home });
+        return Ok(Identity { owner: Owner { uid, gid }, groups: vec![gid], home });
     }
     let gid = record.and_then(|record| number(record, 3)).unwrap_or(0);
-    let mut groups = Vec::new();
+    let mut groups = vec![gid];
     for record in records(view, "/etc/group")? {
         let mut members = field(&record, 3).unwrap_or_default().split(',');
-        if let (Some(gid), Some(name)) = (number(&record, 2), name)
+        if let (Some(further), Some(name)) = (number(&record, 2), name)
+            && further != gid
             && members.any(|member| member == name)
         {
-            groups.push(gid);
+            groups.push(further);
         }
     }
     Ok(Identity { owner: Owner { uid, gid }, groups, home })

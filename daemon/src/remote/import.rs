@@ -69,6 +69,12 @@ impl Imports {
         for entry in named {
             imports.add(&entry.r#type, &entry.attrs)?;
         }
+        // The way of older clients.
+        let references = frontend.get("cache-from").map_or("", String::as_str);
+        for reference in references.split(',').filter(|reference| !reference.is_empty()) {
+            let attrs = BTreeMap::from([("ref".to_owned(), reference.to_owned())]);
+            imports.add("registry", &attrs)?;
+        }
         Ok(imports)
     }
 
@@ -217,5 +223,30 @@ impl ImportedCache {
     ) -> Option<Vec<CacheKey>> {
         let known = self.keys(build).await?;
         keys.iter().map(|key| known.primary(key)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn imports_are_named_in_the_request_or_in_options_of_newer_and_older_clients() {
+        let entry = |reference: &str| CacheOptionsEntry {
+            r#type: "registry".into(),
+            attrs: BTreeMap::from([("ref".into(), reference.into())]),
+        };
+        let json = r#"[{"Type": "registry", "Attrs": {"ref": "host/b:1"}}]"#;
+        let options = BTreeMap::from([
+            ("cache-imports".to_owned(), json.to_owned()),
+            ("cache-from".to_owned(), "host/c:1,host/a:1,".to_owned()),
+        ]);
+        let imports = Imports::parse(&[entry("host/a:1")], &options).unwrap();
+        let named: Vec<_> =
+            imports.caches.iter().map(|cache| format!("{:?}", cache.place)).collect();
+        assert_eq!(named.len(), 3, "{named:?}");
+        for (name, place) in ["host/a", "host/b", "host/c"].iter().zip(named) {
+            assert!(place.contains(&name[5..]), "{place}");
+        }
     }
 }

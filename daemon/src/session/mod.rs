@@ -1,5 +1,6 @@
 //! Sessions: what clients serve to their builds.
 
+mod agent;
 mod auth;
 mod content;
 mod files;

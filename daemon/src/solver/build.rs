@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, try_join_all};
 use kiln_cache::{CacheKey, Digest, Hit, LayerId, Pin, Record, Remote};
+use kiln_proto::session::methods;
 use parking_lot::Mutex;
 
 use super::memo::{Answer, Memo};
@@ -97,6 +98,11 @@ impl Build {
     /// The session of whoever asked.
     pub(crate) fn session(&self) -> anyhow::Result<&Arc<Session>> {
         self.session.as_ref().context("this build has no session, but needs files of its client")
+    }
+
+    /// Whether the client serves any of its directories.
+    pub(crate) fn has_files(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.supports(methods::FILE_SYNC))
     }
 
     pub(crate) fn session_id(&self) -> Option<&str> {

@@ -276,8 +276,14 @@ impl VertexProgress {
 
     /// Starts a transfer or another part of the vertex that has a count of its own.
     pub(crate) fn status(&self, id: impl Into<String>) -> StatusProgress {
+        self.action(id, "")
+    }
+
+    /// A [`status`](Self::status) that clients can tell by what is done, too.
+    pub(crate) fn action(&self, id: impl Into<String>, name: &str) -> StatusProgress {
         let status = VertexStatus {
             id: id.into(),
+            name: name.to_owned(),
             vertex: self.digest.clone(),
             started: Some(now()),
             timestamp: Some(now()),

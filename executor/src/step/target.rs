@@ -135,11 +135,18 @@ impl<'a> Targets<'a> {
         // wanted in a cache.
         let in_root = before.st_dev == self.root_device;
         let not_in_upper = if in_root { self.missing_in_upper(walk) } else { Vec::new() };
-        match kind {
-            TargetKind::Dir => mkdirat(&walk.here, name, Mode::from_raw_mode(0o755))?,
+        let made = match kind {
+            TargetKind::Dir => mkdirat(&walk.here, name, Mode::from_raw_mode(0o755)),
             TargetKind::File => {
-                mknodat(&walk.here, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)?;
+                mknodat(&walk.here, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)
             }
+        };
+        match made {
+            // Another step made it meanwhile, in a cache that both use.
+            Err(Errno::EXIST) => {
+                return openat(&walk.here, name, OFlags::PATH | NO_FOLLOW, Mode::empty());
+            }
+            result => result?,
         }
         if in_root {
             utimensat(&walk.here, c"", &times_of(&before), AtFlags::EMPTY_PATH)?;

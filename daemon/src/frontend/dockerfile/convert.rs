@@ -88,7 +88,9 @@ impl Conversion<'_> {
     }
 
     async fn ignore(&self) -> Result<Vec<String>, SolveError> {
-        if self.loaded.context.is_some() {
+        // A client that has no files has none to leave out; what needs some says so.
+        let has_files = self.options.sessions.contains_key(CONTEXT) || self.build.has_files();
+        if self.loaded.context.is_some() || !has_files {
             return Ok(Vec::new());
         }
         ignore_patterns(self.build, self.options, self.loaded).await

@@ -120,7 +120,9 @@ impl Image {
             ..Self::default()
         };
         image.config.working_dir = "/".to_owned();
-        image.config.env = vec![format!("PATH={DEFAULT_PATH}")];
+        if platform.os != "windows" {
+            image.config.env = vec![format!("PATH={DEFAULT_PATH}")];
+        }
         image
     }
 

@@ -206,6 +206,8 @@ fn cache_seed(base: Option<&Edge>, cache: CacheOwner, stage: &Stage) -> Edge {
         owner: Some(pb::ChownOpt { user: id(cache.uid), group: id(cache.gid) }),
         timestamp: -1,
     });
-    let meta = named("[internal] setting cache mount permissions");
+    let mut meta = named("[internal] setting cache mount permissions");
+    // Another seed is another cache: a stage without a cache starts with an empty one.
+    meta.ignore_cache = stage.ignore_cache;
     file(base, action, &stage.platform, meta)
 }

@@ -23,7 +23,7 @@ use crate::caps;
 use crate::control::to_status;
 use crate::daemon::Daemon;
 use crate::frontend::{self, FrontendRequest, FrontendResult, Refs, metadata};
-use crate::graph::from_definition;
+use crate::graph::{from_definition, from_input};
 use crate::image::{Platform, Resolve};
 use crate::solver::SolveError;
 use crate::worker;
@@ -103,7 +103,7 @@ impl LlbBridge for GatewayService {
                     ..FrontendRequest::default()
                 };
                 for (name, definition) in &request.frontend_inputs {
-                    let edge = from_definition(definition).map_err(|error| invalid(&error))?;
+                    let edge = from_input(definition).map_err(|error| invalid(&error))?;
                     frontend.inputs.insert(name.clone(), edge);
                 }
                 frontend::solve(build, &request.frontend, frontend)

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use kiln_executor::{Mount, OverlayUpper, Rootfs};
 use kiln_proto::pb;
 
+use super::agent::AgentSocket;
 use super::caches::Caches;
 use super::key::NONE;
 use crate::caches::CacheLease;
@@ -27,6 +28,7 @@ pub(super) struct Mounts {
     pub(super) others: Vec<Mount>,
     /// Layers that receive writes to other mounts; kept if they are outputs.
     written: Vec<(Option<usize>, Stack, NewLayer)>,
+    agents: Vec<AgentSocket>,
     _caches: Caches,
 }
 
@@ -59,6 +61,7 @@ impl Mounts {
             root_output: usize::try_from(root.output).ok(),
             others: Vec::new(),
             written: Vec::new(),
+            agents: Vec::new(),
             _caches: caches.clone(),
         };
         let mut others: Vec<_> =
@@ -111,7 +114,19 @@ impl Mounts {
                 });
                 Ok(())
             }
-            pb::MountType::Ssh => bail!("ssh mounts are not supported by this daemon yet"),
+            pb::MountType::Ssh => {
+                let options = mount.ssh_opt.as_ref().context("ssh mount without options")?;
+                let Some(agent) = AgentSocket::open(build, options).await? else { return Ok(()) };
+                self.others.push(Mount::Bind {
+                    source: agent.path(),
+                    subpath: None,
+                    target,
+                    read_only: false,
+                    recursive: false,
+                });
+                self.agents.push(agent);
+                Ok(())
+            }
         }
     }
 

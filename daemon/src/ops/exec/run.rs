@@ -6,15 +6,19 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use kiln_executor::{
-    ExitStatus, ProcessIo, ProcessSpec, Resources, Rlimit, RlimitResource, Security, User,
+    ExecutorError, ExitStatus, ProcessIo, ProcessSpec, Resources, Rlimit, RlimitResource, Security,
+    User,
 };
 use kiln_proto::pb;
 use kiln_snapshotter::{Follow, LayerWriter, NewEntry};
+
+use rustix::io::Errno;
 
 use super::mounts::Mounts;
 use super::output::Output;
 use super::{cache_map, caches, network};
 use crate::graph::Vertex;
+use crate::image::Platform;
 use crate::ops::owner::{self, Identity};
 use crate::ops::path::clean;
 use crate::solver::{Build, ProcessError, Snapshot, VertexProgress};
@@ -91,7 +95,7 @@ pub(crate) async fn execute(
     let mut running = daemon.executor.run(spec, io).await?;
     let ((), (), exit) =
         tokio::join!(stdout.forward(progress), stderr.forward(progress), running.wait());
-    let exit = exit?;
+    let exit = exit.map_err(|error| explain(error, vertex))?;
     let code = match exit.status {
         ExitStatus::Code(code) => code,
         ExitStatus::Signal(signal) => 128 + signal,
@@ -112,6 +116,21 @@ pub(crate) async fn execute(
     }
     let description = format!("mount / from exec {}", meta.args.join(" "));
     mounts.commit(build, &description, cache_map(vertex, exec)?.outputs).await
+}
+
+/// Says why a program may be in a format that the kernel does not know.
+fn explain(error: ExecutorError, vertex: &Vertex) -> anyhow::Error {
+    let is_format = matches!(&error, ExecutorError::NotExecutable { source, .. }
+        if source.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()));
+    let (platform, host) = (vertex.platform().map(Platform::from), Platform::host());
+    let error = anyhow::Error::new(error);
+    match platform.filter(|platform| is_format && *platform != host) {
+        Some(platform) => error.context(format!(
+            "this step is for {platform} and this host is {host}, without an emulator for it: \
+             install one that registers with binfmt_misc, such as qemu-user-static"
+        )),
+        None => error,
+    }
 }
 
 /// Resolves the user in the step's own account files, and makes the working directory.

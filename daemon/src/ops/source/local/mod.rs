@@ -13,7 +13,7 @@ use kiln_proto::fsutil::{DirectoryRequest, ReceiveError, Selection, receive};
 use kiln_proto::pb;
 
 use crate::solver::{Build, Outputs, Snapshot, VertexProgress};
-use receiver::Receiver;
+use receiver::{Origin, Receiver};
 
 pub(super) async fn load(
     build: &Arc<Build>,
@@ -40,14 +40,12 @@ pub(super) async fn load(
         },
     };
     let hint = source.attrs.get("local.sharedkeyhint").map_or("", String::as_str);
-    let key = match session.shared_key() {
-        // Nothing says that the next build's directory is the same one.
-        "" => format!("{name}:{hint}:session:{}", session.id()),
-        shared => format!("{name}:{hint}:{shared}"),
-    };
+    let key = format!("{name}:{hint}:{}", session.shared_key());
+    // Without a key nothing says that the next build's directory is the same one.
+    let origin = if session.shared_key().is_empty() { Origin::Unknown } else { Origin::Same };
     let lease = build.daemon.trees.lease(&key, &format!("local source for {name}"))?;
-    let status = progress.status(format!("transferring {name}:"));
-    let mut receiver = Receiver::open(lease, status).await?;
+    let status = progress.action(format!("transferring {name}:"), "transferring");
+    let mut receiver = Receiver::open(lease, origin, status).await?;
     let (mut incoming, outgoing) = session.sync_files(&request).await?;
     let received = receive(&mut incoming, outgoing, &mut receiver).await;
     let is_broken = matches!(received, Err(ReceiveError::Sink(_)));

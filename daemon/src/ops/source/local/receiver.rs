@@ -24,7 +24,27 @@ pub(super) enum ReceiverError {
     Mode { path: String, mode: u32 },
 }
 
+/// Whose files a tree has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Those of the same directory as they were some time ago.
+    Same,
+    /// Perhaps those of another directory, of which this one may or may not be a copy.
+    Unknown,
+}
+
+impl Origin {
+    /// Whether a file that is announced just as it was before is still the same file.
+    ///
+    /// In two directories that have nothing to do with each other, times to the nanosecond do not
+    /// agree by chance; times in whole seconds were set by some tool, perhaps in both.
+    fn vouches_for(self, stat: &Stat) -> bool {
+        self == Self::Same || stat.mod_time % 1_000_000_000 != 0
+    }
+}
+
 pub(super) struct Receiver {
+    origin: Origin,
     lease: TreeLease,
     tree: Arc<TreeWriter>,
     writers: Writers,
@@ -40,7 +60,11 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    pub(super) async fn open(lease: TreeLease, status: StatusProgress) -> anyhow::Result<Self> {
+    pub(super) async fn open(
+        lease: TreeLease,
+        origin: Origin,
+        status: StatusProgress,
+    ) -> anyhow::Result<Self> {
         let (lease, old) = tokio::task::spawn_blocking(move || {
             let old = lease.open()?;
             anyhow::Ok((lease, old))
@@ -49,7 +73,7 @@ impl Receiver {
         let tree = Arc::new(TreeWriter::open(&lease.files())?);
         let writers = Writers::start(&tree);
         let (new, pending, hardlinks) = (BTreeMap::new(), HashMap::new(), Vec::new());
-        Ok(Self { lease, tree, writers, old, new, pending, hardlinks, status })
+        Ok(Self { origin, lease, tree, writers, old, new, pending, hardlinks, status })
     }
 
     /// Ends the transfer, complete or not, and writes down what is there: the next one begins
@@ -161,7 +185,7 @@ impl Sink for Receiver {
         }
         if let Some(old) = old
             && old.stat == stat
-            && (kind != FileKind::File || old.digest.is_some())
+            && (kind != FileKind::File || (old.digest.is_some() && self.origin.vouches_for(&stat)))
         {
             self.new.insert(stat.path.clone(), old);
             return Ok(false);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kiln_cache::Index;
 use kiln_proto::fsutil::{Sink as _, Stat};
 
-use super::receiver::Receiver;
+use super::receiver::{Origin, Receiver};
 use crate::layers::{LocalTree, LocalTrees};
 use crate::solver::Progress;
 
@@ -23,8 +23,13 @@ impl Fixture {
     }
 
     async fn transfer(&self) -> Receiver {
+        self.transfer_of(Origin::Same).await
+    }
+
+    async fn transfer_of(&self, origin: Origin) -> Receiver {
         let status = Progress::new().internal("context", "context").status("transferring");
-        Receiver::open(self.trees.lease("context", "context").unwrap(), status).await.unwrap()
+        let lease = self.trees.lease("context", "context").unwrap();
+        Receiver::open(lease, origin, status).await.unwrap()
     }
 }
 
@@ -119,4 +124,21 @@ async fn a_file_that_changes_on_its_way_is_taken_as_it_comes_and_not_relied_on()
         assert_eq!(std::fs::read(tree.path().join("grown")).unwrap(), b"more");
         assert_eq!(std::fs::read(tree.path().join("vanished")).unwrap(), b"");
     }
+}
+
+#[tokio::test]
+async fn of_an_unknown_directory_only_files_with_precise_times_are_taken_for_the_old_ones() {
+    let fixture = Fixture::new();
+    let at = |path: &str, mod_time: i64| Stat { mod_time, ..file(path, 1) };
+    let precise = 5_000_000_001;
+    let mut first = fixture.transfer_of(Origin::Unknown).await;
+    let entries = [(at("precise", precise), "a"), (at("round", 5_000_000_000), "a")];
+    assert_eq!(send(&mut first, &entries).await, ["precise", "round"]);
+    complete(first).await;
+
+    let mut second = fixture.transfer_of(Origin::Unknown).await;
+    let entries = [(at("precise", precise), "a"), (at("round", 5_000_000_000), "b")];
+    assert_eq!(send(&mut second, &entries).await, ["round"]);
+    let tree = complete(second).await;
+    assert_eq!(std::fs::read_to_string(tree.path().join("round")).unwrap(), "b");
 }
