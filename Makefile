@@ -10,7 +10,7 @@ export CARGO_INCREMENTAL ?= 0
 
 SETUP := integration-tests/setup.sh
 
-.PHONY: help build try test lint fmt deps
+.PHONY: help build try test lint fuzz fmt deps
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,24 @@ lint: ## Check format and lints
 	@$(SETUP) build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- --deny warnings
+
+# What libFuzzer needs to see: which branches were taken, and what was compared with what.
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares -Cdebug-assertions -Coverflow-checks
+TARGET ?= dockerfile
+SECONDS ?= 60
+
+fuzz: ## Look for bytes that break the parser TARGET (integration-tests/fuzz) for SECONDS
+	@$(SETUP) build
+	RUSTFLAGS='$(FUZZ_FLAGS)' cargo build --package kiln-fuzz --bin fuzz_$(TARGET) --release \
+		--no-default-features $(if $(filter cache_config,$(TARGET)),--features cache) \
+		--target $$(rustc --print host-tuple) --target-dir "$$CARGO_TARGET_DIR/fuzz"
+	mkdir -p "$$CARGO_TARGET_DIR/fuzz/corpus/$(TARGET)"
+	"$$CARGO_TARGET_DIR/fuzz/$$(rustc --print host-tuple)/release/fuzz_$(TARGET)" \
+		-max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=4096 -max_len=65536 \
+		-artifact_prefix="$$CARGO_TARGET_DIR/fuzz/" "$$CARGO_TARGET_DIR/fuzz/corpus/$(TARGET)" \
+		integration-tests/fuzz/seeds/$(TARGET)
 
 fmt: ## Format everything
 	cargo fmt --all
