@@ -222,3 +222,15 @@ fn of_two_files_with_one_name_the_one_that_is_copied_last_stays() {
         assert_eq!(world.image(&context).file("d/x").text(), winner, "COPY {sources}");
     }
 }
+
+#[test]
+fn a_name_that_the_image_does_not_know_is_root_and_the_user_hears_of_it() {
+    let world = World::start();
+    let context = Context::new()
+        .file("f", "")
+        .dockerfile("FROM busybox\nCOPY --chown=nobody-knows:them f /f");
+    let (build, image) = world.pushed("chown", world.build(&context));
+    assert_eq!((image.file("f").uid, image.file("f").gid), (0, 0));
+    build.says("user nobody-knows is not known in the image");
+    build.says("group them is not known in the image");
+}

@@ -152,6 +152,13 @@ fn index(assembled: &Assembled, names: &[ImageRef]) -> Value {
             "digest": target.digest.to_string(),
             "size": target.size,
         });
+        // An index says itself what it has.
+        if let [image] = assembled.images.as_slice()
+            && image.manifest.digest == target.digest
+            && let Some(platform) = &image.platform
+        {
+            entry["platform"] = json!(platform);
+        }
         if let Some(name) = name {
             entry["annotations"] = json!({
                 "io.containerd.image.name": name.to_string(),

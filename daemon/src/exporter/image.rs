@@ -14,7 +14,7 @@ use super::blobs::{self, LayerBlob};
 use super::options::ImageOptions;
 use super::{Part, config, push};
 use crate::attributes::Attributes;
-use crate::image::manifest;
+use crate::image::{Platform, manifest};
 use crate::solver::{Build, VertexProgress};
 
 /// An image whose manifests and configs are in the content store.
@@ -26,6 +26,7 @@ pub(super) struct Assembled {
 
 /// One platform's image.
 pub(super) struct AssembledImage {
+    pub(super) platform: Option<Platform>,
     pub(super) manifest: Descriptor,
     pub(super) config: Descriptor,
     pub(super) layers: Vec<LayerBlob>,
@@ -125,7 +126,7 @@ fn assemble_one(
     drop(vertex.status(format!("exporting config {}", config.digest)));
     let mut manifest = Descriptor::new(manifest_type, digest, json.len() as u64);
     manifest.annotations.clone_from(&annotations.manifest_descriptor);
-    Ok(AssembledImage { manifest, config, layers })
+    Ok(AssembledImage { platform: part.platform.clone(), manifest, config, layers })
 }
 
 fn write_index(

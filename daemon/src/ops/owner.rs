@@ -43,20 +43,18 @@ fn number(record: &[String], index: usize) -> Option<u32> {
     field(record, index)?.parse().ok()
 }
 
-/// The number of user `name`, and the group that the account file gives it.
-pub(crate) fn user(view: &View, name: &str) -> anyhow::Result<Owner> {
+/// The number of user `name`, and the group that the account file gives it, if it is known.
+pub(crate) fn user(view: &View, name: &str) -> anyhow::Result<Option<Owner>> {
     let records = records(view, "/etc/passwd")?;
     let record = records.iter().find(|record| field(record, 0) == Some(name));
-    let owner = record.and_then(|r| Some(Owner { uid: number(r, 2)?, gid: number(r, 3)? }));
-    owner.with_context(|| format!("unable to find user {name}: no matching entries in passwd file"))
+    Ok(record.and_then(|r| Some(Owner { uid: number(r, 2)?, gid: number(r, 3)? })))
 }
 
-/// The number of group `name`.
-pub(crate) fn group(view: &View, name: &str) -> anyhow::Result<u32> {
+/// The number of group `name`, if it is known.
+pub(crate) fn group(view: &View, name: &str) -> anyhow::Result<Option<u32>> {
     let records = records(view, "/etc/group")?;
     let record = records.iter().find(|record| field(record, 0) == Some(name));
-    let gid = record.and_then(|record| number(record, 2));
-    gid.with_context(|| format!("unable to find group {name}: no matching entries in group file"))
+    Ok(record.and_then(|record| number(record, 2)))
 }
 
 /// Reads `USER`'s argument: `user[:group]`, each by name or number; empty is root.
@@ -88,10 +86,10 @@ pub(crate) fn identity(view: &View, spec: &str) -> anyhow::Result<Identity> {
     let home = record.and_then(|record| field(record, 5)).filter(|home| !home.is_empty());
     let home = home.unwrap_or("/").to_owned();
     if let Some(group_spec) = group_spec.filter(|group| !group.is_empty()) {
-        let gid = match group(view, group_spec) {
-            Ok(gid) => gid,
-            Err(unknown) => group_spec.parse().map_err(|_| unknown)?,
-        };
+        let gid = group(view, group_spec)?.or_else(|| group_spec.parse().ok());
+        let gid = gid.with_context(|| {
+            format!("unable to find group {group_spec}: no matching entries in group file")
+        })?;
         return Ok(Identity { owner: Owner { uid, gid }, groups: vec![gid], home });
     }
     let gid = record.and_then(|record| number(record, 3)).unwrap_or(0);

@@ -257,7 +257,9 @@ impl Evaluation<'_> {
         stage.lint.workdir(self.linter, instruction, &path);
         let workdir = absolute(&stage.workdir, &path);
         stage.workdir.clone_from(&workdir);
-        stage.image.config.working_dir.clone_from(&workdir);
+        // The image says it as the Dockerfile does.
+        let written = if path.starts_with('/') { path } else { workdir.clone() };
+        stage.image.config.working_dir.clone_from(&written);
         let has_layer = workdir != "/";
         if has_layer {
             let shown = self.shown(stage, instruction);
@@ -277,7 +279,7 @@ impl Evaluation<'_> {
             let meta = Stage::meta(&self.conversion.loaded.file, instruction, name);
             stage.root = Some(file(stage.root.as_ref(), action, &stage.platform, meta));
         }
-        self.commit(stage, format!("WORKDIR {workdir}"), has_layer);
+        self.commit(stage, format!("WORKDIR {written}"), has_layer);
         Ok(())
     }
 }

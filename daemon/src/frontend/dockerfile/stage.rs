@@ -80,7 +80,6 @@ impl Stage {
         }
         if !self.image.config.working_dir.is_empty() {
             self.workdir = absolute("/", &self.image.config.working_dir);
-            self.image.config.working_dir.clone_from(&self.workdir);
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use kiln_proto::control::VertexWarning;
 use kiln_proto::pattern::Matcher;
 use kiln_proto::pb;
 use kiln_proto::pb::file_action::Action;
@@ -160,15 +161,33 @@ impl Actions<'_> {
         let mut ids = Owner::default();
         match owner.user.as_ref().and_then(|user| user.user.as_ref()) {
             Some(User::ById(uid)) => ids = Owner { uid: *uid, gid: *uid },
-            Some(User::ByName(name)) => ids = owner::user(&view(name.input)?, &name.name)?,
+            Some(User::ByName(name)) => match owner::user(&view(name.input)?, &name.name)? {
+                Some(found) => ids = found,
+                None => self.warn_unknown("user", &name.name),
+            },
             None => {}
         }
         match owner.group.as_ref().and_then(|group| group.user.as_ref()) {
             Some(User::ById(gid)) => ids.gid = *gid,
-            Some(User::ByName(name)) => ids.gid = owner::group(&view(name.input)?, &name.name)?,
+            Some(User::ByName(name)) => match owner::group(&view(name.input)?, &name.name)? {
+                Some(found) => ids.gid = found,
+                None => self.warn_unknown("group", &name.name),
+            },
             None => {}
         }
         Ok(Some(ids))
+    }
+}
+
+impl Actions<'_> {
+    /// Says that a name means nothing in the image. BuildKit takes root's number without a word,
+    /// so there are Dockerfiles that rely on it.
+    fn warn_unknown(&self, what: &str, name: &str) {
+        self.build.progress.vertex(self.vertex).warn(VertexWarning {
+            level: 1,
+            short: format!("{what} {name} is not known in the image: the files are root's").into(),
+            ..VertexWarning::default()
+        });
     }
 }
 
