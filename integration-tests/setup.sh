@@ -14,6 +14,7 @@ try_needs=(
 )
 test_needs=(
     "${try_needs[@]}"
+    "git:git"                          # the daemon gets repositories with it
     "docker-registry:docker-registry"  # images are pushed to it and pulled from it
     "skopeo:skopeo"                    # these three judge the images
     "umoci:umoci"

@@ -13,6 +13,8 @@ use crate::builds::Builds;
 use crate::caches::CacheMounts;
 use crate::config::Config;
 use crate::layers::{Layers, LocalTrees};
+use crate::ops::source::git::Repositories;
+use crate::ops::source::http::HttpClient;
 use crate::session::Sessions;
 use crate::solver::{Flights, Outputs};
 use crate::upkeep;
@@ -25,8 +27,10 @@ pub(crate) struct Daemon {
     pub(crate) layers: Layers,
     pub(crate) caches: CacheMounts,
     pub(crate) trees: LocalTrees,
+    pub(crate) repositories: Repositories,
     pub(crate) executor: Executor,
     pub(crate) registry: kiln_registry::Client,
+    pub(crate) http: HttpClient,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) builds: Arc<Builds>,
     /// Steps under way, by their first output's key.
@@ -53,6 +57,7 @@ impl Daemon {
         let layers = Layers::open(root, index.clone(), content.clone())?;
         let caches = CacheMounts::open(root, index.clone())?;
         let trees = LocalTrees::open(root, index.clone())?;
+        let repositories = Repositories::open(root, index.clone())?;
         let registry = kiln_registry::Client::new(config.registry.clone());
         let exec_turns = Semaphore::new(config.max_parallelism.unwrap_or(Semaphore::MAX_PERMITS));
         let daemon = Arc::new(Self {
@@ -62,8 +67,10 @@ impl Daemon {
             layers,
             caches,
             trees,
+            repositories,
             executor,
             registry,
+            http: HttpClient::default(),
             sessions: Arc::default(),
             builds: Arc::default(),
             flights: Flights::new(),

@@ -24,6 +24,7 @@ pub(crate) fn reconcile(daemon: &Daemon) -> anyhow::Result<()> {
     let layers = daemon.layers.overlay().list()?;
     let mut dirs = daemon.caches.list()?;
     dirs.extend(daemon.trees.list()?);
+    dirs.extend(daemon.repositories.list()?);
     let on_disk = OnDisk {
         layers: layers.iter().map(|id| LayerId(id.0)).collect(),
         dirs,
@@ -48,7 +49,8 @@ pub(crate) fn reconcile(daemon: &Daemon) -> anyhow::Result<()> {
 }
 
 fn remove_dir(daemon: &Daemon, id: DirId) -> anyhow::Result<()> {
-    for path in [daemon.caches.path(id), daemon.trees.path(id)] {
+    let paths = [daemon.caches.path(id), daemon.trees.path(id), daemon.repositories.path(id)];
+    for path in paths {
         match std::fs::remove_dir_all(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| path.display().to_string());
@@ -163,6 +165,7 @@ fn measure_dirs(daemon: &Daemon) -> anyhow::Result<()> {
         let path = match dir.kind {
             DirKind::CacheMount => daemon.caches.path(dir.id),
             DirKind::LocalSource => daemon.trees.path(dir.id),
+            DirKind::GitRepository => daemon.repositories.path(dir.id),
         };
         // A directory that a step changes meanwhile is measured again next time.
         if let Ok(size) = usage::of_directory(&path) {

@@ -12,7 +12,7 @@ use crate::upkeep;
 
 /// The version of BuildKit whose API and frontend this daemon matches; clients decide by it what
 /// they may ask for.
-const BUILDKIT_VERSION: &str = "v0.31.0";
+pub(crate) const BUILDKIT_VERSION: &str = "v0.31.0";
 const DOCKERFILE_VERSION: &str = "1.20.0";
 
 pub(crate) fn version() -> types::BuildkitVersion {

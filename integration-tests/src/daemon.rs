@@ -1,5 +1,6 @@
 //! A `kilnd` of a test's own.
 
+use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,6 +21,8 @@ pub struct Daemon {
     running: Option<(Process, Tap)>,
     root: PathBuf,
     folder: TempDir,
+    /// Where it finds programs, if not where the tests do.
+    search_path: Option<OsString>,
 }
 
 impl Daemon {
@@ -47,9 +50,15 @@ impl Daemon {
              [registry.\"{address}\"]\n  http = true\n"
         );
         std::fs::write(folder.path().join("kilnd.toml"), config).expect("configuration");
-        let mut daemon = Self { running: None, root, folder };
+        let mut daemon = Self { running: None, root, folder, search_path: None };
         daemon.start_again();
         daemon
+    }
+
+    /// Starts it again with another `PATH`.
+    pub fn start_again_with_path(&mut self, path: impl Into<OsString>) {
+        self.search_path = Some(path.into());
+        self.start_again();
     }
 
     /// Starts it again on the same root, after [`Daemon::stop`] or [`Daemon::kill`].
@@ -57,8 +66,10 @@ impl Daemon {
     pub fn start_again(&mut self) {
         assert!(self.running.is_none(), "the daemon runs already");
         let ready = ReadySocket::bind(self.folder.path());
+        let path = self.search_path.clone().or_else(|| std::env::var_os("PATH"));
         let mut process = Process::spawn(
             Command::new(programs::kilnd())
+                .envs(path.map(|path| ("PATH", path)))
                 .arg("--root")
                 .arg(&self.root)
                 .arg("--addr")

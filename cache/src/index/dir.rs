@@ -1,4 +1,4 @@
-//! Rows of mutable directories: cache mounts and the files of local sources.
+//! Rows of mutable directories: cache mounts, the files of local sources, git repositories.
 //!
 //! They are written in place, so a row says what the directory is for and not what it holds. Who may
 //! use one at a time is for the caller to decide; a directory in use is pinned.
@@ -40,6 +40,8 @@ pub enum DirKind {
     CacheMount = 0,
     /// Files received from clients; named by what identifies the client's directory across builds.
     LocalSource = 1,
+    /// A copy of a git repository; named by its address.
+    GitRepository = 2,
 }
 
 impl DirKind {
@@ -48,6 +50,8 @@ impl DirKind {
         match self {
             Self::CacheMount => RecordType::CacheMount,
             Self::LocalSource => RecordType::LocalSource,
+            // As BuildKit lists them: it is the checkouts that have a type of their own.
+            Self::GitRepository => RecordType::Regular,
         }
     }
 }

@@ -96,6 +96,9 @@ impl From<&ImageOptions> for BlobOptions {
     }
 }
 
+/// Says in a manifest that no file of a layer is newer than this.
+const REWRITTEN: &str = "buildkit/rewritten-timestamp";
+
 async fn blob(
     build: &Arc<Build>,
     stack: &Stack,
@@ -156,17 +159,17 @@ async fn pack(
     let stored = daemon.index.commit_blob(packed.output, None)?;
     let diff_id = DiffId::new(packed.plain_digest);
     let media_type = media_type(format, options.oci)?;
-    let descriptor = Descriptor::new(media_type, stored.row.digest, stored.row.size);
+    let mut descriptor = Descriptor::new(media_type, stored.row.digest, stored.row.size);
     build.hold(stored.pin);
-    if options.max_mtime.is_none() {
-        if row.diff_id.is_some_and(|known| known != diff_id) && !row.blobs.is_empty() {
-            // What the image's makers packed differently stays known by their digest.
-            tracing::debug!(layer = %row.id, "packed differently than it came");
-        } else {
-            let mut noted = descriptor.clone();
-            noted.annotations.insert(UNCOMPRESSED.to_owned(), diff_id.to_string());
-            daemon.index.set_blob(row.id, noted)?;
-        }
+    if let Some(time) = options.max_mtime {
+        descriptor.annotations.insert(REWRITTEN.to_owned(), time.secs.to_string());
+    } else if row.diff_id.is_some_and(|known| known != diff_id) && !row.blobs.is_empty() {
+        // What the image's makers packed differently stays known by their digest.
+        tracing::debug!(layer = %row.id, "packed differently than it came");
+    } else {
+        let mut noted = descriptor.clone();
+        noted.annotations.insert(UNCOMPRESSED.to_owned(), diff_id.to_string());
+        daemon.index.set_blob(row.id, noted)?;
     }
     Ok(LayerBlob { id: row.id, descriptor, diff_id, row })
 }

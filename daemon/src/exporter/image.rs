@@ -83,6 +83,7 @@ pub(super) async fn assemble(
     let mut images = Vec::new();
     let mut entries = Vec::new();
     for part in parts {
+        let options = &options.of_part(part);
         let status = vertex.status("exporting layers");
         let layers = blobs::blobs(build, &part.stack, &options.into()).await?;
         drop(status);

@@ -40,6 +40,8 @@ struct Part {
     stack: Stack,
     /// The image config that the frontend made.
     config: Option<Bytes>,
+    /// The time at which it counts as made, in seconds, if the frontend has one.
+    epoch: Option<i64>,
 }
 
 /// Runs the exporters that the request names, and returns what the client is to know of them.
@@ -93,14 +95,21 @@ async fn parts(build: &Arc<Build>, exports: &Exports) -> anyhow::Result<Vec<Part
             Some(snapshot) => build.daemon.layers.freeze(snapshot).await?,
             None => Stack::default(),
         };
-        let key = match id {
-            Some(id) => format!("containerimage.config/{id}"),
-            None => "containerimage.config".to_owned(),
+        let find = |key: &str| match id {
+            Some(id) => exports.metadata.get(&format!("{key}/{id}")),
+            None => exports.metadata.get(key),
         };
+        let config = find("containerimage.config").cloned();
+        let epoch = find("source.date.epoch").or_else(|| exports.metadata.get("source.date.epoch"));
+        let epoch = epoch.map(|text| {
+            let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+            number.context("invalid SOURCE_DATE_EPOCH from frontend")
+        });
+        let epoch = epoch.transpose()?;
         let id = id.clone().unwrap_or_default();
         let platform = platforms.iter().find(|(known, _)| *known == id);
         let platform = platform.map(|(_, platform)| platform.clone());
-        parts.push(Part { id, platform, stack, config: exports.metadata.get(&key).cloned() });
+        parts.push(Part { id, platform, stack, config, epoch });
     }
     // As they were asked for, which is what an index has them in.
     parts.sort_by_key(|part| platforms.iter().position(|(id, _)| *id == part.id));

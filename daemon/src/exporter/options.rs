@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
 
+use super::Part;
 use crate::attributes::Attributes;
 use crate::compression::Format;
 
@@ -16,6 +17,8 @@ pub(super) struct ImageOptions {
     pub(super) force_compression: bool,
     /// Seconds since 1970: the newest time that may appear in the image.
     pub(super) epoch: Option<i64>,
+    /// Whether the client said so itself, even that there is none.
+    is_epoch_given: bool,
     pub(super) rewrite_timestamp: bool,
     pub(super) annotations: Annotations,
 }
@@ -34,7 +37,9 @@ impl ImageOptions {
         let names = attributes.take("name").unwrap_or_default();
         let names = names.split(',').filter(|name| !name.is_empty() && *name != "*");
         let names = names.map(str::to_owned).collect();
-        let epoch = match attributes.take("source-date-epoch").filter(|text| !text.is_empty()) {
+        let epoch = attributes.take("source-date-epoch");
+        let is_epoch_given = epoch.is_some();
+        let epoch = match epoch.filter(|text| !text.is_empty()) {
             Some(text) => {
                 Some(text.parse().with_context(|| format!("invalid source-date-epoch {text:?}"))?)
             }
@@ -46,11 +51,21 @@ impl ImageOptions {
             compression: attributes.compression()?,
             force_compression: attributes.flag("force-compression", false)?,
             epoch,
+            is_epoch_given,
             rewrite_timestamp: attributes.flag("rewrite-timestamp", false)?,
             annotations: Annotations::take(attributes)?,
         };
         options.check()?;
         Ok(options)
+    }
+
+    /// With the time that the frontend says, unless the client says another.
+    pub(super) fn of_part(&self, part: &Part) -> Self {
+        let mut options = self.clone();
+        if !self.is_epoch_given {
+            options.epoch = part.epoch;
+        }
+        options
     }
 
     /// Refuses combinations that the formats do not have.

@@ -1,11 +1,16 @@
-//! Image metadata for frontends: one resolution for each image of a build, shown as one step.
+//! What frontends ask of sources without their files, each shown as one step.
 
 use std::sync::Arc;
 
+use kiln_proto::pb;
+use kiln_proto::pb::op::Op;
 use kiln_registry::ImageRef;
 
+use crate::compression::Decoder;
+use crate::graph::{Edge, Vertex};
 use crate::image::{Platform, Resolve, ResolvedImage, resolve};
-use crate::solver::{Build, SolveError};
+use crate::ops::source::{git, http, is_stream, without_credentials};
+use crate::solver::{Build, SolveError, VertexProgress};
 
 /// Resolves `image`; the step is called `log_name`, or by BuildKit's name if that is empty.
 pub(crate) async fn load(
@@ -23,4 +28,95 @@ pub(crate) async fn load(
     let vertex = build.progress.internal(&format!("metadata:{image}:{platform}"), &name);
     let work = async { resolve(build, image, platform, mode).await };
     Ok(vertex.run(work).await?)
+}
+
+/// What a web server says of a file; the step is called `log_name`, or something like it if that is
+/// empty.
+pub(crate) async fn http_metadata(
+    build: &Arc<Build>,
+    op: &pb::SourceOp,
+    log_name: &str,
+) -> Result<http::Metadata, SolveError> {
+    let vertex = source_vertex(build, op, log_name);
+    let work = async {
+        let source = http::HttpSource::parse(op)?;
+        http::metadata(build, &source, &vertex).await
+    };
+    Ok(vertex.run(work).await?)
+}
+
+/// What a repository says of a branch, tag or commit, and its objects if they are wanted.
+pub(crate) async fn git_metadata(
+    build: &Arc<Build>,
+    op: &pb::SourceOp,
+    wants_objects: bool,
+    log_name: &str,
+) -> Result<(git::Resolved, Option<git::Objects>), SolveError> {
+    let vertex = source_vertex(build, op, log_name);
+    let work = async {
+        let source = git::GitSource::parse(op)?;
+        git::metadata(build, &source, wants_objects, &vertex).await
+    };
+    Ok(vertex.run(work).await?)
+}
+
+/// When what a source has was made: a commit, a file of a web server or the newest file of an
+/// archive there. Other sources have no time.
+pub(crate) async fn source_time(
+    build: &Arc<Build>,
+    vertex: &Arc<Vertex>,
+    log_name: &str,
+) -> Result<Option<i64>, SolveError> {
+    let Op::Source(op) = vertex.op() else { return Ok(None) };
+    match op.identifier.split_once("://") {
+        Some(("http" | "https", rest)) => {
+            if !is_stream(rest)
+                && let Some(time) = http_metadata(build, op, log_name).await?.last_modified
+            {
+                return Ok(Some(time));
+            }
+            let Some(name) = op.attrs.get("http.filename") else { return Ok(None) };
+            newest_file(build, &vertex.output(0), name).await
+        }
+        Some(("git", _)) => {
+            let (_, objects) = git_metadata(build, op, true, log_name).await?;
+            Ok(objects.and_then(|objects| objects.time()))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The time of the newest file of an archive; none if the file is none.
+async fn newest_file(
+    build: &Arc<Build>,
+    files: &Edge,
+    name: &str,
+) -> Result<Option<i64>, SolveError> {
+    let snapshot = build.solve(files).await?;
+    build.daemon.layers.fetch(build, &snapshot).await?;
+    let view = build.daemon.layers.view(&snapshot)?;
+    let file = view.open(name).map_err(anyhow::Error::from)?;
+    let newest = move || newest_entry(file).ok().flatten();
+    Ok(tokio::task::spawn_blocking(newest).await?)
+}
+
+fn newest_entry(file: std::fs::File) -> std::io::Result<Option<i64>> {
+    let mut archive = tar::Archive::new(Decoder::detect(file)?);
+    let mut newest = None;
+    for entry in archive.entries()? {
+        let entry = entry?;
+        if entry.header().entry_type().is_file() {
+            newest = newest.max(i64::try_from(entry.header().mtime()?).ok());
+        }
+    }
+    Ok(newest)
+}
+
+fn source_vertex(build: &Build, op: &pb::SourceOp, log_name: &str) -> VertexProgress {
+    let shown = without_credentials(&op.identifier);
+    let name = match log_name {
+        "" => format!("[internal] load metadata for {shown}"),
+        name => name.to_owned(),
+    };
+    build.progress.internal(&format!("metadata:{}:{name}", op.identifier), &name)
 }

@@ -56,7 +56,8 @@ pub(crate) async fn execute(
         Op::File(op) => file::execute(build, vertex, op, inputs).await,
         Op::Merge(op) => merge::execute(build, op, inputs).await,
         Op::Diff(op) => diff::execute(build, op, inputs).await,
-        Op::Source(_) | Op::Build(_) | Op::Passthrough(_) => {
+        Op::Source(source) => source::execute(build, source, progress).await,
+        Op::Build(_) | Op::Passthrough(_) => {
             anyhow::bail!("{} cannot be run", vertex.name())
         }
     }

@@ -18,6 +18,7 @@ use crate::daemon::Daemon;
 use crate::graph::{Edge, Vertex, VertexDigest};
 use crate::image::Origin;
 use crate::ops;
+use crate::ops::source::{git, http};
 use crate::remote::{ImportedCache, Imports, Wanted};
 use crate::session::{Session, SessionAuthenticator};
 
@@ -37,6 +38,10 @@ pub(crate) struct Build {
     guesses: Memo<VertexDigest, Probe>,
     probes: Memo<VertexDigest, Probe>,
     results: Memo<VertexDigest, Outputs>,
+    /// Files of web servers, by their addresses: what is asked twice is answered alike.
+    pub(crate) http: Memo<CacheKey, http::Resolved>,
+    /// Branches and tags of repositories, by address and name.
+    pub(crate) git: Memo<String, git::Resolved>,
     /// What progress says of a layer's transfer is said of the vertex that brought the layer in.
     transfers: Mutex<HashMap<LayerId, VertexProgress>>,
     /// Content stores that the client is known to serve.
@@ -79,6 +84,8 @@ impl Build {
             guesses: Memo::new(),
             probes: Memo::new(),
             results: Memo::new(),
+            http: Memo::new(),
+            git: Memo::new(),
             transfers: Mutex::default(),
             stores: Mutex::default(),
             lost_places: Mutex::default(),
@@ -253,7 +260,7 @@ impl Build {
         let compute = || {
             async move {
                 let guess = build.guess(&task_vertex).await?;
-                if guess.outputs.is_some() {
+                if guess.is_final() {
                     return Ok(guess);
                 }
                 probe::run(&build, &task_vertex).await.map(Arc::new)
@@ -276,6 +283,8 @@ impl Build {
         self.guesses.close();
         self.probes.close();
         self.results.close();
+        self.http.close();
+        self.git.close();
     }
 
     /// Forgets what is known of vertices, so that the build can be tried once more.
@@ -283,6 +292,8 @@ impl Build {
         self.guesses.clear();
         self.probes.clear();
         self.results.clear();
+        self.http.clear();
+        self.git.clear();
     }
 
     async fn make(self: &Arc<Self>, vertex: &Arc<Vertex>) -> Result<Arc<Outputs>, SolveError> {

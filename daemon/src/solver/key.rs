@@ -17,6 +17,14 @@ pub(crate) struct CacheMap {
     pub(crate) parts: BTreeMap<String, String>,
 }
 
+impl CacheMap {
+    /// Of a source, which has no inputs.
+    pub(crate) fn of_source(op: Digest, name: String) -> Self {
+        let parts = BTreeMap::from([("source".to_owned(), name)]);
+        Self { op, deps: Vec::new(), outputs: 1, parts }
+    }
+}
+
 /// How one input takes part in the key.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Dep {

@@ -12,12 +12,12 @@ use tokio_util::task::AbortOnDropHandle;
 use super::SolveError;
 
 /// A memoised answer on its way.
-pub(super) type Answer<T> = Shared<BoxFuture<'static, Result<Arc<T>, SolveError>>>;
+pub(crate) type Answer<T> = Shared<BoxFuture<'static, Result<Arc<T>, SolveError>>>;
 
 /// Answers by key. Each is computed by a task of its own, so that a chain of a thousand keys is a
 /// thousand tasks that wait for one another and not a stack a thousand futures deep. Dropping
 /// the `Memo` aborts what nobody else waits for.
-pub(super) struct Memo<K, T> {
+pub(crate) struct Memo<K, T> {
     /// None once closed.
     answers: Mutex<Option<HashMap<K, Answer<T>>>>,
 }
@@ -29,7 +29,7 @@ impl<K: Eq + Hash, T: Send + Sync + 'static> Memo<K, T> {
 
     /// The answer for `key`, which `compute` makes if nobody asked before; that it is canceled if
     /// the memo is closed.
-    pub(super) fn get(
+    pub(crate) fn get(
         &self,
         key: K,
         compute: impl FnOnce() -> BoxFuture<'static, Result<Arc<T>, SolveError>>,

@@ -20,9 +20,10 @@ use kiln_cache::{
 };
 
 use super::key::{CacheMap, Dep, Selector};
-use super::{Build, Outputs, Snapshot, SolveError, Stack};
+use super::{Build, Outputs, Snapshot, SolveError, Stack, VertexProgress};
 use crate::graph::{Edge, Vertex};
 use crate::ops;
+use crate::ops::source::Loaded;
 use crate::remote::Wanted;
 
 /// Key parts longer than this are kept as a digest.
@@ -35,7 +36,8 @@ pub(crate) struct Probe {
     pub(super) keys: Option<Vec<CacheKey>>,
     /// The outputs, if there is nothing to do: a source, or a record was found.
     pub(super) outputs: Option<Arc<Outputs>>,
-    /// How to record what a run makes; none where there is nothing to run, or for a guess.
+    /// How to record what a run makes; none where there is nothing to run, or for the guess of what
+    /// has inputs.
     recipe: Option<Recipe>,
 }
 
@@ -49,6 +51,11 @@ struct Recipe {
 }
 
 impl Probe {
+    /// Whether looking further would find nothing more.
+    pub(super) fn is_final(&self) -> bool {
+        self.outputs.is_some() || self.recipe.is_some()
+    }
+
     fn hit(outputs: Outputs, build: &Build, vertex: &Vertex) -> Self {
         build.progress.vertex(vertex).cached();
         Self { keys: outputs.keys.clone(), outputs: Some(Arc::new(outputs)), recipe: None }
@@ -129,10 +136,7 @@ pub(super) async fn guess(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Pr
     let at = |cause: anyhow::Error| SolveError::at(vertex, cause);
     let progress = build.progress.vertex(vertex);
     if ops::is_source(vertex) {
-        let load = async { ops::source::load(build, vertex, &progress).await.map_err(at) };
-        let outputs = progress.run(load).await?;
-        let keys = outputs.keys.clone();
-        return Ok(Probe { keys, outputs: Some(Arc::new(outputs)), recipe: None });
+        return source(build, vertex, &progress).await;
     }
     ops::require_entitlements(build, vertex).map_err(|refused| at(refused.into()))?;
     let map = ops::cache_map(vertex).map_err(at)?;
@@ -148,6 +152,30 @@ pub(super) async fn guess(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Pr
         keys = imported;
     }
     Ok(Probe { keys: Some(keys), outputs: None, recipe: None })
+}
+
+/// Loads a source; if all that is known of it then is a key, looks under that. There is no more to
+/// be found out.
+async fn source(
+    build: &Arc<Build>,
+    vertex: &Arc<Vertex>,
+    progress: &VertexProgress,
+) -> Result<Probe, SolveError> {
+    let at = |cause: anyhow::Error| SolveError::at(vertex, cause);
+    let load = async { ops::source::load(build, vertex, progress).await.map_err(at) };
+    let map = match progress.run(load).await? {
+        Loaded::Outputs(outputs) => {
+            let keys = outputs.keys.clone();
+            return Ok(Probe { keys, outputs: Some(Arc::new(outputs)), recipe: None });
+        }
+        Loaded::Key(map) => map,
+    };
+    let keys = output_keys(&map, &[]);
+    if let Some(outputs) = lookup(build, vertex, &map, &keys).await.map_err(at)? {
+        return Ok(Probe::hit(outputs, build, vertex));
+    }
+    let recipe = Recipe { map, inputs: Vec::new(), known: vec![keys.clone()] };
+    Ok(Probe { keys: Some(keys), outputs: None, recipe: Some(recipe) })
 }
 
 /// Looks under all keys of a vertex whose guess was a miss.

@@ -12,15 +12,15 @@ use kiln_registry::ImageRef;
 
 use super::bases::Root;
 use super::convert::Conversion;
-use super::errors::NotSupported;
 use super::graph::{named, source};
 use super::image::Image;
 use super::load::{CONTEXT, IGNORE_FILE, LocalSource, patterns_of_source};
 use super::options::Options;
-use super::paths::remote_kind;
+use super::remote_source::{RemoteSource, git, http};
 use crate::frontend::metadata;
 use crate::graph::Edge;
 use crate::image::{Origin, Platform, read_by_digest};
+use crate::ops::source::without_credentials;
 use crate::solver::{Build, SolveError};
 
 /// A named context that is a directory of the client.
@@ -108,6 +108,13 @@ pub(super) struct NamedContext {
     pub(super) local: Option<LocalContext>,
 }
 
+impl NamedContext {
+    /// A context that is nothing but files.
+    fn of_files(edge: Edge) -> Self {
+        Self { root: Root::Edge(edge), image: None, local: None }
+    }
+}
+
 /// Loads the named context of that key.
 pub(super) async fn load(
     conversion: &Conversion<'_>,
@@ -116,8 +123,17 @@ pub(super) async fn load(
 ) -> Result<NamedContext, SolveError> {
     let options = conversion.options;
     let specifier = options.contexts.get(key).map_or("", String::as_str);
-    if let Some(kind) = remote_kind(specifier) {
-        return Err(NotSupported(format!("{kind} as a context ({key}={specifier})")).into());
+    match RemoteSource::parse(specifier).map_err(anyhow::Error::from)? {
+        Some(RemoteSource::Git(repository)) => {
+            let step = named(format!("[internal] load git source {}", repository.remote));
+            return Ok(NamedContext::of_files(git(&repository, step).output(0)));
+        }
+        Some(RemoteSource::Http(url)) => {
+            let shown = without_credentials(&url);
+            let step = named(format!("[context {key}] {shown}"));
+            return Ok(NamedContext::of_files(http(&url, CONTEXT, None, step).output(0)));
+        }
+        None => {}
     }
     let invalid = || anyhow!("invalid context specifier {specifier} for {key}");
     let (kind, rest) = specifier.split_once(':').ok_or_else(invalid)?;

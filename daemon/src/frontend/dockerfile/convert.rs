@@ -14,7 +14,8 @@ use time::OffsetDateTime;
 
 use super::bases::{BaseKey, Bases};
 use super::contexts::{self, Sources, UsedPaths};
-use super::errors::{NotSupported, located, parse_error, plan_error};
+use super::epoch;
+use super::errors::{located, parse_error, plan_error};
 use super::evaluate::Evaluation;
 use super::image::Image;
 use super::load::{CONTEXT, Loaded, ignore_patterns};
@@ -57,6 +58,12 @@ pub(super) struct Planned {
 
 impl Conversion<'_> {
     pub(super) async fn run(&self, linter: &mut Linter) -> Result<Converted, SolveError> {
+        let options = epoch::resolve_named(self).await?;
+        let options = options.as_ref().unwrap_or(self.options);
+        Conversion { options, ..*self }.convert(linter).await
+    }
+
+    async fn convert(&self, linter: &mut Linter) -> Result<Converted, SolveError> {
         let mut planned = self.plan(linter)?;
         let mut bases = Bases::default();
         let (ignore, ()) =
@@ -103,18 +110,14 @@ impl Conversion<'_> {
         if let Some(error) = error {
             return Err(parse_error(source, &error));
         }
-        let host = Platform::host();
-        let platform = self.platform.unwrap_or(&host).clone();
+        let platform = self.platform.cloned().unwrap_or_else(Platform::host);
         let (build_args, target) = (&self.options.build_args, self.options.target.as_str());
-        let last_name = file.stages.last().and_then(|stage| stage.name.as_deref());
-        let target_name = if target.is_empty() { last_name.unwrap_or_default() } else { target };
-        let automatic =
-            automatic_args(&describe(&host), &describe(&platform), target_name, build_args);
+        let automatic = self.automatic_args(&file);
         let is_image = |name: &str| name == "scratch" || name.parse::<ImageRef>().is_ok();
         default_args(linter, &file, &automatic, is_image);
         let mut globals = GlobalArgs::evaluate(&file, automatic, build_args)
             .map_err(|error| plan_error(source, &error))?;
-        let epoch = self.epoch(&mut globals)?;
+        let epoch = epoch::take(self.options, &mut globals)?;
         let is_replaced = |name: &str| contexts::find(self.options, name, &platform).is_some();
         let plan = Plan::new(&file, &globals, is_replaced, linter)
             .map_err(|error| plan_error(source, &error))?;
@@ -123,19 +126,14 @@ impl Conversion<'_> {
         Ok(Planned { file, globals, plan, target, platform, triggers, epoch })
     }
 
-    /// The time that everything made counts as made at.
-    fn epoch(&self, globals: &mut GlobalArgs) -> anyhow::Result<Option<OffsetDateTime>> {
-        const NAME: &str = "SOURCE_DATE_EPOCH";
-        let given = self.options.build_args.get(NAME).or_else(|| globals.values.get(NAME));
-        let Some(text) = given.filter(|text| !text.is_empty()) else { return Ok(None) };
-        if text == CONTEXT || text.starts_with("context:") {
-            // The client's directory has no date; other contexts are refused elsewhere.
-            return Err(NotSupported(format!("{NAME}={text}")).into());
-        }
-        let seconds: i64 =
-            text.parse().with_context(|| format!("invalid {NAME}: {text:?} is no number"))?;
-        let epoch = OffsetDateTime::from_unix_timestamp(seconds);
-        epoch.map(Some).with_context(|| format!("invalid {NAME}: {text}"))
+    /// The arguments that every Dockerfile can use.
+    pub(super) fn automatic_args(&self, file: &Dockerfile) -> IndexMap<String, String> {
+        let host = Platform::host();
+        let platform = self.platform.unwrap_or(&host);
+        let (build_args, target) = (&self.options.build_args, self.options.target.as_str());
+        let last_name = file.stages.last().and_then(|stage| stage.name.as_deref());
+        let target = if target.is_empty() { last_name.unwrap_or_default() } else { target };
+        automatic_args(&describe(&host), &describe(platform), target, build_args)
     }
 
     /// Resolves all images that the target needs. Their triggers may need further ones.

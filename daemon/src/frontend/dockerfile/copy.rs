@@ -1,28 +1,31 @@
 //! COPY and ADD.
 
 use anyhow::bail;
+use indexmap::IndexMap;
 use kiln_cache::Digest;
 use kiln_dockerfile::expand::Expander;
-use kiln_dockerfile::instruction::{Add, Copy, Instruction, Transfer};
+use kiln_dockerfile::instruction::{Copy, Instruction, Transfer};
 use kiln_dockerfile::lint;
 use kiln_proto::pb;
 use kiln_proto::pb::file_action::Action;
 
-use super::errors::NotSupported;
 use super::evaluate::Evaluation;
 use super::graph::{Inputs, NONE, inline_file, owner};
-use super::paths::{destination, has_wildcards, remote_kind};
+use super::paths::{destination, has_wildcards};
+use super::remote_source::RemoteSource;
 use super::stage::Stage;
 use crate::graph::{Edge, Vertex, VertexMeta};
 use crate::ops::mode::ModeSpec;
 use crate::ops::path::clean;
 
 /// What is copied from where to where, with its variables replaced.
-struct Plan {
+pub(super) struct Plan {
     keyword: &'static str,
     /// The files that the sources are paths of.
     from: Option<Edge>,
-    sources: Vec<String>,
+    pub(super) sources: Vec<String>,
+    /// Sources that are addresses, by what is written; those are no paths.
+    pub(super) remotes: IndexMap<String, Remote>,
     /// Names and contents of files in the Dockerfile.
     inline: Vec<(String, String)>,
     destination: String,
@@ -32,7 +35,15 @@ struct Plan {
     exclude: Vec<String>,
     link: bool,
     parents: bool,
-    unpack: bool,
+    pub(super) unpack: bool,
+}
+
+/// The files that an address stands for.
+pub(super) struct Remote {
+    pub(super) files: Edge,
+    /// What of them is copied.
+    pub(super) path: String,
+    pub(super) unpack: bool,
 }
 
 /// `--chmod`
@@ -50,14 +61,16 @@ impl Evaluation<'_> {
         copy: &Copy,
     ) -> anyhow::Result<()> {
         let mut plan = self.transfer(stage, instruction, &copy.transfer, "COPY")?;
-        if let Some(kind) = plan.sources.iter().find_map(|source| remote_kind(source)) {
-            bail!("source can't be {kind} for COPY");
+        for source in &plan.sources {
+            if let Some(remote) = RemoteSource::parse(source)? {
+                bail!("source can't be {} for COPY", remote.kind());
+            }
         }
         plan.parents = copy.parents;
         if let Some(from) = &copy.from {
             let reference = self.planned.plan.copy_source(from)?;
             let (edge, local) = self.files_of(reference)?;
-            for source in &plan.sources {
+            for source in plan.paths() {
                 self.mark_used(local.as_deref(), source);
             }
             plan.from = edge;
@@ -68,29 +81,8 @@ impl Evaluation<'_> {
         Ok(())
     }
 
-    pub(super) fn add(
-        &mut self,
-        stage: &mut Stage,
-        instruction: &Instruction,
-        add: &Add,
-    ) -> anyhow::Result<()> {
-        let mut plan = self.transfer(stage, instruction, &add.transfer, "ADD")?;
-        for source in &plan.sources {
-            if let Some(kind) = remote_kind(source) {
-                bail!(NotSupported(format!("ADD of {kind} ({source})")));
-            }
-        }
-        if add.checksum.is_some() {
-            bail!("checksum requires HTTP(S) or Git sources");
-        }
-        plan.unpack = add.unpack.unwrap_or(true);
-        self.use_context(instruction, &mut plan);
-        self.transfer_step(stage, instruction, &plan);
-        Ok(())
-    }
-
-    fn use_context(&mut self, instruction: &Instruction, plan: &mut Plan) {
-        for source in &plan.sources {
+    pub(super) fn use_context(&mut self, instruction: &Instruction, plan: &mut Plan) {
+        for source in plan.paths() {
             self.used.context.add(source);
             self.check_ignored(instruction, source);
         }
@@ -108,7 +100,7 @@ impl Evaluation<'_> {
     }
 
     /// Replaces variables in what COPY and ADD have in common.
-    fn transfer(
+    pub(super) fn transfer(
         &mut self,
         stage: &Stage,
         instruction: &Instruction,
@@ -136,6 +128,7 @@ impl Evaluation<'_> {
         Ok(Plan {
             keyword,
             from: None,
+            remotes: IndexMap::new(),
             sources: self.expand_all(stage, instruction, &transfer.sources)?,
             inline,
             destination: self.expand(stage, instruction, &transfer.destination)?,
@@ -150,7 +143,12 @@ impl Evaluation<'_> {
     }
 
     /// Adds the step that copies.
-    fn transfer_step(&mut self, stage: &mut Stage, instruction: &Instruction, plan: &Plan) {
+    pub(super) fn transfer_step(
+        &mut self,
+        stage: &mut Stage,
+        instruction: &Instruction,
+        plan: &Plan,
+    ) {
         let shown = self.shown(stage, instruction);
         let name = stage.names.next(&shown, &stage.env);
         let meta = VertexMeta {
@@ -189,13 +187,29 @@ impl Evaluation<'_> {
 }
 
 impl Plan {
+    /// The sources that are paths.
+    fn paths(&self) -> impl Iterator<Item = &String> {
+        self.sources.iter().filter(|source| !self.remotes.contains_key(*source))
+    }
+
     fn file_op(&self, base: Option<&Edge>, stage: &Stage) -> (pb::op::Op, Vec<Edge>) {
         let mut inputs = Inputs::default();
         let base = inputs.index(base);
         let dest = destination(&stage.workdir, &self.destination);
         let mut copies = Vec::new();
         for source in &self.sources {
-            copies.push((inputs.index(self.from.as_ref()), self.copy(source, &dest, base)));
+            copies.push(match self.remotes.get(source) {
+                Some(remote) => {
+                    let copy = pb::FileActionCopy {
+                        src: remote.path.clone(),
+                        dir_copy_contents: true,
+                        attempt_unpack_docker_compatibility: remote.unpack,
+                        ..self.common(&dest, base)
+                    };
+                    (inputs.index(Some(&remote.files)), copy)
+                }
+                None => (inputs.index(self.from.as_ref()), self.copy(source, &dest, base)),
+            });
         }
         for (name, content) in &self.inline {
             let file = inline_file(name, 0o644, content.clone(), &stage.platform);
@@ -285,7 +299,7 @@ impl Plan {
 /// Reads `--chmod`: octal digits, or a change such as `u+x`.
 fn mode(text: Option<&str>) -> anyhow::Result<Mode> {
     let Some(text) = text else { return Ok(Mode::Keep) };
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = text.starts_with(|first: char| first.is_ascii_digit());
     match i32::from_str_radix(text, 8) {
         Ok(mode @ 0..=0o7777) => Ok(Mode::Set(mode)),
         Err(_) if !is_number => {
@@ -310,6 +324,7 @@ mod tests {
             keyword: "COPY",
             from: Some(inline_file("context", 0o644, String::new(), &platform)),
             sources: sources.iter().map(|source| (*source).to_owned()).collect(),
+            remotes: IndexMap::new(),
             inline: Vec::new(),
             destination: "out/".to_owned(),
             chown: None,
@@ -371,7 +386,7 @@ mod tests {
         assert!(matches!(mode(None), Ok(Mode::Keep)));
         assert!(matches!(mode(Some("0755")), Ok(Mode::Set(0o755))));
         assert!(matches!(mode(Some("u+x")), Ok(Mode::Change(_))));
-        for invalid in ["10000", "888", "u?x"] {
+        for invalid in ["10000", "888", "64a", "u?x"] {
             assert!(mode(Some(invalid)).is_err(), "{invalid}");
         }
     }

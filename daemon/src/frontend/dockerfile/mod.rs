@@ -3,10 +3,12 @@
 //! Everything that needs the client or a registry comes first: the Dockerfile, the ignore file
 //! and the configs of base images. Then the stages are evaluated, without I/O, into vertices.
 
+mod add;
 mod bases;
 mod contexts;
 mod convert;
 mod copy;
+mod epoch;
 mod errors;
 mod evaluate;
 mod graph;
@@ -20,6 +22,7 @@ mod names;
 mod options;
 mod paths;
 mod remote;
+mod remote_source;
 mod run;
 mod stage;
 mod warnings;

@@ -7,10 +7,11 @@ use indexmap::IndexMap;
 use kiln_proto::pb;
 
 use super::limits;
+use super::remote_source::RemoteSource;
 use crate::image::{Platform, Resolve};
 
 /// What the client asks for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Options {
     /// Path of the Dockerfile.
     pub(super) filename: String,
@@ -19,7 +20,7 @@ pub(super) struct Options {
     /// Whether the client named that source itself.
     pub(super) is_dockerfile_source_given: bool,
     /// The context, if it is not the client's directory.
-    pub(super) remote_context: Option<String>,
+    pub(super) remote_context: Option<RemoteSource>,
     /// The directory of the context that counts as the context.
     pub(super) context_directory: Option<String>,
     /// Specifiers of named contexts, by name.
@@ -31,6 +32,8 @@ pub(super) struct Options {
     /// Sessions that have single local sources, where that is not the build's own.
     pub(super) sessions: BTreeMap<String, String>,
     pub(super) build_args: IndexMap<String, String>,
+    /// What `SOURCE_DATE_EPOCH` is, where that was written as a name.
+    pub(super) named_epoch: NamedEpoch,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) target: String,
     /// The platforms to build for; none is this daemon's.
@@ -56,6 +59,18 @@ pub(super) struct Options {
     pub(super) subrequest: Option<String>,
 }
 
+/// What a `SOURCE_DATE_EPOCH` that names a source turned out to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum NamedEpoch {
+    /// It names none: it is a number, or is not given.
+    #[default]
+    Unnamed,
+    /// The source has no time.
+    Timeless,
+    /// The source's time, in seconds.
+    At(i64),
+}
+
 impl Options {
     pub(super) fn parse(options: &BTreeMap<String, String>) -> anyhow::Result<Self> {
         let get = |name: &str| options.get(name).map(String::as_str);
@@ -79,18 +94,19 @@ impl Options {
                 (Some(wanted), _) => wanted,
             },
         };
-        let context = given(get("contextkey").unwrap_or("context"));
+        let context = given(get("contextkey").unwrap_or("context")).unwrap_or_default();
         Ok(Self {
             filename: given("filename").unwrap_or_else(|| "Dockerfile".to_owned()),
             dockerfile_source: given("dockerfilekey").unwrap_or_else(|| "dockerfile".to_owned()),
             is_dockerfile_source_given: get("dockerfilekey").is_some(),
-            remote_context: context.filter(|text| super::paths::remote_kind(text).is_some()),
+            remote_context: remote_context(&context, &get)?,
             context_directory: given("contextsubdir"),
             contexts: with_prefix("context:").collect(),
             input_metadata: with_prefix("input-metadata:").collect(),
             shared_keys: with_prefix("sharedkey:localdir:").collect(),
             sessions: with_prefix("local-sessionid:").collect(),
             build_args: with_prefix("build-arg:").collect(),
+            named_epoch: NamedEpoch::Unnamed,
             labels: with_prefix("label:").collect(),
             target: text("target"),
             platforms,
@@ -122,6 +138,24 @@ impl Options {
             stages.is_empty() || stages.iter().any(|stage| stage.eq_ignore_ascii_case(name))
         })
     }
+}
+
+/// The context, if it is an address.
+fn remote_context<'a>(
+    context: &str,
+    get: &impl Fn(&str) -> Option<&'a str>,
+) -> anyhow::Result<Option<RemoteSource>> {
+    let mut remote = RemoteSource::parse_context(context)?;
+    if let Some(RemoteSource::Git(git)) = &mut remote {
+        if get("build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR").and_then(boolean) == Some(true) {
+            git.keep_git_dir = Some(true);
+        }
+        // Times that depend on when the files were checked out would be in the result.
+        if get("build-arg:SOURCE_DATE_EPOCH").is_some_and(|epoch| !epoch.is_empty()) {
+            git.mtime = Some("commit".to_owned());
+        }
+    }
+    Ok(remote)
 }
 
 /// Wishes that would otherwise be passed over in silence.
@@ -190,6 +224,24 @@ mod tests {
     fn only_remote_contexts_count_as_such() {
         assert_eq!(options(&[("context", "local:x")]).unwrap().remote_context, None);
         let url = "https://example.com/a.tar";
-        assert_eq!(options(&[("context", url)]).unwrap().remote_context.as_deref(), Some(url));
+        let expected = Some(RemoteSource::Http(url.to_owned()));
+        assert_eq!(options(&[("context", url)]).unwrap().remote_context, expected);
+    }
+
+    #[test]
+    fn a_repository_as_context_is_checked_out_as_the_arguments_say() {
+        let git = |more: &[(&str, &str)]| {
+            let pairs = [&[("context", "https://h/a.git")], more].concat();
+            match options(&pairs).unwrap().remote_context {
+                Some(RemoteSource::Git(git)) => (git.keep_git_dir, git.mtime),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(git(&[]), (None, None));
+        let keep = ("build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR", "1");
+        assert_eq!(git(&[keep]), (Some(true), None));
+        let epoch = ("build-arg:SOURCE_DATE_EPOCH", "context");
+        assert_eq!(git(&[epoch]), (None, Some("commit".to_owned())));
+        assert!(options(&[("context", "https://h/a.git?invalid=x")]).is_err());
     }
 }

@@ -30,21 +30,6 @@ pub(super) fn has_wildcards(path: &str) -> bool {
     false
 }
 
-/// What kind of remote source a text names, if any.
-pub(super) fn remote_kind(source: &str) -> Option<&'static str> {
-    let is_http = source.starts_with("http://") || source.starts_with("https://");
-    let path = source.split(['#', '?']).next().unwrap_or_default();
-    let is_git = source.starts_with("git://")
-        || source.starts_with("ssh://")
-        || source.starts_with("git@")
-        || is_http && path.ends_with(".git");
-    match (is_git, is_http) {
-        (true, _) => Some("a git repository"),
-        (false, true) => Some("a URL"),
-        (false, false) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,17 +49,6 @@ mod tests {
         ];
         for (workdir, path, expected) in cases {
             assert_eq!(destination(workdir, path), expected, "{workdir} {path}");
-        }
-    }
-
-    #[test]
-    fn remote_sources_are_told_from_files() {
-        assert_eq!(remote_kind("https://host/a.tar.gz"), Some("a URL"));
-        for git in ["https://host/a.git#main", "git@host:a", "git://host/a", "ssh://git@host/a"] {
-            assert_eq!(remote_kind(git), Some("a git repository"), "{git}");
-        }
-        for file in ["a.git", "github.com/a/b", "http", "dir/https://x"] {
-            assert_eq!(remote_kind(file), None, "{file}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! Contexts that are not a directory of the client: graphs that it hands in, and archives that it
-//! uploads.
+//! Contexts that are not a directory of the client: graphs that it hands in, archives that it
+//! uploads, and what is had from elsewhere.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,16 +7,15 @@ use std::sync::Arc;
 use kiln_proto::pb;
 use kiln_proto::pb::file_action::Action;
 
-use super::errors::NotSupported;
-use super::graph::{Inputs, NONE, named, source};
+use super::graph::{Inputs, NONE, named};
 use super::load::{CONTEXT, read_file};
 use super::options::Options;
-use super::paths::remote_kind;
+use super::remote_source::{RemoteSource, git, http};
 use crate::graph::{Edge, Vertex};
 use crate::ops::path::clean;
 use crate::solver::{Build, SolveError};
 
-/// The file that an upload becomes.
+/// The name of the one file that is the context.
 const UPLOAD: &str = "context";
 
 /// A context that is not a directory of the client.
@@ -34,10 +33,10 @@ pub(super) async fn given_context(
     inputs: &BTreeMap<String, Option<Edge>>,
 ) -> Result<Option<GivenContext>, SolveError> {
     let given = match &options.remote_context {
-        Some(url) if url.contains("://buildkit-session/") => Some(upload(build, url).await?),
-        Some(url) => {
-            let kind = remote_kind(url).unwrap_or("a remote source");
-            return Err(NotSupported(format!("{kind} as the context ({url})")).into());
+        Some(RemoteSource::Http(url)) => Some(file(build, url).await?),
+        Some(RemoteSource::Git(repository)) => {
+            let step = named(format!("[internal] load git source {}", repository.remote));
+            Some(GivenContext { files: Some(git(repository, step).output(0)), filename: None })
         }
         None => {
             inputs.get(CONTEXT).map(|files| GivenContext { files: files.clone(), filename: None })
@@ -53,11 +52,10 @@ pub(super) async fn given_context(
     }))
 }
 
-/// What the client uploads: an archive of the context, or a Dockerfile alone.
-async fn upload(build: &Arc<Build>, url: &str) -> Result<GivenContext, SolveError> {
-    let attrs = BTreeMap::from([("http.filename".to_owned(), UPLOAD.to_owned())]);
+/// What a server has or the client uploads: an archive of the context, or a Dockerfile alone.
+async fn file(build: &Arc<Build>, url: &str) -> Result<GivenContext, SolveError> {
     let step = named("[internal] load remote build context");
-    let edge = source(url.to_owned(), attrs, None, step).output(0);
+    let edge = http(url, UPLOAD, None, step).output(0);
     let head = read_file(build, &edge, UPLOAD).await?.unwrap_or_default();
     if !is_archive(&head) {
         return Ok(GivenContext { files: Some(edge), filename: Some(UPLOAD.to_owned()) });

@@ -4,6 +4,7 @@
 mod convert;
 mod files;
 mod service;
+mod sources;
 
 use std::collections::HashMap;
 use std::sync::Arc;

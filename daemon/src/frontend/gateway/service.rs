@@ -18,7 +18,7 @@ use kiln_proto::gateway::{
 use kiln_proto::{apicaps, header, pb};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{GatewayBuild, convert, files};
+use super::{GatewayBuild, convert, files, sources};
 use crate::caps;
 use crate::control::to_status;
 use crate::daemon::Daemon;
@@ -176,8 +176,21 @@ impl LlbBridge for GatewayService {
         let gateway = self.build(&request).await?;
         let request = request.into_inner();
         let source = request.source.unwrap_or_default();
-        let Some(name) = source.identifier.strip_prefix("docker-image://") else {
-            return unsupported(&format!("metadata of {:?}", source.identifier));
+        let name = match source.identifier.split_once("://") {
+            Some(("docker-image", name)) => name,
+            Some(("http" | "https", _)) => {
+                return sources::http(&gateway, request.http, source, &request.log_name).await;
+            }
+            Some(("git", _)) => {
+                return sources::git(&gateway, request.git, source, &request.log_name).await;
+            }
+            Some(("local", _)) => {
+                // There is nothing to be said of a client's directory.
+                let source = Some(source);
+                let answer = ResolveSourceMetaResponse { source, ..Default::default() };
+                return Ok(Response::new(answer));
+            }
+            _ => return unsupported(&format!("metadata of {:?}", source.identifier)),
         };
         let platform = request.platform.as_ref().map_or_else(Platform::host, Platform::from);
         let mode = Resolve::parse(&request.resolve_mode).map_err(|error| invalid(&error))?;

@@ -25,14 +25,14 @@ use crate::solver::Build;
 const MOST_CONNECTIONS: usize = 64;
 
 /// A socket on the host for one mount of one step. It and its connections end when it is dropped.
-pub(super) struct AgentSocket {
+pub(in crate::ops) struct AgentSocket {
     dir: TempDir,
     _serving: AbortOnDropHandle<()>,
 }
 
 impl AgentSocket {
     /// Listens for a step; `None` if the client has no such agent and need not have one.
-    pub(super) async fn open(
+    pub(in crate::ops) async fn open(
         build: &Arc<Build>,
         options: &pb::SshOpt,
     ) -> anyhow::Result<Option<Self>> {
@@ -48,7 +48,7 @@ impl AgentSocket {
         Ok(Some(Self { dir, _serving: AbortOnDropHandle::new(serving) }))
     }
 
-    pub(super) fn path(&self) -> PathBuf {
+    pub(in crate::ops) fn path(&self) -> PathBuf {
         self.dir.path().join("agent")
     }
 }

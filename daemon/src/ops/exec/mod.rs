@@ -1,6 +1,6 @@
 //! RUN: one process on a root file system and further mounts.
 
-mod agent;
+pub(super) mod agent;
 mod caches;
 mod entitlements;
 mod key;

@@ -1,0 +1,64 @@
+//! What clients ask of sources without their files.
+
+use kiln_proto::gateway::{
+    ResolveSourceGitRequest, ResolveSourceGitResponse, ResolveSourceHttpRequest,
+    ResolveSourceHttpResponse, ResolveSourceMetaResponse,
+};
+use kiln_proto::pb;
+use prost_types::Timestamp;
+use tonic::{Response, Status};
+
+use super::GatewayBuild;
+use crate::control::to_status;
+use crate::frontend::metadata;
+
+type Answer = Result<Response<ResolveSourceMetaResponse>, Status>;
+
+/// A file of a web server.
+pub(super) async fn http(
+    gateway: &GatewayBuild,
+    request: Option<ResolveSourceHttpRequest>,
+    source: pb::SourceOp,
+    log_name: &str,
+) -> Answer {
+    if request.is_some_and(|request| request.checksum_request.is_some()) {
+        let what = "a checksum with a suffix is not supported by this daemon yet";
+        return Err(Status::unimplemented(what));
+    }
+    let found = metadata::http_metadata(&gateway.build, &source, log_name)
+        .await
+        .map_err(|error| to_status(&error))?;
+    let http = ResolveSourceHttpResponse {
+        checksum: found.digest.to_string(),
+        filename: found.filename,
+        last_modified: found.last_modified.map(|seconds| Timestamp { seconds, nanos: 0 }),
+        checksum_response: None,
+    };
+    let (source, http) = (Some(source), Some(http));
+    Ok(Response::new(ResolveSourceMetaResponse { source, http, ..Default::default() }))
+}
+
+/// A branch, tag or commit of a git repository.
+pub(super) async fn git(
+    gateway: &GatewayBuild,
+    request: Option<ResolveSourceGitRequest>,
+    source: pb::SourceOp,
+    log_name: &str,
+) -> Answer {
+    let wants_objects = request.is_some_and(|request| request.return_object);
+    let (resolved, objects) =
+        metadata::git_metadata(&gateway.build, &source, wants_objects, log_name)
+            .await
+            .map_err(|error| to_status(&error))?;
+    let objects = objects.unwrap_or_default();
+    let commit = objects.commit_id.or(resolved.commit);
+    let git = ResolveSourceGitResponse {
+        checksum: resolved.checksum,
+        r#ref: resolved.reference,
+        commit_checksum: commit.unwrap_or_default(),
+        commit_object: objects.commit.into(),
+        tag_object: objects.tag.unwrap_or_default().into(),
+    };
+    let (source, git) = (Some(source), Some(git));
+    Ok(Response::new(ResolveSourceMetaResponse { source, git, ..Default::default() }))
+}
