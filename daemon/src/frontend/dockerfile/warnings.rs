@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use kiln_dockerfile::lint::Warning;
 use kiln_proto::control::VertexWarning;
-use kiln_proto::pb;
 
 use super::errors::lines;
 use super::load::Loaded;
@@ -28,12 +27,7 @@ fn to_message(loaded: &Loaded, warning: &Warning) -> VertexWarning {
         short: format!("{rule}: {} (line {line})", warning.detail).into(),
         detail: vec![rule.description().into()],
         url: rule.url(),
-        info: Some(pb::SourceInfo {
-            filename: file.filename.clone(),
-            data: file.data.clone().into(),
-            definition: None,
-            language: file.language.clone(),
-        }),
+        info: Some((**file).clone()),
         ranges: lines(file, warning.location).ranges,
     }
 }
