@@ -6,6 +6,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use std::fmt::Write as _;
 
+/// Excerpts end when the text is so long: a file may be one line that much is found in.
+const MOST_TEXT: usize = 1 << 20;
+
 /// The answer of a frontend. All of it may be missing: the daemon may be of any version.
 #[derive(Debug, Deserialize)]
 struct Results {
@@ -100,7 +103,9 @@ impl<'a> Checks<'a> {
                 let _ = write!(text, " - {}", warning.url);
             }
             let _ = writeln!(text, "\n{}", warning.detail);
-            text.push_str(&self.place(&warning.location));
+            if text.len() < MOST_TEXT {
+                text.push_str(&self.place(&warning.location));
+            }
         }
         if self.error.is_some() && !text.is_empty() {
             text.push('\n');

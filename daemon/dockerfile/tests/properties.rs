@@ -17,7 +17,7 @@ fn exercise(source: &[u8]) {
     let file = match Dockerfile::parse(source) {
         Ok(file) => file,
         Err(error) => {
-            let _ = excerpt("Dockerfile", &text, error.locations());
+            let _ = excerpt("Dockerfile", &text.split('\n').collect::<Vec<_>>(), error.locations());
             let _ = error.to_string();
             return;
         }
@@ -151,7 +151,7 @@ proptest! {
         let _ = parse_port(&text);
         let _ = LintOptions::parse(&text);
         let _ = parse_trigger(&text, Location::line(1));
-        let _ = excerpt("f", &text, &[Location::new(number, number.wrapping_mul(7))]);
+        let _ = excerpt("f", &text.split('\n').collect::<Vec<_>>(), &[Location::new(number, number.wrapping_mul(7))]);
     }
 
     #[test]

@@ -89,7 +89,7 @@ fn instructions(linter: &mut Linter, stage: &Stage) {
     }
 }
 
-/// A comment right above a definition describes it, and starts with its name.
+/// A comment above a definition describes it, and starts with its name.
 fn description(
     linter: &mut Linter,
     instruction: &str,
@@ -97,7 +97,7 @@ fn description(
     location: Location,
     comments: &Comments,
 ) {
-    let Some(last) = comments.texts.last().filter(|_| comments.adjacent) else { return };
+    let Some(last) = comments.texts.last() else { return };
     let first_word = last.split(' ').next().unwrap_or_default();
     if names.contains(&first_word) {
         return;
@@ -210,7 +210,7 @@ mod tests {
         let source = "# check=experimental=InvalidDefinitionDescription\n\
                       # foo is fine\nARG foo=bar\n\
                       # a bad one\nARG version=latest\n\
-                      # not about this\n\nFROM scratch AS base\n\
+                      # not about this\n#\nFROM scratch AS base\n\
                       # Base is wrong\nFROM scratch AS other\n\
                       # baz of three\nARG foo=baz bar=qux baz=quux\n\
                       # none of three\nARG foo=baz bar=qux\n";

@@ -90,17 +90,23 @@ impl From<&SolveError> for BuildError {
     }
 }
 
+/// Excerpts end when the text is so long: a file may be one line that much is found in.
+const MOST_TEXT: usize = 1 << 20;
+
 /// The findings for people, in the order of the file.
 fn text(filename: &str, source: &str, found: &[Warning]) -> String {
     let mut found: Vec<&Warning> = found.iter().collect();
     found.sort_by_key(|warning| warning.location.start);
+    let lines: Vec<&str> = source.split('\n').collect();
     let mut text = String::new();
     for warning in found {
         let (rule, url) = (warning.rule, warning.rule.url());
         let more = if url.is_empty() { String::new() } else { format!(" - {url}") };
         // Writing to a string cannot fail.
         let _ = write!(text, "\nWARNING: {rule}{more}\n{}\n", warning.detail);
-        text.push_str(&excerpt(filename, source, &[warning.location]));
+        if text.len() < MOST_TEXT {
+            text.push_str(&excerpt(filename, &lines, &[warning.location]));
+        }
     }
     text
 }
