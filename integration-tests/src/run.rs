@@ -17,10 +17,11 @@ use crate::tap::Tap;
 const LIMIT: Duration = Duration::from_mins(3);
 
 /// Variables that mean something to `kiln`.
-const FOREIGN: [&str; 7] = [
+const FOREIGN: [&str; 8] = [
     "BUILDKIT_COLORS",
     "BUILDKIT_HOST",
     "BUILDKIT_PROGRESS",
+    "BUILDX_METADATA_WARNINGS",
     "DOCKER_CONFIG",
     "NO_COLOR",
     "SOURCE_DATE_EPOCH",

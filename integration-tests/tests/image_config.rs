@@ -159,12 +159,12 @@ fn a_step_for_a_platform_that_this_host_cannot_run_says_so() {
 fn the_working_directory_is_written_as_the_dockerfile_says_it() {
     let world = World::start();
     let context = Context::new().dockerfile(
-        "FROM busybox\nWORKDIR /a/b/../c/\nRUN pwd > /pwd\nFROM busybox\nWORKDIR x/../y",
+        "FROM busybox AS a\nWORKDIR /a/b/../c/\nRUN pwd > /pwd\nFROM busybox\nWORKDIR x/../y",
     );
     let config = |target: &[&str]| {
         let (_, image) = world.pushed("workdir", world.build(&context).args(target));
         image.config["config"]["WorkingDir"].clone()
     };
-    assert_eq!(config(&["--target", "0"]), "/a/b/../c/");
+    assert_eq!(config(&["--target", "a"]), "/a/b/../c/");
     assert_eq!(config(&[]), "/y");
 }

@@ -143,7 +143,8 @@ pub(crate) struct BuildFlags {
     #[arg(long = "resource", value_name = "KEY=VALUE")]
     pub(crate) resources: Vec<String>,
 
-    /// Ask about the Dockerfile in place of building: check, outline or targets
+    /// Ask about the Dockerfile in place of building: check, outline or targets, in JSON with
+    /// ,format=json
     #[arg(
         long,
         default_value = "build",

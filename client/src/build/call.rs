@@ -3,18 +3,16 @@
 //! Only a gateway hands on such answers: the build's request names no frontend and stays open
 //! while the frontend is asked through it.
 
+use super::checks::Checks;
 use super::solve::Response;
 use crate::args::call::Call;
 use crate::daemon::Daemon;
-use crate::source::{self, Lines};
 use kiln_proto::control::SolveRequest;
 use kiln_proto::gateway::llb_bridge_client::LlbBridgeClient;
 use kiln_proto::gateway::{self, PingRequest, ReturnRequest};
 use kiln_proto::header::BUILD_ID;
 use kiln_proto::rpc;
 use kiln_proto::session::MAX_MESSAGE;
-use serde_json::Value;
-use std::fmt::Write as _;
 use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -114,66 +112,63 @@ fn to_rpc(status: &Status) -> rpc::Status {
     }
 }
 
-/// The answer as the user reads it, and the exit code that it stands for.
-pub(super) fn render(call: &Call, response: &Response, dockerfile: Option<&str>) -> (String, u8) {
+/// An answer as the user gets it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// What goes to standard output.
+    pub(super) text: String,
+    /// The exit code that it stands for.
+    pub(super) code: u8,
+    /// The error that it stands for.
+    pub(super) error: Option<String>,
+}
+
+/// What the user gets to see of an answer. `dockerfile` is the file's name to its user.
+pub(super) fn render(call: &Call, response: &Response, dockerfile: Option<&str>) -> Answer {
     let get = |key: &str| response.get(key).map(String::as_str);
     let code = get("result.statuscode")
         .filter(|_| !call.ignores_status)
         .and_then(|code| code.parse().ok())
         .unwrap_or(0);
-    let text = match (call.is_json, call.name.as_str()) {
-        (true, _) => get("result.json").map(|json| format!("{json}\n")),
-        (false, "lint") => get("result.json").and_then(|json| lint(json, dockerfile)),
-        (false, _) => None,
+    let json = get("result.json");
+    let checks =
+        json.filter(|_| call.name == "lint").and_then(|json| Checks::parse(json, dockerfile));
+    let error = checks.as_ref().and_then(Checks::error);
+    let text = match (call.is_json, json, checks) {
+        (true, Some(json), _) => format!("{json}\n"),
+        (false, _, Some(checks)) => checks.text(),
+        _ => get("result.txt").unwrap_or_default().to_owned(),
     };
-    let text = text.or_else(|| get("result.txt").map(str::to_owned)).unwrap_or_default();
-    (text, code)
+    Answer { text, code, error }
 }
 
-/// The warnings of a check, each with its place.
-fn lint(json: &str, dockerfile: Option<&str>) -> Option<String> {
-    let results: Value = serde_json::from_str(json).ok()?;
-    let warnings = results["warnings"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let error = results["buildError"].as_object();
-    let mut text = match warnings.len() {
-        0 if error.is_some() => String::new(),
-        0 => return Some("Check complete, no warnings found.\n".to_owned()),
-        1 => "Check complete, 1 warning has been found!\n".to_owned(),
-        count => format!("Check complete, {count} warnings have been found!\n"),
-    };
-    let string = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    for warning in warnings {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "\nWARNING: {}", string(&warning["ruleName"]));
-        let url = string(&warning["url"]);
-        if !url.is_empty() {
-            let _ = write!(text, " - {url}");
-        }
-        let _ = writeln!(text, "\n{}", string(&warning["detail"]));
-        text.push_str(&place(&results, &warning["location"], dockerfile));
-    }
-    if let Some(error) = error {
-        let message = error.get("message").map(string).unwrap_or_default();
-        let _ = writeln!(text, "{}{message}", if warnings.is_empty() { "" } else { "\n" });
-        let location = error.get("location").unwrap_or(&Value::Null);
-        text.push_str(&place(&results, location, dockerfile));
-    }
-    Some(text)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn place(results: &Value, location: &Value, dockerfile: Option<&str>) -> String {
-    use base64::Engine as _;
-    let index = location["sourceIndex"].as_u64().unwrap_or(0) as usize;
-    let file = &results["sources"][index];
-    let data = file["data"].as_str().unwrap_or_default();
-    let data = base64::engine::general_purpose::STANDARD.decode(data).unwrap_or_default();
-    let line = |position: &Value| position["line"].as_i64().unwrap_or(0);
-    let ranges: Vec<Lines> = location["ranges"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|range| Lines::new(line(&range["start"]), line(&range["end"])))
-        .collect();
-    let name = dockerfile.or(file["filename"].as_str()).unwrap_or_default();
-    source::excerpt(name, &String::from_utf8_lossy(&data), &ranges)
+    fn call(name: &str, is_json: bool, ignores_status: bool) -> Call {
+        Call { name: name.to_owned(), is_json, ignores_status }
+    }
+
+    fn response(pairs: &[(&str, &str)]) -> Response {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn an_answer_is_text_or_json_as_the_user_asks() {
+        let answered = response(&[("result.json", "{}"), ("result.txt", "TARGET\n")]);
+        assert_eq!(render(&call("targets", false, false), &answered, None).text, "TARGET\n");
+        assert_eq!(render(&call("targets", true, false), &answered, None).text, "{}\n");
+        assert_eq!(render(&call("targets", true, false), &response(&[]), None), Answer::default());
+    }
+
+    #[test]
+    fn bad_news_is_an_exit_code_unless_it_is_ignored() {
+        let answered = response(&[
+            ("result.json", r#"{"warnings":[{"ruleName":"A","detail":"a"}],"sources":[]}"#),
+            ("result.statuscode", "1"),
+        ]);
+        assert_eq!(render(&call("lint", false, false), &answered, None).code, 1);
+        assert_eq!(render(&call("lint", false, true), &answered, None).code, 0);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod caches;
 mod call;
+mod checks;
 mod exports;
 mod inputs;
 mod interrupt;
@@ -9,6 +10,7 @@ mod outcome;
 mod request;
 mod solve;
 
+use crate::args::call::Call;
 use crate::args::{BuildFlags, ProgressMode};
 use crate::failure::Failure;
 use crate::progress::{self, Progress};
@@ -51,13 +53,11 @@ pub(crate) async fn run(
         Err(NotBuilt::Failed(error)) => return Err(Failure::Error(error)),
         Err(NotBuilt::Interrupted(error)) => return Err(Failure::Interrupted(Some(error))),
     };
-    if let Some(call) = &plan.call {
-        let (text, code) = call::render(call, &response, flags.file.as_deref());
-        io::stdout().write_all(text.as_bytes())?;
-        return if code == 0 { Ok(()) } else { Err(Failure::Code(code)) };
-    }
     keep(&plan, &response)?;
     tell(flags, &plan, &response, &progress)?;
+    if let Some(call) = &plan.call {
+        return reply(call, &response, flags.file.as_deref());
+    }
     let id = outcome::image_id(&response);
     // What goes to standard output must not be mixed with anything else.
     if is_quiet && !id.is_empty() && !plan.exports.uses_stdout {
@@ -70,6 +70,17 @@ pub(crate) async fn run(
         writeln!(io::stderr(), "\nNothing but the cache was kept of the result: {hint}.")?;
     }
     Ok(())
+}
+
+/// Shows the answer to a question.
+fn reply(call: &Call, response: &Response, dockerfile: Option<&str>) -> Result<(), Failure> {
+    let answer = call::render(call, response, dockerfile);
+    io::stdout().write_all(answer.text.as_bytes())?;
+    match (answer.error, answer.code) {
+        (Some(error), _) => Err(Failure::Error(anyhow::Error::msg(error))),
+        (None, 0) => Ok(()),
+        (None, code) => Err(Failure::Code(code)),
+    }
 }
 
 /// Enters what the daemon wrote into the layouts of this machine.
@@ -94,7 +105,8 @@ fn tell(
             .with_context(|| format!("--iidfile {}", path.display()))?;
     }
     if let Some(path) = &flags.metadata_file {
-        let warnings = progress.warnings();
+        let wants_warnings = plan.call.is_none() && outcome::wants_warnings(paths::env);
+        let warnings = if wants_warnings { progress.warnings() } else { Vec::new() };
         let metadata = outcome::metadata(response, &plan.request.r#ref, &warnings);
         outcome::write_metadata(path, &metadata)?;
     }

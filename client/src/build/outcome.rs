@@ -1,6 +1,7 @@
 //! What is known of a result, written down where the user wants it.
 
 use super::solve::Response;
+use crate::args::boolean;
 use crate::progress::warning_json;
 use anyhow::{Context, Result};
 use base64::Engine as _;
@@ -17,6 +18,12 @@ pub(super) fn image_id(response: &Response) -> &str {
         .or_else(|| response.get("containerimage.digest"))
         .map(String::as_str)
         .unwrap_or_default()
+}
+
+/// Whether the metadata file is to have the build's warnings, which have the whole Dockerfile with
+/// each of them.
+pub(super) fn wants_warnings(env: impl Fn(&str) -> Option<String>) -> bool {
+    env("BUILDX_METADATA_WARNINGS").is_some_and(|text| boolean::holds(&text))
 }
 
 /// The metadata file's content: values that hold JSON are given as such.

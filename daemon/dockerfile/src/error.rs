@@ -93,7 +93,7 @@ pub enum ErrorKind {
     #[error("the line is not valid UTF-8")]
     NotUtf8,
     /// Nothing but comments and blank lines.
-    #[error("the Dockerfile is empty: it has no instructions")]
+    #[error("the Dockerfile cannot be empty: file with no instructions")]
     Empty,
     /// Only ARG instructions.
     #[error("dockerfile contains no stages to build")]
@@ -105,7 +105,7 @@ pub enum ErrorKind {
         name: String,
     },
     /// `# escape=` with another character than `\` or a backtick.
-    #[error("invalid escape character {value:?}: only \\ and ` can be chosen")]
+    #[error("invalid escape token '{value}' does not match ` or \\")]
     InvalidEscape {
         /// What was given.
         value: String,

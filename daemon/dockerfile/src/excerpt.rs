@@ -4,17 +4,18 @@ use crate::Location;
 
 const RULE: &str = "--------------------\n";
 
-/// The lines of `source` around `locations`, marked, in the form that BuildKit's clients print.
+/// Those of `lines`, a file's, around `locations`, marked, in the form that BuildKit's clients
+/// print.
 ///
 /// Two or so lines of context are shown on each side. Empty when `locations` is empty or names
-/// lines that `source` does not have.
+/// lines that the file does not have.
 ///
 /// ```
 /// use kiln_dockerfile::{Location, excerpt};
 ///
-/// let source = "FROM alpine\nRUN false\n";
+/// let lines = ["FROM alpine", "RUN false", ""];
 /// assert_eq!(
-///     excerpt("Dockerfile", source, &[Location::line(2)]),
+///     excerpt("Dockerfile", &lines, &[Location::line(2)]),
 ///     "Dockerfile:2\n\
 ///      --------------------\n\
 ///      \x20  1 |     FROM alpine\n\
@@ -23,8 +24,7 @@ const RULE: &str = "--------------------\n";
 ///      --------------------\n"
 /// );
 /// ```
-pub fn excerpt(filename: &str, source: &str, locations: &[Location]) -> String {
-    let lines: Vec<&str> = source.split('\n').collect();
+pub fn excerpt(filename: &str, lines: &[&str], locations: &[Location]) -> String {
     let last = u32::try_from(lines.len()).unwrap_or(u32::MAX);
     let (Some(first), Some(end)) =
         (locations.iter().map(|l| l.start).min(), locations.iter().map(|l| l.end).max())
@@ -71,10 +71,10 @@ fn with_context(mut start: u32, mut end: u32, last: u32) -> (u32, u32) {
 mod tests {
     use super::*;
 
-    const SOURCE: &str = "1\n2\n3\n4\n5\n6\n7\n8\n9";
+    const FILE: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
     fn numbers(locations: &[Location]) -> Vec<u32> {
-        excerpt("Dockerfile", SOURCE, locations)
+        excerpt("Dockerfile", &FILE, locations)
             .lines()
             .filter_map(|line| line.split(" | ").next()?.trim().parse().ok())
             .collect()
@@ -99,15 +99,15 @@ mod tests {
 
     #[test]
     fn lines_that_are_not_there_give_nothing() {
-        assert_eq!(excerpt("Dockerfile", SOURCE, &[]), "");
-        assert_eq!(excerpt("Dockerfile", SOURCE, &[Location::line(10)]), "");
-        assert_eq!(excerpt("Dockerfile", SOURCE, &[Location::line(0)]), "");
+        assert_eq!(excerpt("Dockerfile", &FILE, &[]), "");
+        assert_eq!(excerpt("Dockerfile", &FILE, &[Location::line(10)]), "");
+        assert_eq!(excerpt("Dockerfile", &FILE, &[Location::line(0)]), "");
     }
 
     #[test]
     fn every_named_line_is_marked() {
         insta::assert_snapshot!(
-            excerpt("Dockerfile", SOURCE, &[Location::line(2), Location::new(4, 5)]),
+            excerpt("Dockerfile", &FILE, &[Location::line(2), Location::new(4, 5)]),
             @r"
         Dockerfile:2
         --------------------

@@ -23,10 +23,8 @@ pub(crate) struct LogicalLine {
 /// The comments before an instruction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Comments {
-    /// Their texts, in order. An empty comment drops those before it.
+    /// Their texts, in order. An empty comment drops those before it, an empty line does not.
     pub texts: Vec<String>,
-    /// Whether the last of them stands on the line right before the instruction.
-    pub adjacent: bool,
 }
 
 impl Comments {
@@ -105,7 +103,6 @@ impl<'a> Lines<'a> {
             self.check_encoding()?;
             let (text, continues) = self.split_continuation(line);
             if text.is_empty() && !continues {
-                comments.adjacent = false;
                 continue;
             }
             let mut logical = LogicalLine {
@@ -181,10 +178,8 @@ impl Comments {
     fn add(&mut self, text: &str) {
         if text.is_empty() {
             self.texts.clear();
-            self.adjacent = false;
         } else {
             self.texts.push(text.to_owned());
-            self.adjacent = true;
         }
     }
 }
@@ -247,8 +242,6 @@ mod tests {
     fn comments_belong_to_the_next_instruction() {
         let lines = read("# syntax=x\n# one\n  # two\nFROM a\n# three\n#\n# four\n\nRUN b\n");
         assert_eq!(lines[0].comments.texts, ["one", "two"]);
-        assert!(lines[0].comments.adjacent);
         assert_eq!(lines[1].comments.texts, ["four"]);
-        assert!(!lines[1].comments.adjacent);
     }
 }

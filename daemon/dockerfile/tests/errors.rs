@@ -134,7 +134,8 @@ fn an_error_comes_with_help_and_its_lines() {
     let error = Dockerfile::parse(source.as_bytes()).unwrap_err();
     assert_eq!(error.message(), "unknown flag: --form");
     assert_eq!(error.help().as_deref(), Some("did you mean from?"));
-    insta::assert_snapshot!(excerpt("Dockerfile", source, error.locations()));
+    let lines: Vec<&str> = source.split('\n').collect();
+    insta::assert_snapshot!(excerpt("Dockerfile", &lines, error.locations()));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use indexmap::IndexMap;
 use kiln_dockerfile::expand::{Expander, NoVariables};
 use kiln_dockerfile::instruction::{Command, parse_mount, parse_port, parse_trigger};
-use kiln_dockerfile::lint::{LintOptions, Linter, check_source};
+use kiln_dockerfile::lint::{LintOptions, Linter, check_source, check_whole};
 use kiln_dockerfile::plan::{GlobalArgs, Plan};
 use kiln_dockerfile::{Dockerfile, Location, detect_syntax, excerpt};
 use proptest::prelude::*;
@@ -17,13 +17,14 @@ fn exercise(source: &[u8]) {
     let file = match Dockerfile::parse(source) {
         Ok(file) => file,
         Err(error) => {
-            let _ = excerpt("Dockerfile", &text, error.locations());
+            let _ = excerpt("Dockerfile", &text.split('\n').collect::<Vec<_>>(), error.locations());
             let _ = error.to_string();
             return;
         }
     };
     let mut linter = Linter::default();
     check_source(&file, &mut linter);
+    check_whole(&file, &mut linter);
     let lines = text.split('\n').count();
     for stage in &file.stages {
         for instruction in &stage.instructions {
@@ -38,7 +39,7 @@ fn exercise(source: &[u8]) {
         && let Ok(plan) = Plan::new(&file, &globals, |_| false, &mut linter)
         && let Ok(target) = plan.target(None)
     {
-        let _ = plan.reachable(target);
+        let _ = plan.reachable([target]);
     }
 }
 
@@ -150,7 +151,7 @@ proptest! {
         let _ = parse_port(&text);
         let _ = LintOptions::parse(&text);
         let _ = parse_trigger(&text, Location::line(1));
-        let _ = excerpt("f", &text, &[Location::new(number, number.wrapping_mul(7))]);
+        let _ = excerpt("f", &text.split('\n').collect::<Vec<_>>(), &[Location::new(number, number.wrapping_mul(7))]);
     }
 
     #[test]

@@ -82,9 +82,9 @@ fn stages_that_a_target_does_not_need_are_not_reachable() {
          FROM e AS five\nRUN --mount=from=two,target=/x y\n",
     );
     let plan = plan.unwrap();
-    assert_eq!(plan.reachable(3).unwrap(), [0, 2, 3]);
-    assert_eq!(plan.reachable(4).unwrap(), [1, 4]);
-    assert_eq!(plan.reachable(0).unwrap(), [0]);
+    assert_eq!(plan.reachable([3]).unwrap(), [0, 2, 3]);
+    assert_eq!(plan.reachable([4]).unwrap(), [1, 4]);
+    assert_eq!(plan.reachable([0]).unwrap(), [0]);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_named_context_takes_the_place_of_a_stage() {
     let plan = plan_replacing(source, "b").unwrap();
     assert_eq!(plan.stages()[0].base, Base::Replaced);
     assert_eq!(plan.stages()[0].uses, []);
-    assert_eq!(plan.reachable(3).unwrap(), [0, 3]);
+    assert_eq!(plan.reachable([3]).unwrap(), [0, 3]);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn triggers_add_uses() {
     let trigger = |text: &str| parse_trigger(text, Location::line(2)).unwrap();
     assert!(!plan.add_instructions(1, &[trigger("RUN make")]).unwrap());
     assert!(plan.add_instructions(1, &[trigger("COPY --from=tools a b")]).unwrap());
-    assert_eq!(plan.reachable(1).unwrap(), [0, 1]);
+    assert_eq!(plan.reachable([1]).unwrap(), [0, 1]);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_platform_that_is_nearly_a_variable_is_corrected() {
 #[test]
 fn mistakes_are_named_with_every_line_that_leads_to_them() {
     let failure = |source: &str| {
-        let error = plan(source).and_then(|plan| plan.reachable(plan.stages().len() - 1));
+        let error = plan(source).and_then(|plan| plan.reachable([plan.stages().len() - 1]));
         let error = error.unwrap_err();
         let lines: Vec<String> = error.locations().iter().map(ToString::to_string).collect();
         format!("{} [{}]", error.message(), lines.join(" "))
@@ -166,5 +166,5 @@ fn thousands_of_stages_are_planned_without_recursion() {
         let _ = writeln!(source, "FROM s{} AS s{index}", index - 1);
     }
     let plan = plan(&source).unwrap();
-    assert_eq!(plan.reachable(49_999).unwrap().len(), 50_000);
+    assert_eq!(plan.reachable([49_999]).unwrap().len(), 50_000);
 }

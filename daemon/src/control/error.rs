@@ -4,14 +4,13 @@
 //! A detail is a `google.protobuf.Any` whose type URL ends in `+json` and whose value is the
 //! message in the JSON of Go's `encoding/json` (moby/buildkit, `util/grpcerrors`).
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use kiln_proto::{pb, rpc};
+use kiln_proto::rpc;
 use prost::Message as _;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
-use crate::graph::SourceLocation;
+use crate::frontend::{UnsupportedCapability, UnsupportedRequest};
+use crate::graph::{SourceLocation, go_json};
 use crate::solver::SolveError;
 
 const TYPE_PREFIX: &str = "github.com/moby/buildkit/";
@@ -30,7 +29,13 @@ pub(crate) fn to_status(error: &SolveError) -> Status {
 }
 
 fn code(error: &SolveError) -> Code {
-    if error.is_canceled() { Code::Cancelled } else { Code::Unknown }
+    if error.is_canceled() {
+        Code::Cancelled
+    } else if error.cause().is::<UnsupportedCapability>() {
+        Code::Unimplemented
+    } else {
+        Code::Unknown
+    }
 }
 
 fn details(error: &SolveError) -> Vec<prost_types::Any> {
@@ -38,7 +43,13 @@ fn details(error: &SolveError) -> Vec<prost_types::Any> {
         .vertex()
         .map(|digest| detail("errdefs.Vertex", &json!({ "digest": digest.to_string() })));
     let sources = error.locations().iter().map(|at| detail("errdefs.Source", &source(at)));
-    vertex.into_iter().chain(sources).collect()
+    let named = |kind, name: &str| detail(kind, &json!({ "name": name }));
+    let cause = error.cause();
+    let request = cause.downcast_ref::<UnsupportedRequest>();
+    let request = request.map(|request| named("errdefs.Subrequest", &request.0));
+    let capability = cause.downcast_ref::<UnsupportedCapability>();
+    let capability = capability.map(|capability| named("errdefs.FrontendCap", &capability.0));
+    vertex.into_iter().chain(sources).chain(request).chain(capability).collect()
 }
 
 fn detail(name: &str, value: &Value) -> prost_types::Any {
@@ -49,21 +60,34 @@ fn detail(name: &str, value: &Value) -> prost_types::Any {
 }
 
 fn source(location: &SourceLocation) -> Value {
-    let position = |position: &Option<pb::Position>| {
-        let position = position.unwrap_or_default();
-        json!({ "line": position.line, "character": position.character })
-    };
-    let ranges: Vec<Value> = location
-        .ranges
-        .iter()
-        .map(|range| json!({ "start": position(&range.start), "end": position(&range.end) }))
-        .collect();
     json!({
-        "info": {
-            "filename": location.file.filename,
-            "data": STANDARD.encode(&location.file.data),
-            "language": location.file.language,
-        },
-        "ranges": ranges,
+        "info": go_json::SourceInfo::from(&*location.file),
+        "ranges": go_json::ranges(&location.ranges),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn details_of(error: &SolveError) -> (Code, Vec<(String, String)>) {
+        let status = to_status(error);
+        let sent = rpc::Status::decode(status.details()).unwrap();
+        let text = |detail: &prost_types::Any| {
+            let kind = detail.type_url.rsplit('/').next().unwrap_or_default().to_owned();
+            (kind, String::from_utf8(detail.value.clone()).unwrap())
+        };
+        (status.code(), sent.details.iter().map(text).collect())
+    }
+
+    #[test]
+    fn what_a_frontend_cannot_do_is_named_for_its_clients() {
+        let request = SolveError::from(UnsupportedRequest("frontend.x".to_owned()));
+        let expected =
+            ("errdefs.Subrequest+json".to_owned(), r#"{"name":"frontend.x"}"#.to_owned());
+        assert_eq!(details_of(&request), (Code::Unknown, vec![expected]));
+        let capability = SolveError::from(UnsupportedCapability("x".to_owned()));
+        let expected = ("errdefs.FrontendCap+json".to_owned(), r#"{"name":"x"}"#.to_owned());
+        assert_eq!(details_of(&capability), (Code::Unimplemented, vec![expected]));
+    }
 }

@@ -155,6 +155,11 @@ async fn finish(
     let solved = try_join_all(solves).await?;
     let exports = Exports { solved, metadata: result.metadata.clone() };
     let mut exporter_response = exporter::run(build, request, exports).await?;
+    // What a frontend has to say to its client, whatever is exported.
+    let said = result.metadata.iter().filter(|(key, _)| key.starts_with("frontend."));
+    exporter_response.extend(
+        said.map(|(key, value)| (key.clone(), String::from_utf8_lossy(value).into_owned())),
+    );
     exporter_response.extend(cache_exports.run(build, &result.refs).await?);
     Ok(SolveResponse { exporter_response })
 }

@@ -66,6 +66,29 @@ impl Refs {
 #[error("unknown frontend {0:?}: this daemon has dockerfile.v0")]
 struct UnknownFrontend(String);
 
+/// A frontend in an image, which this daemon does not run.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the frontend {0} cannot be used: this daemon has its own Dockerfile frontend, which stands \
+     for docker/dockerfile and docker/dockerfile-upstream, and runs no others"
+)]
+pub(crate) struct ForeignFrontend(pub(crate) String);
+
+/// Something else than a build, which the frontend does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("unsupported request {0}")]
+pub(crate) struct UnsupportedRequest(pub(crate) String);
+
+/// Something that a client relies on and the frontend does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("unsupported frontend capability {0}")]
+pub(crate) struct UnsupportedCapability(pub(crate) String);
+
+/// The frontend that is built in.
+const DOCKERFILE: &str = "dockerfile.v0";
+/// The frontend that runs others, which are in images.
+const GATEWAY: &str = "gateway.v0";
+
 /// Lets the frontend of that name answer.
 pub(crate) async fn solve(
     build: &Arc<Build>,
@@ -73,19 +96,42 @@ pub(crate) async fn solve(
     request: FrontendRequest,
 ) -> Result<FrontendResult, SolveError> {
     match name {
-        "dockerfile.v0" => dockerfile::solve(build, request).await,
-        // The official Dockerfile frontend's images are what the built-in one stands for.
-        "gateway.v0" if request.options.get("source").is_some_and(|s| is_official(s)) => {
-            dockerfile::solve(build, request).await
-        }
+        DOCKERFILE => dockerfile::solve(build, request).await,
+        GATEWAY => match request.options.get("source") {
+            Some(source) if is_built_in(source) => dockerfile::solve(build, request).await,
+            Some(source) => Err(ForeignFrontend(source.clone()).into()),
+            None => Err(anyhow::anyhow!("the frontend {GATEWAY} needs the option source").into()),
+        },
         other => Err(UnknownFrontend(other.to_owned()).into()),
     }
 }
 
-/// Whether an image is one of the official Dockerfile frontend.
-pub(crate) fn is_official(source: &str) -> bool {
-    source.parse::<kiln_registry::ImageRef>().is_ok_and(|image| {
-        let official = ["docker/dockerfile", "docker/dockerfile-upstream"];
-        image.host() == "docker.io" && official.contains(&image.repository())
-    })
+/// Whether a source of a frontend is the built-in one: by its name, or by that of the official
+/// Dockerfile frontend's images, which the built-in one stands for.
+pub(crate) fn is_built_in(source: &str) -> bool {
+    source == DOCKERFILE
+        || source.parse::<kiln_registry::ImageRef>().is_ok_and(|image| {
+            let official = ["docker/dockerfile", "docker/dockerfile-upstream"];
+            image.host() == "docker.io" && official.contains(&image.repository())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_built_in;
+
+    #[test]
+    fn the_official_images_are_the_built_in_frontend() {
+        for source in [
+            "dockerfile.v0",
+            "docker/dockerfile",
+            "docker/dockerfile:1.7-labs",
+            "docker.io/docker/dockerfile-upstream:master",
+        ] {
+            assert!(is_built_in(source), "{source}");
+        }
+        for source in ["", "dockerfile", "example.com/docker/dockerfile:1", "docker/other"] {
+            assert!(!is_built_in(source), "{source}");
+        }
+    }
 }

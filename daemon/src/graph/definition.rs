@@ -7,7 +7,7 @@ use kiln_cache::Digest;
 use kiln_proto::pb;
 use prost::Message as _;
 
-use super::{Edge, SourceFile, SourceLocation, Vertex, VertexDigest, VertexMeta};
+use super::{Edge, SourceLocation, Vertex, VertexDigest, VertexMeta};
 
 /// More ops than any real build has; a limit on what one request can make the daemon hold.
 const MAX_OPS: usize = 100_000;
@@ -120,20 +120,13 @@ fn build(
 
 /// The source texts of a definition, shared by the vertices that point into them.
 struct Sources {
-    files: Vec<Arc<SourceFile>>,
+    files: Vec<Arc<pb::SourceInfo>>,
 }
 
 impl Sources {
     fn new(definition: &pb::Definition) -> Self {
         let infos = definition.source.as_ref().map_or(&[][..], |source| &source.infos);
-        let file = |info: &pb::SourceInfo| {
-            Arc::new(SourceFile {
-                filename: info.filename.clone(),
-                data: info.data.to_vec(),
-                language: info.language.clone(),
-            })
-        };
-        Self { files: infos.iter().map(file).collect() }
+        Self { files: infos.iter().cloned().map(Arc::new).collect() }
     }
 
     fn meta(
@@ -172,7 +165,7 @@ pub(crate) fn to_definition(edge: Option<&Edge>) -> pb::Definition {
     let mut definition = pb::Definition::default();
     let Some(edge) = edge else { return definition };
     let mut source = pb::Source::default();
-    let mut file_index: BTreeMap<*const SourceFile, i32> = BTreeMap::new();
+    let mut file_index: BTreeMap<*const pb::SourceInfo, i32> = BTreeMap::new();
     let mut seen = HashSet::new();
     let mut stack = vec![(edge.vertex.clone(), false)];
     while let Some((vertex, inputs_done)) = stack.pop() {
@@ -201,12 +194,7 @@ pub(crate) fn to_definition(edge: Option<&Edge>) -> pb::Definition {
         );
         let locations = meta.locations.iter().map(|location| {
             let index = *file_index.entry(Arc::as_ptr(&location.file)).or_insert_with(|| {
-                source.infos.push(pb::SourceInfo {
-                    filename: location.file.filename.clone(),
-                    data: location.file.data.clone().into(),
-                    definition: None,
-                    language: location.file.language.clone(),
-                });
+                source.infos.push((*location.file).clone());
                 source.infos.len() as i32 - 1
             });
             pb::Location { source_index: index, ranges: location.ranges.clone() }

@@ -6,7 +6,8 @@
 //! graphs are equal digests and a cycle cannot be written down.
 
 mod definition;
+pub(crate) mod go_json;
 mod vertex;
 
 pub(crate) use definition::{from_definition, from_input, to_definition};
-pub(crate) use vertex::{Edge, SourceFile, SourceLocation, Vertex, VertexDigest, VertexMeta};
+pub(crate) use vertex::{Edge, SourceLocation, Vertex, VertexDigest, VertexMeta};

@@ -53,28 +53,33 @@ pub(crate) struct VertexMeta {
     pub(crate) locations: Vec<SourceLocation>,
 }
 
-/// A source text that vertices were made from, as shown in errors.
-#[derive(Debug)]
-pub(crate) struct SourceFile {
-    pub(crate) filename: String,
-    pub(crate) data: Vec<u8>,
-    pub(crate) language: String,
-}
-
-/// Lines of a [`SourceFile`].
+/// Lines of a source text that vertices were made from, as shown in errors.
 #[derive(Clone, Debug)]
 pub(crate) struct SourceLocation {
-    pub(crate) file: Arc<SourceFile>,
+    pub(crate) file: Arc<pb::SourceInfo>,
     pub(crate) ranges: Vec<pb::Range>,
 }
 
+/// Lines of an instruction that are ranges of their own. More than an instruction has that a
+/// person wrote, and few enough that every step may carry them.
+const SINGLE_LINES: u32 = 1000;
+
 impl SourceLocation {
-    /// Lines `first..=last`, counted from 1.
-    pub(crate) fn lines(file: &Arc<SourceFile>, first: usize, last: usize) -> Self {
-        let at = |line: usize| {
-            Some(pb::Position { line: i32::try_from(line).unwrap_or(i32::MAX), character: 0 })
+    /// Lines `first..=last`, counted from 1. Each is a range of its own, as in what BuildKit's
+    /// frontend sends; what goes beyond that measure is one range.
+    pub(crate) fn lines(file: &Arc<pb::SourceInfo>, first: u32, last: u32) -> Self {
+        let range = |first: u32, last: u32| {
+            let at =
+                |line| pb::Position { line: i32::try_from(line).unwrap_or(i32::MAX), character: 0 };
+            pb::Range { start: Some(at(first)), end: Some(at(last)) }
         };
-        Self { file: file.clone(), ranges: vec![pb::Range { start: at(first), end: at(last) }] }
+        let singles = first..=last.min(first.saturating_add(SINGLE_LINES - 1));
+        let rest = singles.end().saturating_add(1);
+        let mut ranges: Vec<pb::Range> = singles.map(|line| range(line, line)).collect();
+        if rest <= last {
+            ranges.push(range(rest, last));
+        }
+        Self { file: file.clone(), ranges }
     }
 }
 
@@ -187,4 +192,26 @@ fn file_name(file: &pb::FileOp) -> String {
         })
         .collect();
     names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_of_an_instruction_is_a_range_up_to_a_measure() {
+        let lines = |first, last| {
+            let line = |position: Option<pb::Position>| position.map_or(0, |at| at.line);
+            let location = SourceLocation::lines(&Arc::default(), first, last);
+            location
+                .ranges
+                .iter()
+                .map(|range| (line(range.start), line(range.end)))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(lines(7, 7), [(7, 7)]);
+        assert_eq!(lines(2, 4), [(2, 2), (3, 3), (4, 4)]);
+        let long = lines(1, u32::MAX);
+        assert_eq!((long.len(), long[999], long[1000]), (1001, (1000, 1000), (1001, i32::MAX)));
+    }
 }

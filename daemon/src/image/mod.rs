@@ -6,5 +6,5 @@ pub(crate) mod platform;
 mod resolve;
 
 pub(crate) use origin::{BlobReader, LostLayer, Origin, lose, open_at, open_blob, to_oci};
-pub(crate) use platform::Platform;
+pub(crate) use platform::{InvalidPlatform, Platform};
 pub(crate) use resolve::{Resolve, ResolvedImage, read_by_digest, resolve, unfetched};

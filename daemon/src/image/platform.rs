@@ -18,10 +18,25 @@ pub(crate) struct Platform {
     pub(crate) os_version: String,
 }
 
-/// A text that names no platform.
+/// A text that names no platform. BuildKit's clients know the middle of these messages.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a platform of the form os[(version)]/architecture[/variant]")]
-pub(crate) struct InvalidPlatform(String);
+pub(crate) enum InvalidPlatform {
+    /// A part that is empty, or has other characters.
+    #[error(
+        "{part:?} is an invalid component of {text:?}: platform specifier component must match \
+         \"^[A-Za-z0-9_.-]+$\": invalid argument"
+    )]
+    Part { part: String, text: String },
+    /// A single word that is known as neither.
+    #[error("{0:?}: unknown operating system or architecture: invalid argument")]
+    Word(String),
+    /// More parts than a platform has.
+    #[error(
+        "{0:?}: cannot parse platform specifier: it has the form \
+         os[(version)]/architecture[/variant]"
+    )]
+    Parts(String),
+}
 
 impl Platform {
     /// The platform with its parts in normal form.
@@ -124,22 +139,23 @@ impl FromStr for Platform {
     type Err = InvalidPlatform;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidPlatform(text.to_owned());
         let word = |part: &&str| {
             let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
             !part.is_empty() && part.chars().all(plain)
         };
+        let invalid =
+            |part: &str| InvalidPlatform::Part { part: part.to_owned(), text: text.to_owned() };
         let mut parts: Vec<&str> = text.split('/').collect();
         let mut version = "";
         if let [os, _, ..] = parts.as_mut_slice()
             && let Some((name, rest)) = os.split_once('(')
         {
-            version = rest.strip_suffix(')').filter(|v| word(v)).ok_or_else(invalid)?;
+            version = rest.strip_suffix(')').filter(|v| word(v)).ok_or_else(|| invalid(os))?;
             *os = name;
         }
         let with_version = |platform: Self| Self { os_version: version.to_owned(), ..platform };
-        if !parts.iter().all(word) {
-            return Err(invalid());
+        if let Some(part) = parts.iter().find(|part| !word(part)) {
+            return Err(invalid(part));
         }
         match parts.as_slice() {
             [os] if is_known_os(os) => Ok(Self::new(os, host_architecture(), "")),
@@ -148,7 +164,8 @@ impl FromStr for Platform {
             }
             [os, architecture] => Ok(with_version(Self::new(os, architecture, ""))),
             [os, architecture, variant] => Ok(with_version(Self::new(os, architecture, variant))),
-            _ => Err(invalid()),
+            [_] => Err(InvalidPlatform::Word(text.to_owned())),
+            _ => Err(InvalidPlatform::Parts(text.to_owned())),
         }
     }
 }

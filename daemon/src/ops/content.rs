@@ -43,7 +43,7 @@ pub(crate) async fn digest(
         let mut hashing = Hashing { view, files };
         let mut all = Hasher::new();
         for selector in &selectors {
-            let digest = hashing.selector(selector).context("failed to calculate checksum")?;
+            let digest = hashing.selector(selector)?;
             all.update(digest.as_bytes());
         }
         let digest = all.finish();

@@ -40,7 +40,14 @@ impl SolveError {
 
     /// A mistake in a source text.
     pub(crate) fn in_source(location: SourceLocation, cause: impl Into<anyhow::Error>) -> Self {
-        let locations = vec![location];
+        Self::in_sources(vec![location], cause)
+    }
+
+    /// A mistake that takes several places of source texts to make.
+    pub(crate) fn in_sources(
+        locations: Vec<SourceLocation>,
+        cause: impl Into<anyhow::Error>,
+    ) -> Self {
         Self(Arc::new(Failure { cause: cause.into(), vertex: None, locations }))
     }
 

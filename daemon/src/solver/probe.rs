@@ -295,7 +295,10 @@ async fn content_link(
     };
     let snapshot = build.solve(edge).await?;
     let digest = ops::content::digest(build, &snapshot, selectors).await;
-    let key = content_key(&digest.map_err(|cause| SolveError::at(vertex, cause))?);
+    let key = content_key(&digest.map_err(|cause| {
+        let what = format!("failed to calculate checksum of ref {}", edge.vertex.digest());
+        SolveError::at(vertex, cause.context(what).context("failed to compute cache key"))
+    })?);
     // Where more was hashed than the files that matter, the selector has to say which those are.
     let selectors = dep.content.is_none().then(|| link_selector(dep));
     Ok(Link { key, selector: selectors.unwrap_or_default() })

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use kiln_dockerfile::expand::{Expander, NoVariables};
 use kiln_dockerfile::instruction::{Command, parse_mount, parse_trigger};
-use kiln_dockerfile::lint::{Linter, check_source};
+use kiln_dockerfile::lint::{Linter, check_source, check_whole};
 use kiln_dockerfile::plan::{GlobalArgs, Plan};
 use kiln_dockerfile::{Dockerfile, ParseError, detect_syntax, excerpt};
 
@@ -14,12 +14,15 @@ pub fn dockerfile(data: &[u8]) {
     let (file, error) = Dockerfile::parse_up_to_error(data);
     let mut linter = Linter::default();
     check_source(&file, &mut linter);
+    check_whole(&file, &mut linter);
     let result = match error {
         Some(error) => Err(error),
         None => plan(&file, &mut linter),
     };
     if let Err(error) = result {
-        let _ = excerpt("Dockerfile", &String::from_utf8_lossy(data), error.locations());
+        let text = String::from_utf8_lossy(data);
+        let lines: Vec<&str> = text.split('\n').collect();
+        let _ = excerpt("Dockerfile", &lines, error.locations());
         let _ = error.to_string();
     }
 }
@@ -34,7 +37,7 @@ fn plan(file: &Dockerfile, linter: &mut Linter) -> Result<(), ParseError> {
     }
     let globals = GlobalArgs::evaluate(file, IndexMap::new(), &NoVariables)?;
     let plan = Plan::new(file, &globals, |_| false, linter)?;
-    plan.reachable(plan.target(None)?)?;
+    plan.reachable([plan.target(None)?])?;
     Ok(())
 }
 

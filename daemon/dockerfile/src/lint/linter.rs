@@ -2,6 +2,10 @@ use super::{LintOptions, Rule};
 use crate::Location;
 use crate::lines::Comments;
 
+/// Most findings that are kept: more than anybody reads. Each travels with lines of the file, so
+/// that without a limit a file of a few megabytes could be made to fill any memory.
+const MOST_WARNINGS: usize = 1000;
+
 /// Collects what the rules find.
 #[derive(Clone, Debug, Default)]
 pub struct Linter {
@@ -48,7 +52,7 @@ impl Linter {
         } else {
             !options.skip_all && !options.skip.contains(rule.name())
         };
-        if is_checked {
+        if is_checked && self.warnings.len() < MOST_WARNINGS {
             self.warnings.push(Warning { rule, detail, location });
         }
     }
@@ -83,7 +87,7 @@ mod tests {
 
     fn found(options: &str, rule: Rule, comment: &str) -> bool {
         let mut linter = linter(options);
-        let comments = Comments { texts: vec![comment.to_owned()], adjacent: true };
+        let comments = Comments { texts: vec![comment.to_owned()] };
         linter.warn(rule, Location::line(1), &comments, String::new());
         !linter.warnings().is_empty()
     }
@@ -112,6 +116,16 @@ mod tests {
         assert!(!found("", rule, "Check = skip=all"));
         assert!(found("", rule, "check=nonsense"));
         assert!(found("", rule, "skip=all"));
+    }
+
+    #[test]
+    fn there_is_an_end_to_findings() {
+        let mut linter = linter("");
+        for _ in 0..2 * MOST_WARNINGS {
+            let rule = Rule::UndefinedVar;
+            linter.warn(rule, Location::line(1), &Comments::default(), String::new());
+        }
+        assert_eq!(linter.warnings().len(), MOST_WARNINGS);
     }
 
     #[test]

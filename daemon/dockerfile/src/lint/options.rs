@@ -44,8 +44,8 @@ impl LintOptions {
             return Ok(options);
         }
         for option in text.split(';') {
-            let unknown = || OptionsError::Unknown { option: option.to_owned() };
-            let (key, value) = option.split_once('=').ok_or_else(unknown)?;
+            let unknown = |option: &str| OptionsError::Unknown { option: option.to_owned() };
+            let (key, value) = option.split_once('=').ok_or_else(|| unknown(option))?;
             let value = value.trim();
             match key.trim() {
                 "skip" if value == "all" => options.skip_all = true,
@@ -56,7 +56,7 @@ impl LintOptions {
                     options.error = crate::instruction::boolean(value)
                         .ok_or_else(|| OptionsError::NotBoolean { option: option.to_owned() })?;
                 }
-                _ => return Err(unknown()),
+                other => return Err(unknown(other)),
             }
         }
         Ok(options)

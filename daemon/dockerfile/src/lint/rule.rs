@@ -60,7 +60,7 @@ impl Rule {
         self.facts().0
     }
 
-    /// What it is about, in one sentence.
+    /// What it is about, in the words that clients of BuildKit compare and show.
     pub fn description(self) -> &'static str {
         self.facts().2
     }
@@ -84,108 +84,114 @@ impl Rule {
             Self::ConsistentInstructionCasing => (
                 "ConsistentInstructionCasing",
                 "consistent-instruction-casing",
-                "Instructions should all be written in the same case, upper or lower",
+                "All commands within the Dockerfile should use the same casing (either upper or \
+                 lower)",
             ),
             Self::CopyIgnoredFile => (
                 "CopyIgnoredFile",
                 "copy-ignored-file",
-                "A file to be copied is excluded from the context by .dockerignore",
+                "Attempting to Copy file that is excluded by .dockerignore",
             ),
-            Self::DuplicateStageName => (
-                "DuplicateStageName",
-                "duplicate-stage-name",
-                "Each stage should have a name of its own",
-            ),
+            Self::DuplicateStageName => {
+                ("DuplicateStageName", "duplicate-stage-name", "Stage names should be unique")
+            }
             Self::ExposeInvalidFormat => (
                 "ExposeInvalidFormat",
                 "expose-invalid-format",
-                "EXPOSE takes ports of the container only, without addresses or ports of the host",
+                "IP address and host-port mapping should not be used in EXPOSE instruction. \
+                 This will become an error in a future release",
             ),
             Self::ExposeProtoCasing => (
                 "ExposeProtoCasing",
                 "expose-proto-casing",
-                "The protocol in EXPOSE should be in lower case",
+                "Protocol in EXPOSE instruction should be lowercase",
             ),
             Self::FromAsCasing => (
                 "FromAsCasing",
                 "from-as-casing",
-                "The keywords FROM and AS should be written in the same case",
+                "The 'as' keyword should match the case of the 'from' keyword",
             ),
             Self::FromPlatformFlagConstDisallowed => (
                 "FromPlatformFlagConstDisallowed",
                 "from-platform-flag-const-disallowed",
-                "FROM --platform should follow a variable and not name one platform",
+                "FROM --platform flag should not use a constant value",
             ),
             Self::InvalidBaseImagePlatform => (
                 "InvalidBaseImagePlatform",
                 "",
-                "The base image is for another platform than the build",
+                "Base image platform does not match expected target platform",
             ),
             Self::InvalidDefaultArgInFrom => (
                 "InvalidDefaultArgInFrom",
                 "invalid-default-arg-in-from",
-                "The base image should be a valid name with the defaults of the global ARGs alone",
+                "Default value for global ARG results in an empty or invalid base image name",
             ),
             Self::InvalidDefinitionDescription => (
                 "InvalidDefinitionDescription",
                 "invalid-definition-description",
-                "A comment right above a stage or ARG should describe it: \
-                 `# <name> <description>`",
+                "Comment for build stage or argument should follow the format: `# <arg/stage \
+                 name> <description>`. If this is not intended to be a description comment, add \
+                 an empty line or comment between the instruction and the comment.",
             ),
             Self::JSONArgsRecommended => (
                 "JSONArgsRecommended",
                 "json-args-recommended",
-                "CMD and ENTRYPOINT should be in JSON form, or signals reach a shell instead of \
-                 the program",
+                "JSON arguments recommended for ENTRYPOINT/CMD to prevent unintended behavior \
+                 related to OS signals",
             ),
             Self::LegacyKeyValueFormat => (
                 "LegacyKeyValueFormat",
                 "legacy-key-value-format",
-                "Names and values should be joined by an equals sign and not by a blank",
+                "Legacy key/value format with whitespace separator should not be used",
             ),
             Self::MaintainerDeprecated => (
                 "MaintainerDeprecated",
                 "maintainer-deprecated",
-                "MAINTAINER is deprecated: a label can name the image's author",
+                "The MAINTAINER instruction is deprecated, use a label instead to define an \
+                 image author",
             ),
             Self::MultipleInstructionsDisallowed => (
                 "MultipleInstructionsDisallowed",
                 "multiple-instructions-disallowed",
-                "Of several such instructions in a stage only the last one has an effect",
+                "Multiple instructions of the same type should not be used in the same stage",
             ),
             Self::NoEmptyContinuation => (
                 "NoEmptyContinuation",
                 "no-empty-continuation",
-                "Empty lines inside an instruction will not be accepted for ever",
+                "Empty continuation lines will become errors in a future release",
             ),
             Self::RedundantTargetPlatform => (
                 "RedundantTargetPlatform",
                 "redundant-target-platform",
-                "FROM uses $TARGETPLATFORM without being told so",
+                "Setting platform to predefined $TARGETPLATFORM in FROM is redundant as this is \
+                 the default behavior",
             ),
             Self::ReservedStageName => (
                 "ReservedStageName",
                 "reserved-stage-name",
-                "Reserved words should not be names of stages",
+                "Reserved words should not be used as stage names",
             ),
             Self::SecretsUsedInArgOrEnv => (
                 "SecretsUsedInArgOrEnv",
                 "secrets-used-in-arg-or-env",
-                "Secrets should not be passed by ARG or ENV, which end up in the image",
+                "Sensitive data should not be used in the ARG or ENV commands",
             ),
             Self::StageNameCasing => {
-                ("StageNameCasing", "stage-name-casing", "Names of stages should be in lower case")
+                ("StageNameCasing", "stage-name-casing", "Stage names should be lowercase")
             }
-            Self::UndefinedArgInFrom => {
-                ("UndefinedArgInFrom", "undefined-arg-in-from", "FROM can use global ARGs only")
-            }
+            Self::UndefinedArgInFrom => (
+                "UndefinedArgInFrom",
+                "undefined-arg-in-from",
+                "FROM command must use declared ARGs",
+            ),
             Self::UndefinedVar => {
-                ("UndefinedVar", "undefined-var", "A variable is used that is not defined")
+                ("UndefinedVar", "undefined-var", "Variables should be defined before their use")
             }
             Self::WorkdirRelativePath => (
                 "WorkdirRelativePath",
                 "workdir-relative-path",
-                "A relative WORKDIR without an absolute one before it moves with the base image",
+                "Relative workdir without an absolute workdir declared within the build can \
+                 have unexpected results if the base image changes",
             ),
         }
     }

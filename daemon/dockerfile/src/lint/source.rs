@@ -9,7 +9,7 @@ use crate::lines::Comments;
 /// Names that mean something else in FROM and `COPY --from`.
 const RESERVED: [&str; 2] = ["context", "scratch"];
 
-/// Checks the rules that need nothing but the file.
+/// Checks the rules about single instructions, as far as the file could be read.
 pub fn check_source(file: &Dockerfile, linter: &mut Linter) {
     for location in &file.empty_continuations {
         let detail = "Empty continuation line".to_owned();
@@ -19,30 +19,41 @@ pub fn check_source(file: &Dockerfile, linter: &mut Linter) {
         let names: Vec<&str> = arg.definitions.iter().map(|arg| arg.name.as_str()).collect();
         description(linter, "ARG", &names, arg.location, &arg.comments);
     }
+    for stage in &file.stages {
+        stage_name(linter, stage);
+        from_as_casing(linter, stage);
+        if let Some(name) = &stage.name {
+            description(linter, "FROM", &[name], stage.location, &stage.comments);
+        }
+        instructions(linter, stage);
+    }
+}
+
+/// Checks the rules that compare instructions with each other, for which the file has to be whole.
+pub fn check_whole(file: &Dockerfile, linter: &mut Linter) {
     let mut names = HashSet::new();
     for stage in &file.stages {
-        stage_name(linter, stage, &mut names);
-        from_as_casing(linter, stage);
-        instructions(linter, stage);
+        let Some(name) = &stage.name else { continue };
+        let mut warn = |rule, detail| linter.warn(rule, stage.location, &stage.comments, detail);
+        if RESERVED.contains(&name.as_str()) {
+            let detail =
+                format!("Stage name should not use the same name as reserved stage {name:?}");
+            warn(Rule::ReservedStageName, detail);
+        }
+        if !names.insert(name) {
+            let detail = format!("Duplicate stage name {name:?}, stage names should be unique");
+            warn(Rule::DuplicateStageName, detail);
+        }
     }
     casing(linter, file);
 }
 
-fn stage_name<'a>(linter: &mut Linter, stage: &'a Stage, seen: &mut HashSet<&'a str>) {
+fn stage_name(linter: &mut Linter, stage: &Stage) {
     let (Some(name), Some(written)) = (&stage.name, &stage.written_name) else { return };
-    let mut warn = |rule, detail| linter.warn(rule, stage.location, &stage.comments, detail);
     if name != written {
-        warn(Rule::StageNameCasing, format!("Stage name '{written}' should be lowercase"));
+        let detail = format!("Stage name '{written}' should be lowercase");
+        linter.warn(Rule::StageNameCasing, stage.location, &stage.comments, detail);
     }
-    if RESERVED.contains(&name.as_str()) {
-        let detail = format!("Stage name should not use the same name as reserved stage {name:?}");
-        warn(Rule::ReservedStageName, detail);
-    }
-    if !seen.insert(name) {
-        let detail = format!("Duplicate stage name {name:?}, stage names should be unique");
-        warn(Rule::DuplicateStageName, detail);
-    }
-    description(linter, "FROM", &[name], stage.location, &stage.comments);
 }
 
 fn from_as_casing(linter: &mut Linter, stage: &Stage) {
@@ -78,7 +89,7 @@ fn instructions(linter: &mut Linter, stage: &Stage) {
     }
 }
 
-/// A comment right above a definition describes it, and starts with its name.
+/// A comment above a definition describes it, and starts with its name.
 fn description(
     linter: &mut Linter,
     instruction: &str,
@@ -86,7 +97,7 @@ fn description(
     location: Location,
     comments: &Comments,
 ) {
-    let Some(last) = comments.texts.last().filter(|_| comments.adjacent) else { return };
+    let Some(last) = comments.texts.last() else { return };
     let first_word = last.split(' ').next().unwrap_or_default();
     if names.contains(&first_word) {
         return;
@@ -135,6 +146,7 @@ mod tests {
         let options = file.directives.check.as_ref().map_or("", |check| check.first_word());
         let mut linter = Linter::new(LintOptions::parse(options).unwrap());
         check_source(&file, &mut linter);
+        check_whole(&file, &mut linter);
         linter
             .warnings()
             .iter()
@@ -198,7 +210,7 @@ mod tests {
         let source = "# check=experimental=InvalidDefinitionDescription\n\
                       # foo is fine\nARG foo=bar\n\
                       # a bad one\nARG version=latest\n\
-                      # not about this\n\nFROM scratch AS base\n\
+                      # not about this\n#\nFROM scratch AS base\n\
                       # Base is wrong\nFROM scratch AS other\n\
                       # baz of three\nARG foo=baz bar=qux baz=quux\n\
                       # none of three\nARG foo=baz bar=qux\n";
@@ -213,6 +225,16 @@ mod tests {
                  `# <arg_key> <description>`",
             ]
         );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_to_its_end_is_checked_up_to_the_mistake() {
+        let (file, error) = Dockerfile::parse_up_to_error(b"FROM a as B\nMAINTAINER me\nRNU x\n");
+        let mut linter = Linter::default();
+        check_source(&file, &mut linter);
+        let rules: Vec<Rule> = linter.warnings().iter().map(|warning| warning.rule).collect();
+        let expected = [Rule::StageNameCasing, Rule::FromAsCasing, Rule::MaintainerDeprecated];
+        assert_eq!((error.is_some(), rules.as_slice()), (true, expected.as_slice()));
     }
 
     #[test]

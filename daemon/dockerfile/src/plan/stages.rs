@@ -242,20 +242,22 @@ impl Plan {
         if let Some(stage) = self.by_name.get(&name.to_lowercase()) {
             return Ok(*stage);
         }
-        let names = self.stages.iter().map(|stage| stage.display_name.as_str());
-        let names = names.filter(|name| !name.is_empty());
+        let names = self.stages.iter().map(PlannedStage::label).filter(|name| !name.is_empty());
         let suggestion = suggest::closest(name, names).map(str::to_owned);
         let kind = ErrorKind::UnknownTarget { target: name.to_owned(), suggestion };
         Err(ParseError::with_locations(kind, Vec::new()))
     }
 
-    /// The stages that `target` needs, itself included, in the order of the file.
+    /// The stages that `targets` need, themselves included, in the order of the file.
     ///
     /// # Errors
     /// One of them uses a stage that comes after it.
-    pub fn reachable(&self, target: usize) -> Result<Vec<usize>, ParseError> {
+    pub fn reachable(
+        &self,
+        targets: impl IntoIterator<Item = usize>,
+    ) -> Result<Vec<usize>, ParseError> {
         let mut is_needed = vec![false; self.stages.len()];
-        let mut pending = vec![target];
+        let mut pending: Vec<usize> = targets.into_iter().collect();
         while let Some(index) = pending.pop() {
             let Some(stage) = self.stages.get(index) else { continue };
             if std::mem::replace(&mut is_needed[index], true) {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use indexmap::IndexMap;
 use kiln_dockerfile::instruction::{Command, Instruction, parse_trigger};
-use kiln_dockerfile::lint::{Linter, check_source, default_args};
+use kiln_dockerfile::lint::{Linter, check_source, check_whole, constant_platform, default_args};
 use kiln_dockerfile::plan::{Base, GlobalArgs, Plan, PlatformArgs, Reference, automatic_args};
-use kiln_dockerfile::{Dockerfile, Location};
+use kiln_dockerfile::{Dockerfile, Location, ParseError, closest};
 use kiln_proto::pattern::Matcher;
 use kiln_registry::ImageRef;
 use time::OffsetDateTime;
@@ -20,9 +20,10 @@ use super::evaluate::Evaluation;
 use super::image::Image;
 use super::load::{CONTEXT, Loaded, ignore_patterns};
 use super::options::Options;
+use super::outline::Outline;
 use crate::frontend::FrontendRequest;
 use crate::graph::Edge;
-use crate::image::Platform;
+use crate::image::{InvalidPlatform, Platform};
 use crate::solver::{Build, SolveError};
 
 /// The conversion of a Dockerfile for one platform.
@@ -34,6 +35,16 @@ pub(super) struct Conversion<'a> {
     pub(super) loaded: &'a Loaded,
     /// The platform asked for; without one, the base image's counts.
     pub(super) platform: Option<&'a Platform>,
+    pub(super) scope: Scope,
+}
+
+/// Which stages are evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Those that the target needs.
+    Target,
+    /// All of them.
+    File,
 }
 
 /// What a Dockerfile is for one platform.
@@ -42,6 +53,7 @@ pub(super) struct Converted {
     pub(super) image: Image,
     pub(super) base_config: Option<Vec<u8>>,
     pub(super) epoch: Option<i64>,
+    pub(super) outline: Outline,
 }
 
 /// What stages are planned from.
@@ -50,10 +62,21 @@ pub(super) struct Planned {
     pub(super) globals: GlobalArgs,
     pub(super) plan: Plan,
     pub(super) target: usize,
+    scope: Scope,
     pub(super) platform: Platform,
     /// Triggers of the stages' bases.
     pub(super) triggers: Vec<Option<Vec<Instruction>>>,
     pub(super) epoch: Option<OffsetDateTime>,
+}
+
+impl Planned {
+    /// The stages that are evaluated, in order.
+    pub(super) fn reachable(&self) -> Result<Vec<usize>, ParseError> {
+        match self.scope {
+            Scope::Target => self.plan.reachable([self.target]),
+            Scope::File => self.plan.reachable(0..self.file.stages.len()),
+        }
+    }
 }
 
 impl Conversion<'_> {
@@ -91,6 +114,7 @@ impl Conversion<'_> {
             image,
             base_config: done.stage.base_config,
             epoch: planned.epoch.map(OffsetDateTime::unix_timestamp),
+            outline: done.outline,
         })
     }
 
@@ -110,6 +134,7 @@ impl Conversion<'_> {
         if let Some(error) = error {
             return Err(parse_error(source, &error));
         }
+        check_whole(&file, linter);
         let platform = self.platform.cloned().unwrap_or_else(Platform::host);
         let (build_args, target) = (&self.options.build_args, self.options.target.as_str());
         let automatic = self.automatic_args(&file);
@@ -123,7 +148,10 @@ impl Conversion<'_> {
             .map_err(|error| plan_error(source, &error))?;
         let target = plan.target(Some(target)).map_err(|error| plan_error(source, &error))?;
         let triggers = vec![None; file.stages.len()];
-        Ok(Planned { file, globals, plan, target, platform, triggers, epoch })
+        let scope = self.scope;
+        let planned = Planned { file, globals, plan, target, scope, platform, triggers, epoch };
+        self.check_platforms(&planned, linter)?;
+        Ok(planned)
     }
 
     /// The arguments that every Dockerfile can use.
@@ -139,10 +167,8 @@ impl Conversion<'_> {
     /// Resolves all images that the target needs. Their triggers may need further ones.
     async fn resolve(&self, planned: &mut Planned, bases: &mut Bases) -> Result<(), SolveError> {
         loop {
-            let reachable = planned
-                .plan
-                .reachable(planned.target)
-                .map_err(|error| plan_error(&self.loaded.file, &error))?;
+            let reachable =
+                planned.reachable().map_err(|error| plan_error(&self.loaded.file, &error))?;
             let mut wanted = Vec::new();
             for &index in &reachable {
                 let location = planned.file.stages[index].location;
@@ -186,15 +212,31 @@ impl Conversion<'_> {
         Ok(Some(BaseKey { name, platform, replaces }))
     }
 
+    /// Refuses platforms that are none, in stages that are not needed, too.
+    fn check_platforms(&self, planned: &Planned, linter: &mut Linter) -> Result<(), SolveError> {
+        for (index, (stage, written)) in
+            planned.plan.stages().iter().zip(&planned.file.stages).enumerate()
+        {
+            let Some(expansion) = &stage.platform else { continue };
+            let platform = self.stage_platform(planned, index)?;
+            let (os, architecture) = (&platform.os, &platform.architecture);
+            constant_platform(linter, written, expansion, os, architecture);
+        }
+        Ok(())
+    }
+
     fn stage_platform(&self, planned: &Planned, index: usize) -> Result<Platform, SolveError> {
         let Some(expansion) = &planned.plan.stages()[index].platform else {
             return Ok(planned.platform.clone());
         };
-        expansion.text.parse().map_err(|error| {
-            let written = planned.file.stages[index].platform.as_deref().unwrap_or_default();
-            let error =
-                anyhow::Error::new(error).context(format!("failed to parse platform {written}"));
-            located(&self.loaded.file, planned.file.stages[index].location, error)
+        expansion.text.parse().map_err(|error: InvalidPlatform| {
+            let known = || planned.globals.values.keys().map(String::as_str);
+            let meant = expansion.unset.iter().find_map(|name| closest(name, known()));
+            let help = meant.map(|meant| format!(" (did you mean {meant}?)")).unwrap_or_default();
+            let stage = &planned.file.stages[index];
+            let written = stage.platform.as_deref().unwrap_or_default();
+            let error = anyhow::anyhow!("failed to parse platform {written}: {error}{help}");
+            located(&self.loaded.file, stage.location, error)
         })
     }
 

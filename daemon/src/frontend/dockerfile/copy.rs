@@ -6,6 +6,7 @@ use kiln_cache::Digest;
 use kiln_dockerfile::expand::Expander;
 use kiln_dockerfile::instruction::{Copy, Instruction, Transfer};
 use kiln_dockerfile::lint;
+use kiln_proto::pattern::Pattern;
 use kiln_proto::pb;
 use kiln_proto::pb::file_action::Action;
 
@@ -91,12 +92,23 @@ impl Evaluation<'_> {
 
     /// Reports a source that the ignore file keeps out. With exceptions that cannot be told.
     fn check_ignored(&mut self, instruction: &Instruction, source: &str) {
-        let path = clean(source);
-        let path = path.trim_start_matches('/');
-        if path.is_empty() || self.ignored.has_exceptions() || !self.ignored.matches(path) {
+        if self.ignored.has_exceptions() {
             return;
         }
-        lint::ignored_file(self.linter, instruction, path);
+        let path = clean(source);
+        let path = path.trim_start_matches('/');
+        if !path.is_empty() {
+            if self.ignored.matches(path) {
+                lint::ignored_file(self.linter, instruction, path);
+            }
+            return;
+        }
+        // The root itself is always there; it is kept out if everything in it is.
+        let all = |pattern: &Pattern| matches!(pattern.text(), "*" | "**" | "**/*");
+        if self.ignored.patterns().iter().any(all) {
+            let root = if source.starts_with('/') { "/" } else { "." };
+            lint::ignored_file(self.linter, instruction, root);
+        }
     }
 
     /// Replaces variables in what COPY and ADD have in common.
@@ -302,12 +314,12 @@ fn mode(text: Option<&str>) -> anyhow::Result<Mode> {
     let is_number = text.starts_with(|first: char| first.is_ascii_digit());
     match i32::from_str_radix(text, 8) {
         Ok(mode @ 0..=0o7777) => Ok(Mode::Set(mode)),
-        Err(_) if !is_number => {
-            text.parse::<ModeSpec>()?;
+        Err(_) if !is_number && text.parse::<ModeSpec>().is_ok() => {
             Ok(Mode::Change(text.to_owned()))
         }
         _ => bail!(
-            "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
+            "invalid chmod parameter: '{text}'. it should be octal string and between 0 and \
+             07777, or a change such as u=rwX,go=rX"
         ),
     }
 }

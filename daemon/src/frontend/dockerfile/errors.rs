@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use kiln_dockerfile::{Location, ParseError};
+use kiln_dockerfile::{ErrorKind, Location, ParseError};
 use kiln_proto::pb;
 
-use crate::graph::{SourceFile, SourceLocation};
+use crate::graph::SourceLocation;
 use crate::solver::SolveError;
 
 /// Something that a Dockerfile or its client may ask for and this daemon cannot do.
@@ -14,14 +14,14 @@ use crate::solver::SolveError;
 pub(super) struct NotSupported(pub(super) String);
 
 /// The place of `location` in `file`.
-pub(super) fn lines(file: &Arc<SourceFile>, location: Location) -> SourceLocation {
-    SourceLocation::lines(file, location.start as usize, location.end as usize)
+pub(super) fn lines(file: &Arc<pb::SourceInfo>, location: Location) -> SourceLocation {
+    SourceLocation::lines(file, location.start, location.end)
 }
 
 /// An error of the instruction at `location`. The error of a build that was given up stays what
 /// it is.
 pub(super) fn located(
-    file: &Arc<SourceFile>,
+    file: &Arc<pb::SourceInfo>,
     location: Location,
     error: impl Into<anyhow::Error>,
 ) -> SolveError {
@@ -29,25 +29,29 @@ pub(super) fn located(
 }
 
 /// A file that cannot be parsed.
-pub(super) fn parse_error(file: &Arc<SourceFile>, error: &ParseError) -> SolveError {
+pub(super) fn parse_error(file: &Arc<pb::SourceInfo>, error: &ParseError) -> SolveError {
     with_places(file, error, error.to_string())
 }
 
 /// A file whose stages make no sense.
-pub(super) fn plan_error(file: &Arc<SourceFile>, error: &ParseError) -> SolveError {
-    let message = match error.help() {
-        Some(help) => format!("{} ({help})", error.message()),
-        None => error.message(),
-    };
-    with_places(file, error, message)
+pub(super) fn plan_error(file: &Arc<pb::SourceInfo>, error: &ParseError) -> SolveError {
+    with_places(file, error, with_help(error))
 }
 
-fn with_places(file: &Arc<SourceFile>, error: &ParseError, message: String) -> SolveError {
-    let cause = anyhow::Error::msg(message);
-    if error.locations().is_empty() {
-        return cause.into();
+/// A mistake that shows when variables are replaced.
+pub(super) fn explained(kind: impl Into<ErrorKind>) -> anyhow::Error {
+    // The instruction that is evaluated is located by who evaluates it.
+    anyhow::Error::msg(with_help(&ParseError::new(kind.into(), Location::line(1))))
+}
+
+fn with_help(error: &ParseError) -> String {
+    match error.help() {
+        Some(help) => format!("{} ({help})", error.message()),
+        None => error.message(),
     }
-    let ranges: Vec<pb::Range> =
-        error.locations().iter().flat_map(|&location| lines(file, location).ranges).collect();
-    SolveError::in_source(SourceLocation { file: file.clone(), ranges }, cause)
+}
+
+fn with_places(file: &Arc<pb::SourceInfo>, error: &ParseError, message: String) -> SolveError {
+    let locations = error.locations().iter().map(|&location| lines(file, location)).collect();
+    SolveError::in_sources(locations, anyhow::Error::msg(message))
 }

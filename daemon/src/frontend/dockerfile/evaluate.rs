@@ -14,6 +14,7 @@ use super::errors::{lines, located, plan_error};
 use super::graph::named;
 use super::image::Image;
 use super::names::{StepNames, uppercase_keyword};
+use super::outline::{Needs, Outline};
 use super::stage::Stage;
 use crate::graph::{Edge, VertexMeta};
 use crate::solver::SolveError;
@@ -37,6 +38,7 @@ pub(super) struct Evaluated {
     /// The target.
     pub(super) stage: Stage,
     pub(super) used: UsedPaths,
+    pub(super) outline: Outline,
 }
 
 impl<'a> Evaluation<'a> {
@@ -64,17 +66,17 @@ impl<'a> Evaluation<'a> {
     pub(super) fn run(mut self) -> Result<Evaluated, SolveError> {
         let planned = self.planned;
         let reachable = planned
-            .plan
-            .reachable(planned.target)
+            .reachable()
             .map_err(|error| plan_error(&self.conversion.loaded.file, &error))?;
         for index in reachable {
             let stage = self.stage(index)?;
             self.stages[index] = Some(stage);
         }
+        let outline = Outline::new(planned, &self.stages);
         let stage = self.stages[planned.target].take();
         let stage = stage.ok_or_else(|| anyhow::anyhow!("the target stage was not evaluated"))?;
         self.mark_used(stage.local.as_deref(), "/");
-        Ok(Evaluated { stage, used: self.used })
+        Ok(Evaluated { stage, used: self.used, outline })
     }
 
     fn stage(&mut self, index: usize) -> Result<Stage, SolveError> {
@@ -86,6 +88,7 @@ impl<'a> Evaluation<'a> {
             return Ok(stage);
         }
         stage.start();
+        stage.needs = Needs::of_from(planned.plan.stages()[index].used_args.clone());
         stage.ignore_cache =
             self.conversion.options.is_uncached(written.name.as_deref().unwrap_or_default());
         let triggers = planned.triggers[index].as_deref().unwrap_or_default();

@@ -102,6 +102,8 @@ impl Evaluation<'_> {
             {
                 stage.set_env(name.clone(), value.clone());
             }
+            let is_global = given.is_none() && arg.default.is_none() && value.is_some();
+            stage.needs.arg(arg, value.as_deref(), instruction.location, is_global);
             shown.push(match &value {
                 Some(value) => format!("{name}={value}"),
                 None => name.clone(),

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use kiln_dockerfile::MOST_BYTES;
 use kiln_proto::pattern::read_ignore_file;
+use kiln_proto::pb;
 use kiln_snapshotter::{FsError, View};
+use tonic::{Code, Status};
 
 use super::graph::{named, source};
 use super::options::Options;
 use super::remote::{GivenContext, given_context};
-use crate::graph::{Edge, SourceFile, Vertex};
+use crate::graph::{Edge, Vertex, to_definition};
 use crate::solver::{Build, SolveError};
 
 /// The name of a context's ignore file.
@@ -22,7 +24,7 @@ pub(super) const CONTEXT: &str = "context";
 
 /// A Dockerfile, and the ignore file beside it.
 pub(super) struct Loaded {
-    pub(super) file: Arc<SourceFile>,
+    pub(super) file: Arc<pb::SourceInfo>,
     /// The step that loaded it.
     pub(super) vertex: Option<Arc<Vertex>>,
     /// The ignore file that belongs to this Dockerfile only, with its name.
@@ -145,13 +147,13 @@ pub(super) async fn dockerfile(
     let data = data.with_context(|| {
         format!("failed to read dockerfile: open {name}: no such file or directory")
     })?;
-    let language = "Dockerfile".to_owned();
-    Ok(Loaded {
-        file: Arc::new(SourceFile { filename: name.clone(), data, language }),
-        vertex: edge.map(|edge| edge.vertex),
-        ignore,
-        context,
-    })
+    let file = pb::SourceInfo {
+        filename: name.clone(),
+        data: data.into(),
+        definition: edge.as_ref().map(|edge| to_definition(Some(edge))),
+        language: "Dockerfile".to_owned(),
+    };
+    Ok(Loaded { file: Arc::new(file), vertex: edge.map(|edge| edge.vertex), ignore, context })
 }
 
 /// The patterns that keep files of the context with the client.
@@ -180,8 +182,21 @@ pub(super) async fn patterns_of_source(
     let local =
         LocalSource { name, step, hint, follow: &follow, is_small: true, ..Default::default() };
     let edge = local.vertex(build, options)?.output(0);
-    let content = read_file(build, &edge, IGNORE_FILE).await?.unwrap_or_default();
-    patterns(IGNORE_FILE, &content)
+    let content = match read_file(build, &edge, IGNORE_FILE).await {
+        // Whether the directory is needed shows later: a file may copy nothing from it.
+        Err(error) if is_missing(&error) => None,
+        content => content?,
+    };
+    patterns(IGNORE_FILE, &content.unwrap_or_default())
+}
+
+/// Whether the client does not serve the directory.
+fn is_missing(error: &SolveError) -> bool {
+    error.cause().chain().any(|cause| {
+        let status = cause.downcast_ref::<Status>();
+        let status = status.or_else(|| cause.downcast_ref::<Box<Status>>().map(|status| &**status));
+        status.is_some_and(|status| status.code() == Code::NotFound)
+    })
 }
 
 fn patterns(name: &str, content: &[u8]) -> Result<Vec<String>, SolveError> {

@@ -1,7 +1,8 @@
 //! The built-in Dockerfile frontend: from a Dockerfile to the build graph.
 //!
 //! Everything that needs the client or a registry comes first: the Dockerfile, the ignore file
-//! and the configs of base images. Then the stages are evaluated, without I/O, into vertices.
+//! and the configs of base images. Then the stages are evaluated, without I/O, into vertices. A
+//! sub-request (`requestid`) goes the same way as far as its answer needs.
 
 mod add;
 mod bases;
@@ -20,11 +21,13 @@ mod load;
 mod mounts;
 mod names;
 mod options;
+mod outline;
 mod paths;
 mod remote;
 mod remote_source;
 mod run;
 mod stage;
+mod subrequest;
 mod warnings;
 
 use std::collections::BTreeMap;
@@ -37,25 +40,36 @@ use kiln_dockerfile::lint::{LintOptions, Linter};
 use kiln_dockerfile::{Directive, Dockerfile, detect_syntax};
 use serde_json::json;
 
-use super::{FrontendRequest, FrontendResult, Refs};
+use super::{ForeignFrontend, FrontendRequest, FrontendResult, Refs, is_built_in};
 use crate::image::Platform;
 use crate::solver::{Build, SolveError};
-use convert::{Conversion, Converted};
-use errors::{NotSupported, lines};
+use convert::{Conversion, Converted, Scope};
+use errors::lines;
 use load::Loaded;
 use options::Options;
+use subrequest::Question;
 
-/// Builds what the options of `request` ask for.
+/// Builds, or answers, what the options of `request` ask for.
 pub(crate) async fn solve(
     build: &Arc<Build>,
     request: FrontendRequest,
 ) -> Result<FrontendResult, SolveError> {
     let options = Options::parse(&request.options)?;
-    if let Some(kind) = &options.subrequest {
-        return Err(NotSupported(format!("the request {kind:?}")).into());
-    }
     let loaded = load::dockerfile(build, &options, &request.inputs).await?;
     check_syntax(&options, &loaded)?;
+    if let Some(name) = &options.subrequest {
+        let question = Question::parse(name)?;
+        let asked = Conversion {
+            build,
+            options: &options,
+            request: &request,
+            loaded: &loaded,
+            // What is asked is asked of the file, not of what it is on one platform.
+            platform: None,
+            scope: question.scope(&options),
+        };
+        return subrequest::answer(question, &asked).await;
+    }
     let mut linter = Linter::new(lint_options(&options, &loaded)?);
     let result = convert_all(build, &options, &request, &loaded, &mut linter).await;
     warnings::send(build, &loaded, linter.warnings());
@@ -66,26 +80,19 @@ pub(crate) async fn solve(
     finish(&options, converted)
 }
 
-/// A frontend in an image, which this daemon does not run.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the frontend {0} cannot be used: this daemon has its own Dockerfile frontend, which stands \
-     for docker/dockerfile and docker/dockerfile-upstream, and runs no others"
-)]
-struct ForeignSyntax(String);
-
+/// Fails for a file that names another frontend than this one.
 fn check_syntax(options: &Options, loaded: &Loaded) -> Result<(), SolveError> {
     if options.is_forwarded {
         return Ok(());
     }
     if let Some(syntax) = &options.syntax {
         let source = syntax.split_whitespace().next().unwrap_or_default();
-        let foreign = !super::is_official(source);
-        return if foreign { Err(ForeignSyntax(source.to_owned()).into()) } else { Ok(()) };
+        let foreign = !is_built_in(source);
+        return if foreign { Err(ForeignFrontend(source.to_owned()).into()) } else { Ok(()) };
     }
     match detect_syntax(&loaded.file.data) {
-        Some(directive) if !super::is_official(directive.first_word()) => {
-            let error = ForeignSyntax(directive.first_word().to_owned());
+        Some(directive) if !is_built_in(directive.first_word()) => {
+            let error = ForeignFrontend(directive.first_word().to_owned());
             Err(SolveError::in_source(lines(&loaded.file, directive.location), error))
         }
         _ => Ok(()),
@@ -94,13 +101,24 @@ fn check_syntax(options: &Options, loaded: &Loaded) -> Result<(), SolveError> {
 
 /// The options of the build argument, or else of the `check` directive.
 fn lint_options(options: &Options, loaded: &Loaded) -> anyhow::Result<LintOptions> {
-    if let Some(text) = &options.check {
-        let parsed = LintOptions::parse(text);
-        return parsed.context("failed to parse build-arg:BUILDKIT_DOCKERFILE_CHECK");
+    if let Some(given) = &options.check {
+        return Ok(given.clone());
     }
     let (file, _) = Dockerfile::parse_up_to_error(&loaded.file.data);
     let text = file.directives.check.as_ref().map_or("", Directive::first_word);
     LintOptions::parse(text).context("failed to parse check options")
+}
+
+/// Converts the Dockerfile, and fails for findings that are to be errors.
+async fn convert_quietly(
+    conversion: &Conversion<'_>,
+    linter: &mut Linter,
+) -> Result<Converted, SolveError> {
+    let converted = conversion.run(linter).boxed().await?;
+    match linter.failure() {
+        Some(failure) => Err(failure.into()),
+        None => Ok(converted),
+    }
 }
 
 /// Converts the Dockerfile for each platform; findings are reported for the first one.
@@ -111,7 +129,8 @@ async fn convert_all(
     loaded: &Loaded,
     linter: &mut Linter,
 ) -> Result<Vec<(Platform, Converted)>, SolveError> {
-    let conversion = |platform| Conversion { build, options, request, loaded, platform };
+    let scope = Scope::Target;
+    let conversion = |platform| Conversion { build, options, request, loaded, platform, scope };
     if options.platforms.is_empty() {
         let converted = conversion(None).run(linter).boxed().await?;
         return Ok(vec![(Platform::host(), converted)]);

@@ -9,6 +9,7 @@ use kiln_proto::pb;
 use kiln_proto::pb::file_action::Action;
 use kiln_proto::pb::user_opt::User;
 
+use super::errors::explained;
 use super::evaluate::Evaluation;
 use super::graph::{Inputs, NONE, file, named};
 use super::paths::absolute;
@@ -100,14 +101,16 @@ impl Mounts {
 impl Evaluation<'_> {
     pub(super) fn add_mounts(
         &mut self,
-        stage: &Stage,
+        stage: &mut Stage,
         instruction: &Instruction,
         run: &Run,
         inputs: &mut Inputs,
         mounts: &mut Mounts,
     ) -> anyhow::Result<()> {
         for spec in &run.mounts {
-            let mount = spec.resolve(|word| self.expand(stage, instruction, word))?;
+            let mount = spec.resolve(|word| self.expand(stage, instruction, word));
+            let mount = mount.map_err(explained)?;
+            stage.needs.mount(&mount, instruction.location);
             self.add_mount(stage, mount, inputs, mounts)?;
         }
         Ok(())

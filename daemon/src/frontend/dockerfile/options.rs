@@ -4,11 +4,24 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
 use indexmap::IndexMap;
+use kiln_dockerfile::lint::LintOptions;
 use kiln_proto::pb;
 
 use super::limits;
 use super::remote_source::RemoteSource;
+use crate::frontend::UnsupportedCapability;
 use crate::image::{Platform, Resolve};
+
+/// The build argument with options of the lint rules.
+const CHECK: &str = "build-arg:BUILDKIT_DOCKERFILE_CHECK";
+
+/// What the frontend can do that a client may insist on (`frontend.caps`).
+const CAPABILITIES: [&str; 4] = [
+    "moby.buildkit.frontend.inputs",
+    "moby.buildkit.frontend.subrequests",
+    "moby.buildkit.frontend.contexts",
+    "moby.buildkit.frontend.gitquerystring",
+];
 
 /// What the client asks for.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +64,7 @@ pub(super) struct Options {
     pub(super) resources: Option<pb::LinuxResources>,
     pub(super) cache_namespace: String,
     /// Options of the lint rules.
-    pub(super) check: Option<String>,
+    pub(super) check: Option<LintOptions>,
     /// The frontend asked for, and whether another frontend asked on our behalf.
     pub(super) syntax: Option<String>,
     pub(super) is_forwarded: bool,
@@ -125,7 +138,10 @@ impl Options {
             ulimits: limits::ulimits(&text("ulimit")).context("failed to parse ulimit")?,
             resources: limits::resources(options).context("failed to parse resource limits")?,
             cache_namespace: text("build-arg:BUILDKIT_CACHE_MOUNT_NS"),
-            check: get("build-arg:BUILDKIT_DOCKERFILE_CHECK").map(str::to_owned),
+            check: get(CHECK)
+                .map(LintOptions::parse)
+                .transpose()
+                .with_context(|| format!("failed to parse {CHECK}"))?,
             syntax: given("build-arg:BUILDKIT_SYNTAX"),
             is_forwarded: get("cmdline").is_some(),
             subrequest: given("requestid"),
@@ -160,6 +176,14 @@ fn remote_context<'a>(
 
 /// Wishes that would otherwise be passed over in silence.
 fn refuse(options: &BTreeMap<String, String>) -> anyhow::Result<()> {
+    let wanted = options.get("frontend.caps").map_or("", String::as_str).split(',');
+    for capability in wanted.filter(|capability| !capability.is_empty()) {
+        // After a plus sign: what to do where another frontend is asked for.
+        let capability = capability.split('+').next().unwrap_or_default();
+        if !CAPABILITIES.contains(&capability) {
+            bail!(UnsupportedCapability(capability.to_owned()));
+        }
+    }
     let sbom = options.get("attest:sbom").filter(|value| !value.contains("disabled=true"));
     if sbom.is_some() {
         bail!(super::errors::NotSupported("an SBOM attestation".to_owned()));
@@ -207,6 +231,19 @@ mod tests {
         assert!(options(&[("no-cache", "")]).unwrap().is_uncached(""));
         let some = options(&[("no-cache", "a,B")]).unwrap();
         assert!(some.is_uncached("A") && some.is_uncached("b") && !some.is_uncached("c"));
+    }
+
+    #[test]
+    fn capabilities_are_refused_by_name() {
+        let caps = |caps| options(&[("frontend.caps", caps)]).map(|_| ());
+        assert!(caps("").is_ok());
+        assert!(
+            caps("moby.buildkit.frontend.contexts+forward,moby.buildkit.frontend.inputs").is_ok()
+        );
+        for wanted in ["moby.buildkit.frontend.inputs,other", "other+forward"] {
+            let error = caps(wanted).unwrap_err();
+            assert_eq!(error.downcast::<UnsupportedCapability>().unwrap().0, "other", "{wanted}");
+        }
     }
 
     #[test]

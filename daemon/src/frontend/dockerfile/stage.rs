@@ -5,12 +5,14 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use kiln_dockerfile::instruction::Instruction;
 use kiln_dockerfile::lint::StageLint;
+use kiln_proto::pb;
 
 use super::errors::lines;
 use super::image::{DEFAULT_PATH, Image};
 use super::names::StepNames;
+use super::outline::Needs;
 use super::paths::absolute;
-use crate::graph::{Edge, SourceFile, VertexMeta};
+use crate::graph::{Edge, VertexMeta};
 use crate::image::Platform;
 
 /// A stage, as far as its instructions are evaluated.
@@ -35,6 +37,7 @@ pub(super) struct Stage {
     pub(super) local: Option<String>,
     pub(super) names: StepNames,
     pub(super) lint: StageLint,
+    pub(super) needs: Needs,
 }
 
 impl Stage {
@@ -53,12 +56,14 @@ impl Stage {
             local: None,
             names: StepNames::default(),
             lint: StageLint::new(),
+            needs: Needs::default(),
         }
     }
 
     /// A stage that starts from this one. Triggers are not inherited.
     pub(super) fn inherit(&self) -> Self {
-        let mut stage = Self { has_cmd: false, lint: self.lint.inherit(), ..self.clone() };
+        let (lint, needs) = (self.lint.inherit(), Needs::default());
+        let mut stage = Self { has_cmd: false, lint, needs, ..self.clone() };
         stage.image.config.on_build.clear();
         stage
     }
@@ -109,7 +114,7 @@ impl Stage {
 
     /// Meta of the step of `instruction`, called `name`.
     pub(super) fn meta(
-        file: &Arc<SourceFile>,
+        file: &Arc<pb::SourceInfo>,
         instruction: &Instruction,
         name: String,
     ) -> VertexMeta {

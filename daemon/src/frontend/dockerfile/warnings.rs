@@ -4,22 +4,26 @@ use std::sync::Arc;
 
 use kiln_dockerfile::lint::Warning;
 use kiln_proto::control::VertexWarning;
-use kiln_proto::pb;
 
 use super::errors::lines;
 use super::load::Loaded;
 use crate::solver::Build;
 
+/// What all warnings of a build may have of the Dockerfile together. Each has the whole of it, and
+/// clients take messages of a few megabytes.
+const MOST_TEXT: usize = 4 << 20;
+
 /// Shows `warnings` at the step that loaded the Dockerfile.
 pub(super) fn send(build: &Arc<Build>, loaded: &Loaded, warnings: &[Warning]) {
     let Some(vertex) = &loaded.vertex else { return };
     let progress = build.progress.vertex(vertex);
-    for warning in warnings {
-        progress.warn(to_message(loaded, warning));
+    let texts = MOST_TEXT / loaded.file.data.len().max(1);
+    for (index, warning) in warnings.iter().enumerate() {
+        progress.warn(to_message(loaded, warning, index < texts));
     }
 }
 
-fn to_message(loaded: &Loaded, warning: &Warning) -> VertexWarning {
+fn to_message(loaded: &Loaded, warning: &Warning, has_text: bool) -> VertexWarning {
     let (rule, line) = (warning.rule, warning.location.start);
     let file = &loaded.file;
     VertexWarning {
@@ -28,12 +32,7 @@ fn to_message(loaded: &Loaded, warning: &Warning) -> VertexWarning {
         short: format!("{rule}: {} (line {line})", warning.detail).into(),
         detail: vec![rule.description().into()],
         url: rule.url(),
-        info: Some(pb::SourceInfo {
-            filename: file.filename.clone(),
-            data: file.data.clone().into(),
-            definition: None,
-            language: file.language.clone(),
-        }),
+        info: has_text.then(|| (**file).clone()),
         ranges: lines(file, warning.location).ranges,
     }
 }

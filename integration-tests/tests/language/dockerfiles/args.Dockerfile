@@ -1,0 +1,12 @@
+ARG VERSION=1 NAME=app-$VERSION
+ARG UNSET
+FROM scratch AS base
+ARG VERSION
+ARG OWN=own-${VERSION} UNSET
+ENV SEEN=$VERSION/$OWN/$NAME
+FROM base
+# The platforms' arguments are there for who asks, and proxies never tell.
+ARG TARGETOS TARGETSTAGE
+ARG NAME
+ENV MORE=$TARGETOS/$TARGETSTAGE/$NAME/$OWN
+RUN ["make"]

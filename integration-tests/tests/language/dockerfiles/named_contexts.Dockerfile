@@ -1,0 +1,4 @@
+FROM busybox AS base
+RUN never
+FROM base
+COPY --from=tools /a /a

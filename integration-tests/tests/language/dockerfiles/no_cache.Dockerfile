@@ -1,0 +1,4 @@
+FROM busybox AS build
+RUN make
+FROM busybox
+COPY --from=build /made /

@@ -1,0 +1,7 @@
+FROM scratch AS tools
+COPY a /
+FROM busybox AS base
+ONBUILD COPY --from=tools /a /
+ONBUILD RUN make
+FROM base
+RUN own
