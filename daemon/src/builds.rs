@@ -2,18 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::frontend::gateway::GatewayBuild;
+use crate::memory;
 use crate::solver::{Build, Progress};
 
 /// How long `Status` of a build waits for the build to arrive.
 const ARRIVAL: Duration = Duration::from_secs(5);
 /// How long a finished build's progress can still be read.
 const AFTERLIFE: Duration = Duration::from_secs(10);
+/// How long there has to be no build before the daemon counts as idle.
+const IDLE: Duration = Duration::from_secs(2);
 
 /// A build that clients can refer to.
 #[derive(Clone)]
@@ -33,6 +37,8 @@ enum Entry {
 pub(crate) struct Builds {
     entries: Mutex<HashMap<String, Entry>>,
     arrived: Notify,
+    /// How many builds have ended.
+    ended: AtomicU64,
 }
 
 /// A build of that name is already under way.
@@ -89,6 +95,22 @@ impl Builds {
         });
     }
 
+    /// Gives memory back if there is no other build for a while.
+    fn rest(self: &Arc<Self>) {
+        let ended = 1 + self.ended.fetch_add(1, Ordering::Relaxed);
+        let builds = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(IDLE).await;
+            let is_idle = builds.upgrade().is_some_and(|builds| {
+                builds.active() == 0 && builds.ended.load(Ordering::Relaxed) == ended
+            });
+            if is_idle {
+                // It takes some milliseconds.
+                let _ = tokio::task::spawn_blocking(memory::give_back).await;
+            }
+        });
+    }
+
     /// How many builds run now.
     pub(crate) fn active(&self) -> usize {
         self.entries.lock().values().filter(|entry| matches!(entry, Entry::Active(_))).count()
@@ -131,5 +153,6 @@ impl Drop for Registration {
         self.build.cancel();
         self.build.progress.close();
         self.builds.end(self.build.id.clone(), self.build.progress.clone());
+        self.builds.rest();
     }
 }

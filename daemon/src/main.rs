@@ -18,6 +18,7 @@ mod frontend;
 mod graph;
 mod image;
 mod layers;
+mod memory;
 mod ops;
 mod remote;
 mod serve;

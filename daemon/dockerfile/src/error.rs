@@ -273,8 +273,8 @@ pub enum ErrorKind {
     },
     /// `COPY --from` with a variable in it.
     #[error(
-        "variable expansion is not supported for --from: define a stage with FROM, using an ARG \
-         of global scope, and copy from that"
+        "variable expansion is not supported for --from, define a new stage with FROM using ARG \
+         from global scope as a workaround"
     )]
     VariableFrom,
     /// `COPY --from` a number that no stage has.

@@ -61,7 +61,8 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
     let build = Arc::new(build.with_imports(&imports));
     let is_gateway = request.frontend.is_empty()
         && request.definition.as_ref().is_none_or(|definition| definition.def.is_empty());
-    let gateway = is_gateway.then(|| Arc::new(GatewayBuild::new(build.clone())));
+    let gateway = is_gateway
+        .then(|| Arc::new(GatewayBuild::new(build.clone(), request.frontend_inputs.clone())));
     let active = ActiveBuild { build: build.clone(), gateway: gateway.clone() };
     let _registration = daemon
         .builds

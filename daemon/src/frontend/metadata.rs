@@ -9,7 +9,7 @@ use kiln_registry::ImageRef;
 use crate::compression::Decoder;
 use crate::graph::{Edge, Vertex};
 use crate::image::{Platform, Resolve, ResolvedImage, resolve};
-use crate::ops::source::{git, http, is_stream, without_credentials};
+use crate::ops::source::{git, http, is_stream, oci_layout, without_credentials};
 use crate::solver::{Build, SolveError, VertexProgress};
 
 /// Resolves `image`; the step is called `log_name`, or by BuildKit's name if that is empty.
@@ -43,6 +43,18 @@ pub(crate) async fn http_metadata(
         http::metadata(build, &source, &vertex).await
     };
     Ok(vertex.run(work).await?)
+}
+
+/// What an OCI layout of the client says of an image.
+pub(crate) async fn layout_metadata(
+    build: &Arc<Build>,
+    op: &pb::SourceOp,
+    name: &str,
+    platform: &Platform,
+    log_name: &str,
+) -> Result<ResolvedImage, SolveError> {
+    let vertex = source_vertex(build, op, log_name);
+    Ok(vertex.run(oci_layout::resolve(build, op, name, platform)).await?)
 }
 
 /// What a repository says of a branch, tag or commit, and its objects if they are wanted.

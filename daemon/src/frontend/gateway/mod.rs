@@ -6,9 +6,10 @@ mod files;
 mod service;
 mod sources;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use kiln_proto::pb;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -26,14 +27,16 @@ struct UnknownRef(String);
 /// A build whose frontend is its client. It ends when the client returns a result.
 pub(crate) struct GatewayBuild {
     build: Arc<Build>,
+    /// What the client gave itself to start from.
+    inputs: BTreeMap<String, pb::Definition>,
     /// What the client was told of, by the ids it was told.
     refs: Mutex<HashMap<String, Option<Edge>>>,
     returned: watch::Sender<Option<Result<FrontendResult, SolveError>>>,
 }
 
 impl GatewayBuild {
-    pub(crate) fn new(build: Arc<Build>) -> Self {
-        Self { build, refs: Mutex::default(), returned: watch::Sender::new(None) }
+    pub(crate) fn new(build: Arc<Build>, inputs: BTreeMap<String, pb::Definition>) -> Self {
+        Self { build, inputs, refs: Mutex::default(), returned: watch::Sender::new(None) }
     }
 
     /// Waits for what the client returns.

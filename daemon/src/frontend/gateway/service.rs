@@ -142,8 +142,8 @@ impl LlbBridge for GatewayService {
         &self,
         request: Request<InputsRequest>,
     ) -> Result<Response<InputsResponse>, Status> {
-        self.build(&request).await?;
-        Ok(Response::new(InputsResponse::default()))
+        let definitions = self.build(&request).await?.inputs.clone();
+        Ok(Response::new(InputsResponse { definitions }))
     }
 
     async fn resolve_image_config(
@@ -183,6 +183,13 @@ impl LlbBridge for GatewayService {
             }
             Some(("git", _)) => {
                 return sources::git(&gateway, request.git, source, &request.log_name).await;
+            }
+            Some(("oci-layout", name)) => {
+                let platform =
+                    request.platform.as_ref().map_or_else(Platform::host, Platform::from);
+                let name = name.to_owned();
+                return sources::layout(&gateway, &name, source, &platform, &request.log_name)
+                    .await;
             }
             Some(("local", _)) => {
                 // There is nothing to be said of a client's directory.

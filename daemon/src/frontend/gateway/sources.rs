@@ -2,7 +2,7 @@
 
 use kiln_proto::gateway::{
     ResolveSourceGitRequest, ResolveSourceGitResponse, ResolveSourceHttpRequest,
-    ResolveSourceHttpResponse, ResolveSourceMetaResponse,
+    ResolveSourceHttpResponse, ResolveSourceImageResponse, ResolveSourceMetaResponse,
 };
 use kiln_proto::pb;
 use prost_types::Timestamp;
@@ -11,6 +11,7 @@ use tonic::{Response, Status};
 use super::GatewayBuild;
 use crate::control::to_status;
 use crate::frontend::metadata;
+use crate::image::Platform;
 
 type Answer = Result<Response<ResolveSourceMetaResponse>, Status>;
 
@@ -61,4 +62,24 @@ pub(super) async fn git(
     };
     let (source, git) = (Some(source), Some(git));
     Ok(Response::new(ResolveSourceMetaResponse { source, git, ..Default::default() }))
+}
+
+/// An image of an OCI layout that the client serves.
+pub(super) async fn layout(
+    gateway: &GatewayBuild,
+    name: &str,
+    source: pb::SourceOp,
+    platform: &Platform,
+    log_name: &str,
+) -> Answer {
+    let found = metadata::layout_metadata(&gateway.build, &source, name, platform, log_name)
+        .await
+        .map_err(|error| to_status(&error))?;
+    let image = Some(ResolveSourceImageResponse {
+        digest: found.digest.to_string(),
+        config: found.config.into(),
+        ..Default::default()
+    });
+    let source = Some(source);
+    Ok(Response::new(ResolveSourceMetaResponse { source, image, ..Default::default() }))
 }

@@ -4,7 +4,7 @@ pub(crate) mod git;
 pub(crate) mod http;
 mod image;
 mod local;
-mod oci_layout;
+pub(crate) mod oci_layout;
 mod upload;
 
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use kiln_proto::pb;
 
 use super::image;
 use crate::graph::Vertex;
-use crate::image::{Origin, read_by_digest};
+use crate::image::{Origin, Platform, ResolvedImage, read_by_digest};
 use crate::solver::{Build, Outputs, VertexProgress};
 
 pub(super) async fn load(
@@ -18,6 +18,17 @@ pub(super) async fn load(
     reference: &str,
     progress: &VertexProgress,
 ) -> anyhow::Result<Outputs> {
+    let resolved = resolve(build, source, reference, &image::platform(vertex)).await?;
+    image::outputs(build, &resolved, reference, progress)
+}
+
+/// Reads what the layout says of the image.
+pub(crate) async fn resolve(
+    build: &Arc<Build>,
+    source: &pb::SourceOp,
+    reference: &str,
+    platform: &Platform,
+) -> anyhow::Result<ResolvedImage> {
     let (name, digest) = reference
         .rsplit_once('@')
         .with_context(|| format!("OCI layout {reference:?} is not named by a digest"))?;
@@ -25,7 +36,5 @@ pub(super) async fn load(
     let store = source.attrs.get("oci.store").map_or(name, String::as_str);
     let store = format!("oci:{store}");
     build.add_store(&store);
-    let origin = Origin::Session(store);
-    let resolved = read_by_digest(build, origin, digest, &image::platform(vertex)).await?;
-    image::outputs(build, &resolved, reference, progress)
+    read_by_digest(build, Origin::Session(store), digest, platform).await
 }
