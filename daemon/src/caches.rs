@@ -9,16 +9,17 @@ use anyhow::Context as _;
 use kiln_cache::{DirId, DirKind, Index, Pin};
 use kiln_proto::pb;
 use kiln_snapshotter::copy::{CopyOptions, copy};
-use kiln_snapshotter::{Follow, LayerWriter, View, create_trees_dir};
+use kiln_snapshotter::{Follow, LayerWriter, View};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::kept_dirs::KeptDirs;
 use crate::ops::path::clean;
 use crate::solver::{Build, Snapshot};
 
 /// The daemon's cache mounts.
 pub(crate) struct CacheMounts {
-    root: PathBuf,
+    pub(crate) dirs: KeptDirs,
     index: Arc<Index>,
     users: Arc<Users>,
     /// Held while a cache mount is made, so that steps that begin together find the same one.
@@ -59,23 +60,8 @@ pub(crate) struct CacheLease {
 
 impl CacheMounts {
     pub(crate) fn open(root: &Path, index: Arc<Index>) -> anyhow::Result<Self> {
-        let root = root.join("cachemounts");
-        create_trees_dir(&root).with_context(|| root.display().to_string())?;
-        Ok(Self { root, index, users: Arc::default(), making: tokio::sync::Mutex::default() })
-    }
-
-    /// Where the files of a cache mount are.
-    pub(crate) fn path(&self, id: DirId) -> PathBuf {
-        self.root.join(id.to_string())
-    }
-
-    /// All directories, whether or not the index knows them.
-    pub(crate) fn list(&self) -> anyhow::Result<Vec<DirId>> {
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(&self.root)? {
-            found.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(DirId));
-        }
-        Ok(found)
+        let dirs = KeptDirs::open(root, "cachemounts")?;
+        Ok(Self { dirs, index, users: Arc::default(), making: tokio::sync::Mutex::default() })
     }
 
     /// Takes the cache mount that is `wanted`, as its sharing mode allows; made from its seed if
@@ -131,7 +117,7 @@ impl CacheMounts {
             };
             users.insert(id, next);
             drop(users);
-            let (path, users) = (self.path(id), self.users.clone());
+            let (path, users) = (self.dirs.path(id), self.users.clone());
             let lease = CacheLease { id, path, users, pin: found.pin };
             self.index.open_dir_for_writing(id, &lease.pin)?;
             return Ok(Some(lease));
@@ -172,7 +158,7 @@ impl CacheMounts {
         let description = format!("cached mount {name} from exec");
         let found = self.index.create_dir(DirKind::CacheMount, name, &description)?;
         let id = found.row.id;
-        let path = self.path(id);
+        let path = self.dirs.path(id);
         std::fs::rename(layer.path(), &path).with_context(|| path.display().to_string())?;
         let usage = match options.sharing() {
             pb::CacheSharingOpt::Shared => Use::Shared(1),

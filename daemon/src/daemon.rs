@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use crate::builds::Builds;
 use crate::caches::CacheMounts;
 use crate::config::Config;
+use crate::kept_dirs::KeptDirs;
 use crate::layers::{Layers, LocalTrees};
 use crate::ops::source::git::Repositories;
 use crate::ops::source::http::HttpClient;
@@ -80,6 +81,11 @@ impl Daemon {
         });
         upkeep::reconcile(&daemon).context("cannot put the state directory in order")?;
         Ok(daemon)
+    }
+
+    /// The directories that the index keeps by id.
+    pub(crate) fn kept_dirs(&self) -> [&KeptDirs; 3] {
+        [&self.caches.dirs, &self.trees.dirs, &self.repositories.dirs]
     }
 
     /// A name for a step that no other running step of this daemon has.

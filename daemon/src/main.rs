@@ -17,6 +17,7 @@ mod exporter;
 mod frontend;
 mod graph;
 mod image;
+mod kept_dirs;
 mod layers;
 mod memory;
 mod ops;

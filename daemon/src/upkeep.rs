@@ -22,9 +22,10 @@ const COLLECT_EVERY: Duration = Duration::from_secs(60);
 /// Brings index and disk into agreement. Called once, before anything is built.
 pub(crate) fn reconcile(daemon: &Daemon) -> anyhow::Result<()> {
     let layers = daemon.layers.overlay().list()?;
-    let mut dirs = daemon.caches.list()?;
-    dirs.extend(daemon.trees.list()?);
-    dirs.extend(daemon.repositories.list()?);
+    let mut dirs = Vec::new();
+    for kept in daemon.kept_dirs() {
+        dirs.extend(kept.list()?);
+    }
     let on_disk = OnDisk {
         layers: layers.iter().map(|id| LayerId(id.0)).collect(),
         dirs,
@@ -48,17 +49,9 @@ pub(crate) fn reconcile(daemon: &Daemon) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Removes a directory of whatever kind: no two have one id.
 fn remove_dir(daemon: &Daemon, id: DirId) -> anyhow::Result<()> {
-    let paths = [daemon.caches.path(id), daemon.trees.path(id), daemon.repositories.path(id)];
-    for path in paths {
-        match std::fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| path.display().to_string());
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+    daemon.kept_dirs().iter().try_for_each(|kept| kept.remove(id))
 }
 
 /// Runs until `stop`: makes data durable and collects garbage, neither waiting for the other.
@@ -163,9 +156,9 @@ pub(crate) fn usage(daemon: &Daemon) -> anyhow::Result<Vec<Usage>> {
 fn measure_dirs(daemon: &Daemon) -> anyhow::Result<()> {
     for dir in daemon.index.unmeasured_dirs()? {
         let path = match dir.kind {
-            DirKind::CacheMount => daemon.caches.path(dir.id),
-            DirKind::LocalSource => daemon.trees.path(dir.id),
-            DirKind::GitRepository => daemon.repositories.path(dir.id),
+            DirKind::CacheMount => daemon.caches.dirs.path(dir.id),
+            DirKind::LocalSource => daemon.trees.dirs.path(dir.id),
+            DirKind::GitRepository => daemon.repositories.dirs.path(dir.id),
         };
         // A directory that a step changes meanwhile is measured again next time.
         if let Ok(size) = usage::of_directory(&path) {

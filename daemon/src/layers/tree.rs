@@ -8,9 +8,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use kiln_cache::{Digest, DirId, DirKind, Index, Pin};
 use kiln_proto::fsutil::Stat;
-use kiln_snapshotter::create_trees_dir;
 use parking_lot::Mutex;
 use prost::Message as _;
+
+use crate::kept_dirs::KeptDirs;
 
 /// What is known of one entry of a tree.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +32,7 @@ pub(crate) type Manifest = BTreeMap<String, TreeEntry>;
 /// <root>/sources/<id>/manifest   what is known of them; absent while they change
 /// ```
 pub(crate) struct LocalTrees {
-    root: PathBuf,
+    pub(crate) dirs: KeptDirs,
     index: Arc<Index>,
     busy: Arc<Mutex<HashSet<DirId>>>,
 }
@@ -53,23 +54,7 @@ pub(crate) struct LocalTree {
 
 impl LocalTrees {
     pub(crate) fn open(root: &Path, index: Arc<Index>) -> anyhow::Result<Self> {
-        let root = root.join("sources");
-        create_trees_dir(&root).with_context(|| root.display().to_string())?;
-        Ok(Self { root, index, busy: Arc::default() })
-    }
-
-    /// The directory of a tree.
-    pub(crate) fn path(&self, id: DirId) -> PathBuf {
-        self.root.join(id.to_string())
-    }
-
-    /// All trees, whether or not the index knows them.
-    pub(crate) fn list(&self) -> anyhow::Result<Vec<DirId>> {
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(&self.root)? {
-            found.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(DirId));
-        }
-        Ok(found)
+        Ok(Self { dirs: KeptDirs::open(root, "sources")?, index, busy: Arc::default() })
     }
 
     /// A tree of that name that nobody uses, or a new, empty one.
@@ -77,7 +62,7 @@ impl LocalTrees {
         for found in self.index.dirs(DirKind::LocalSource, name)? {
             let id = found.row.id;
             if self.busy.lock().insert(id) {
-                let (dir, busy) = (self.path(id), self.busy.clone());
+                let (dir, busy) = (self.dirs.path(id), self.busy.clone());
                 let lease = TreeLease { id, dir, busy, pin: found.pin };
                 self.index.open_dir_for_writing(id, &lease.pin)?;
                 return Ok(lease);
@@ -86,7 +71,7 @@ impl LocalTrees {
         let made = self.index.create_dir(DirKind::LocalSource, name, description)?;
         let id = made.row.id;
         self.busy.lock().insert(id);
-        Ok(TreeLease { id, dir: self.path(id), busy: self.busy.clone(), pin: made.pin })
+        Ok(TreeLease { id, dir: self.dirs.path(id), busy: self.busy.clone(), pin: made.pin })
     }
 }
 

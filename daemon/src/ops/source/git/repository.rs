@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use anyhow::Context as _;
-use kiln_cache::{DirId, DirKind, Index, Pin};
-use kiln_snapshotter::create_trees_dir;
+use kiln_cache::{DirKind, Index, Pin};
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
 
@@ -14,6 +13,7 @@ use super::command::{Git, WITHOUT_HISTORY};
 use super::error::GitError;
 use super::resolve::{REMOTE, Resolved};
 use super::source::GitSource;
+use crate::kept_dirs::KeptDirs;
 use crate::solver::VertexProgress;
 
 /// Says that a repository was made to its end.
@@ -25,7 +25,7 @@ type Turn = Arc<tokio::sync::Mutex<()>>;
 
 /// The daemon's copies of repositories: `<root>/repositories/<id>/`, bare.
 pub(crate) struct Repositories {
-    root: PathBuf,
+    pub(crate) dirs: KeptDirs,
     index: Arc<Index>,
     /// One at a time uses a repository.
     turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
@@ -40,23 +40,7 @@ pub(super) struct Repository {
 
 impl Repositories {
     pub(crate) fn open(root: &Path, index: Arc<Index>) -> anyhow::Result<Self> {
-        let root = root.join("repositories");
-        create_trees_dir(&root).with_context(|| root.display().to_string())?;
-        Ok(Self { root, index, turns: Mutex::default() })
-    }
-
-    /// Where a repository is.
-    pub(crate) fn path(&self, id: DirId) -> PathBuf {
-        self.root.join(id.to_string())
-    }
-
-    /// All directories, whether or not the index knows them.
-    pub(crate) fn list(&self) -> anyhow::Result<Vec<DirId>> {
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(&self.root)? {
-            found.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(DirId));
-        }
-        Ok(found)
+        Ok(Self { dirs: KeptDirs::open(root, "repositories")?, index, turns: Mutex::default() })
     }
 
     fn turn(&self, name: &str) -> Turn {
@@ -89,7 +73,7 @@ impl Repositories {
             }
         };
         self.index.open_dir_for_writing(hit.row.id, &hit.pin)?;
-        let path = self.path(hit.row.id);
+        let path = self.dirs.path(hit.row.id);
         let repository = Repository { path: path.clone(), _pin: hit.pin, _turn: turn };
         if tokio::fs::try_exists(path.join(READY)).await? {
             for lock in LOCKS {
