@@ -214,6 +214,15 @@ fn a_secret_opens_a_repository_and_is_not_shown() {
 }
 
 #[test]
+fn a_password_in_the_address_of_a_context_is_not_shown() {
+    let (world, (_repository, server, _)) = (World::start(), project());
+    let url = server.url("/project.git").replace("http://", "http://me:sesame@");
+    let build = world.kiln().args(["build", "--progress", "plain", &url]).succeeds();
+    build.says("xxxxx:xxxxx@");
+    assert!(!build.stderr.contains("sesame"), "{}", build.stderr);
+}
+
+#[test]
 fn a_repository_with_sha256_ids_is_like_any_other() {
     let world = World::start();
     let files = Context::new().file("version", "one\n");

@@ -13,6 +13,7 @@ use super::options::Options;
 use super::remote_source::{RemoteSource, git, http};
 use crate::graph::{Edge, Vertex};
 use crate::ops::path::clean;
+use crate::ops::source::without_credentials;
 use crate::solver::{Build, SolveError};
 
 /// The name of the one file that is the context.
@@ -35,7 +36,8 @@ pub(super) async fn given_context(
     let given = match &options.remote_context {
         Some(RemoteSource::Http(url)) => Some(file(build, url).await?),
         Some(RemoteSource::Git(repository)) => {
-            let step = named(format!("[internal] load git source {}", repository.remote));
+            let shown = without_credentials(&repository.remote);
+            let step = named(format!("[internal] load git source {shown}"));
             Some(GivenContext { files: Some(git(repository, step).output(0)), filename: None })
         }
         None => {
