@@ -58,7 +58,7 @@ pub(super) struct Converted {
 
 /// What stages are planned from.
 pub(super) struct Planned {
-    pub(super) file: Dockerfile,
+    pub(super) file: Arc<Dockerfile>,
     pub(super) globals: GlobalArgs,
     pub(super) plan: Plan,
     pub(super) target: usize,
@@ -129,10 +129,10 @@ impl Conversion<'_> {
 
     fn plan(&self, linter: &mut Linter) -> Result<Planned, SolveError> {
         let source = &self.loaded.file;
-        let (file, error) = Dockerfile::parse_up_to_error(&source.data);
+        let file = self.loaded.parsed.clone();
         check_source(&file, linter);
-        if let Some(error) = error {
-            return Err(parse_error(source, &error));
+        if let Some(error) = &self.loaded.error {
+            return Err(parse_error(source, error));
         }
         check_whole(&file, linter);
         let platform = self.platform.cloned().unwrap_or_else(Platform::host);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use indexmap::IndexMap;
-use kiln_dockerfile::Dockerfile;
 use kiln_dockerfile::expand::Expander;
 use kiln_dockerfile::instruction::{Add, Command, Stage};
 use kiln_dockerfile::plan::GlobalArgs;
@@ -33,13 +32,13 @@ pub(super) async fn resolve_named(
     conversion: &Conversion<'_>,
 ) -> Result<Option<Options>, SolveError> {
     let options = conversion.options;
-    let (file, error) = Dockerfile::parse_up_to_error(&conversion.loaded.file.data);
+    let file = &conversion.loaded.parsed;
     // What is wrong with the file is said when it is planned.
-    let globals = match error {
-        Some(_) => return Ok(None),
-        None => conversion.automatic_args(&file),
-    };
-    let Ok(mut globals) = GlobalArgs::evaluate(&file, globals, &options.build_args) else {
+    if conversion.loaded.error.is_some() {
+        return Ok(None);
+    }
+    let globals = conversion.automatic_args(file);
+    let Ok(mut globals) = GlobalArgs::evaluate(file, globals, &options.build_args) else {
         return Ok(None);
     };
     let given = options.build_args.get(NAME).or_else(|| globals.values.get(NAME));
@@ -47,11 +46,8 @@ pub(super) async fn resolve_named(
         return Ok(None);
     };
     globals.values.shift_remove(NAME);
-    let time = if name.is_empty() {
-        None
-    } else {
-        time_of(conversion, &file, &globals.values, &name).await?
-    };
+    let time =
+        if name.is_empty() { None } else { time_of(conversion, &globals.values, &name).await? };
     let mut options = options.clone();
     match (time, options.build_args.get_mut(NAME)) {
         (Some(time), Some(given)) => *given = time.to_string(),
@@ -89,7 +85,6 @@ fn valid(seconds: i64) -> anyhow::Result<OffsetDateTime> {
 
 async fn time_of(
     conversion: &Conversion<'_>,
-    file: &Dockerfile,
     globals: &IndexMap<String, String>,
     name: &str,
 ) -> Result<Option<i64>, SolveError> {
@@ -108,6 +103,7 @@ async fn time_of(
         let step = format!("[internal] resolve {NAME} named context {name}");
         return source_time(build, &source, &step).await;
     }
+    let file = &conversion.loaded.parsed;
     let is_meant = |stage: &&Stage| {
         stage.name.as_deref().is_some_and(|stage| stage.eq_ignore_ascii_case(name))
     };

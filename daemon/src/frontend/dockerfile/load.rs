@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kiln_dockerfile::MOST_BYTES;
+use kiln_dockerfile::{Dockerfile, MOST_BYTES, ParseError};
 use kiln_proto::pattern::read_ignore_file;
 use kiln_proto::pb;
 use kiln_snapshotter::{FsError, View};
@@ -25,6 +25,9 @@ pub(super) const CONTEXT: &str = "context";
 /// A Dockerfile, and the ignore file beside it.
 pub(super) struct Loaded {
     pub(super) file: Arc<pb::SourceInfo>,
+    /// What it says, up to the first error.
+    pub(super) parsed: Arc<Dockerfile>,
+    pub(super) error: Option<ParseError>,
     /// The step that loaded it.
     pub(super) vertex: Option<Arc<Vertex>>,
     /// The ignore file that belongs to this Dockerfile only, with its name.
@@ -153,7 +156,9 @@ pub(super) async fn dockerfile(
         definition: edge.as_ref().map(|edge| to_definition(Some(edge))),
         language: "Dockerfile".to_owned(),
     };
-    Ok(Loaded { file: Arc::new(file), vertex: edge.map(|edge| edge.vertex), ignore, context })
+    let (parsed, error) = Dockerfile::parse_up_to_error(&file.data);
+    let (file, parsed, vertex) = (Arc::new(file), Arc::new(parsed), edge.map(|edge| edge.vertex));
+    Ok(Loaded { file, parsed, error, vertex, ignore, context })
 }
 
 /// The patterns that keep files of the context with the client.

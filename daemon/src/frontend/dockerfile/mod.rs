@@ -37,7 +37,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use kiln_dockerfile::lint::{LintOptions, Linter};
-use kiln_dockerfile::{Directive, Dockerfile, detect_syntax};
+use kiln_dockerfile::{Directive, detect_syntax};
 use serde_json::json;
 
 use super::{ForeignFrontend, FrontendRequest, FrontendResult, Refs, is_built_in};
@@ -104,8 +104,7 @@ fn lint_options(options: &Options, loaded: &Loaded) -> anyhow::Result<LintOption
     if let Some(given) = &options.check {
         return Ok(given.clone());
     }
-    let (file, _) = Dockerfile::parse_up_to_error(&loaded.file.data);
-    let text = file.directives.check.as_ref().map_or("", Directive::first_word);
+    let text = loaded.parsed.directives.check.as_ref().map_or("", Directive::first_word);
     LintOptions::parse(text).context("failed to parse check options")
 }
 
