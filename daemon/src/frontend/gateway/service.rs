@@ -11,11 +11,10 @@ use kiln_proto::gateway::{
     NewContainerRequest, NewContainerResponse, PingRequest, PongResponse, ReadDirRequest,
     ReadDirResponse, ReadFileRequest, ReadFileResponse, ReleaseContainerRequest,
     ReleaseContainerResponse, ResolveImageConfigRequest, ResolveImageConfigResponse,
-    ResolveSourceImageResponse, ResolveSourceMetaRequest, ResolveSourceMetaResponse, ReturnRequest,
-    ReturnResponse, SolveRequest, SolveResponse, StatFileRequest, StatFileResponse, WarnRequest,
-    WarnResponse,
+    ResolveSourceMetaRequest, ResolveSourceMetaResponse, ReturnRequest, ReturnResponse,
+    SolveRequest, SolveResponse, StatFileRequest, StatFileResponse, WarnRequest, WarnResponse,
 };
-use kiln_proto::{apicaps, header, pb};
+use kiln_proto::{apicaps, header};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{GatewayBuild, convert, files, sources};
@@ -176,46 +175,30 @@ impl LlbBridge for GatewayService {
         let gateway = self.build(&request).await?;
         let request = request.into_inner();
         let source = request.source.unwrap_or_default();
-        let name = match source.identifier.split_once("://") {
-            Some(("docker-image", name)) => name,
-            Some(("http" | "https", _)) => {
-                return sources::http(&gateway, request.http, source, &request.log_name).await;
-            }
-            Some(("git", _)) => {
-                return sources::git(&gateway, request.git, source, &request.log_name).await;
+        let platform = request.platform.as_ref().map_or_else(Platform::host, Platform::from);
+        let identifier = source.identifier.clone();
+        match identifier.split_once("://") {
+            Some(("docker-image", name)) => {
+                let mode =
+                    Resolve::parse(&request.resolve_mode).map_err(|error| invalid(&error))?;
+                sources::image(&gateway, name, source, &platform, mode, &request.log_name).await
             }
             Some(("oci-layout", name)) => {
-                let platform =
-                    request.platform.as_ref().map_or_else(Platform::host, Platform::from);
-                let name = name.to_owned();
-                return sources::layout(&gateway, &name, source, &platform, &request.log_name)
-                    .await;
+                sources::layout(&gateway, name, source, &platform, &request.log_name).await
             }
-            Some(("local", _)) => {
-                // There is nothing to be said of a client's directory.
-                let source = Some(source);
-                let answer = ResolveSourceMetaResponse { source, ..Default::default() };
-                return Ok(Response::new(answer));
+            Some(("http" | "https", _)) => {
+                sources::http(&gateway, request.http, source, &request.log_name).await
             }
-            _ => return unsupported(&format!("metadata of {:?}", source.identifier)),
-        };
-        let platform = request.platform.as_ref().map_or_else(Platform::host, Platform::from);
-        let mode = Resolve::parse(&request.resolve_mode).map_err(|error| invalid(&error))?;
-        let image = name.parse().map_err(|error: kiln_registry::RefError| invalid(&error))?;
-        let found = metadata::load(&gateway.build, &image, &platform, mode, &request.log_name)
-            .await
-            .map_err(|error| to_status(&error))?;
-        let image = ResolveSourceImageResponse {
-            digest: found.digest.to_string(),
-            config: found.config.into(),
-            ..Default::default()
-        };
-        let source = Some(pb::SourceOp { ..source });
-        Ok(Response::new(ResolveSourceMetaResponse {
-            source,
-            image: Some(image),
-            ..Default::default()
-        }))
+            Some(("git", _)) => {
+                sources::git(&gateway, request.git, source, &request.log_name).await
+            }
+            // There is nothing to be said of a client's directory.
+            Some(("local", _)) => Ok(Response::new(ResolveSourceMetaResponse {
+                source: Some(source),
+                ..Default::default()
+            })),
+            _ => unsupported(&format!("metadata of {identifier:?}")),
+        }
     }
 
     async fn read_file(

@@ -5,13 +5,15 @@ use kiln_proto::gateway::{
     ResolveSourceHttpResponse, ResolveSourceImageResponse, ResolveSourceMetaResponse,
 };
 use kiln_proto::pb;
+use kiln_registry::{ImageRef, RefError};
 use prost_types::Timestamp;
 use tonic::{Response, Status};
 
 use super::GatewayBuild;
 use crate::control::to_status;
 use crate::frontend::metadata;
-use crate::image::Platform;
+use crate::image::{Platform, Resolve, ResolvedImage};
+use crate::solver::SolveError;
 
 type Answer = Result<Response<ResolveSourceMetaResponse>, Status>;
 
@@ -64,6 +66,21 @@ pub(super) async fn git(
     Ok(Response::new(ResolveSourceMetaResponse { source, git, ..Default::default() }))
 }
 
+/// An image of a registry, or of the daemon's own store.
+pub(super) async fn image(
+    gateway: &GatewayBuild,
+    name: &str,
+    source: pb::SourceOp,
+    platform: &Platform,
+    mode: Resolve,
+    log_name: &str,
+) -> Answer {
+    let image: ImageRef =
+        name.parse().map_err(|error: RefError| Status::invalid_argument(error.to_string()))?;
+    let found = metadata::load(&gateway.build, &image, platform, mode, log_name).await;
+    of_image(source, found)
+}
+
 /// An image of an OCI layout that the client serves.
 pub(super) async fn layout(
     gateway: &GatewayBuild,
@@ -72,9 +89,12 @@ pub(super) async fn layout(
     platform: &Platform,
     log_name: &str,
 ) -> Answer {
-    let found = metadata::layout_metadata(&gateway.build, &source, name, platform, log_name)
-        .await
-        .map_err(|error| to_status(&error))?;
+    let found = metadata::layout_metadata(&gateway.build, &source, name, platform, log_name).await;
+    of_image(source, found)
+}
+
+fn of_image(source: pb::SourceOp, found: Result<ResolvedImage, SolveError>) -> Answer {
+    let found = found.map_err(|error| to_status(&error))?;
     let image = Some(ResolveSourceImageResponse {
         digest: found.digest.to_string(),
         config: found.config.into(),
