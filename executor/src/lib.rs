@@ -17,18 +17,16 @@
 //!
 //! ```no_run
 //! # use kiln_executor::*;
-//! # fn spec() -> ProcessSpec { unimplemented!() }
-//! # fn io() -> ProcessIo { unimplemented!() }
-//! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let zygote = start_zygote()?; // before any thread
-//!     tokio::runtime::Runtime::new()?.block_on(async {
-//!         let executor = Executor::new(zygote, ExecutorConfig::default())?;
-//!         let mut step = executor.run(spec(), io()).await?;
-//!         let exit = step.wait().await?;
-//!         assert_eq!(exit.status, ExitStatus::Code(0));
-//!         Ok(())
-//!     })
-//! }
+//! # fn run(spec: ProcessSpec, io: ProcessIo) -> Result<(), Box<dyn std::error::Error>> {
+//! let zygote = start_zygote()?; // before any thread
+//! tokio::runtime::Runtime::new()?.block_on(async {
+//!     let executor = Executor::new(zygote, ExecutorConfig::default())?;
+//!     let mut step = executor.run(spec, io).await?;
+//!     let exit = step.wait().await?;
+//!     assert_eq!(exit.status, ExitStatus::Code(0));
+//!     Ok(())
+//! })
+//! # }
 //! ```
 #![deny(unsafe_code)]
 

@@ -36,7 +36,6 @@ pub use wire::moby::upload::v1 as upload;
 pub use wire::pb;
 pub use wire::stack;
 
-pub mod caps;
 pub mod detail;
 pub mod file_send;
 pub mod fsutil;

@@ -134,7 +134,7 @@ impl Config {
     }
 
     /// Whether clients may be granted `entitlement`.
-    pub(crate) fn allows(&self, entitlement: &str) -> bool {
+    fn allows(&self, entitlement: &str) -> bool {
         self.entitlements.iter().any(|granted| granted == entitlement)
     }
 

@@ -1,5 +1,6 @@
 //! What each op of the graph does, and what of it counts for its cache keys.
 
+pub(crate) mod agent;
 pub(crate) mod content;
 mod diff;
 mod exec;

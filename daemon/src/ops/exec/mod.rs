@@ -1,6 +1,5 @@
 //! RUN: one process on a root file system and further mounts.
 
-pub(super) mod agent;
 mod caches;
 mod entitlements;
 mod key;

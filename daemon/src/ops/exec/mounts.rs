@@ -7,11 +7,11 @@ use anyhow::{Context as _, bail};
 use kiln_executor::{Mount, OverlayUpper, Rootfs};
 use kiln_proto::pb;
 
-use super::agent::AgentSocket;
 use super::caches::Caches;
 use super::key::NONE;
 use crate::caches::CacheLease;
 use crate::layers::NewLayer;
+use crate::ops::agent::AgentSocket;
 use crate::ops::path::clean;
 use crate::solver::{Build, Snapshot, Stack};
 

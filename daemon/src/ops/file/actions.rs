@@ -177,9 +177,7 @@ impl Actions<'_> {
         }
         Ok(Some(ids))
     }
-}
 
-impl Actions<'_> {
     /// Says that a name means nothing in the image. BuildKit takes root's number without a word,
     /// so there are Dockerfiles that rely on it.
     fn warn_unknown(&self, what: &str, name: &str) {

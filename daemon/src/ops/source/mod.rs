@@ -38,11 +38,10 @@ pub(crate) async fn load(
         "docker-image" => image::load(build, vertex, source, rest, progress).await,
         "oci-layout" => oci_layout::load(build, vertex, source, rest, progress).await,
         "local" => local::load(build, source, rest, progress).await,
-        "http" | "https" if upload::stream_name(rest).is_some() => {
-            upload::load(build, source, upload::stream_name(rest).unwrap_or_default(), progress)
-                .await
-        }
-        "http" | "https" => return http::load(build, vertex, source, progress).await,
+        "http" | "https" => match upload::stream_name(rest) {
+            Some(name) => upload::load(build, source, name, progress).await,
+            None => return http::load(build, vertex, source, progress).await,
+        },
         "git" => return git::load(build, vertex, source, progress).await,
         other => bail!("{other} sources are not supported by this daemon yet: {rest:?}"),
     };

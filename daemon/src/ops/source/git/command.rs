@@ -24,7 +24,7 @@ const MOST_COMPLAINT: usize = 16 << 10;
 pub(super) const WITHOUT_HISTORY: &str = "--depth=1";
 
 /// Settings of every command. A command line wins over what a repository's own configuration says.
-const SETTINGS: [(&str, &str); 12] = [
+const SETTINGS: [(&str, &str); 11] = [
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
     ("core.askPass", ""),
@@ -37,7 +37,6 @@ const SETTINGS: [(&str, &str); 12] = [
     // A server that sends next to nothing for a minute has gone.
     ("http.lowSpeedLimit", "1"),
     ("http.lowSpeedTime", "60"),
-    ("uploadpack.allowAnySHA1InWant", "true"),
 ];
 /// Environment that is passed on.
 const PASSED_ON: [&str; 9] = [

@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 
 use super::source::GitSource;
 use super::url::Transport;
-use crate::ops::exec::agent::AgentSocket;
+use crate::ops::agent::AgentSocket;
 use crate::solver::Build;
 
 /// The way to a client's agent, for as long as this is held.

@@ -1,4 +1,4 @@
-//! Sockets that connect a step to the client's ssh agents.
+//! Sockets that connect a step, or a git that fetches, to the client's ssh agents.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -21,17 +21,17 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::session::Session;
 use crate::solver::Build;
 
-/// Connections that one step may have open at once.
+/// Connections that a socket may have open at once.
 const MOST_CONNECTIONS: usize = 64;
 
-/// A socket on the host for one mount of one step. It and its connections end when it is dropped.
+/// A socket on the host, such as for one mount of one step. It and its connections end when it is dropped.
 pub(in crate::ops) struct AgentSocket {
     dir: TempDir,
     _serving: AbortOnDropHandle<()>,
 }
 
 impl AgentSocket {
-    /// Listens for a step; `None` if the client has no such agent and need not have one.
+    /// Listens; `None` if the client has no such agent and need not have one.
     pub(in crate::ops) async fn open(
         build: &Arc<Build>,
         options: &pb::SshOpt,
