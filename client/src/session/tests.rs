@@ -3,7 +3,7 @@
 use super::*;
 use crate::args::secret::Source;
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use hyper_util::rt::TokioIo;
 use kiln_proto::auth::CredentialsRequest;
 use kiln_proto::auth::auth_client::AuthClient;
@@ -22,6 +22,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use std::io::Cursor;
 use std::sync::Mutex;
+use tokio::sync::oneshot;
 use tonic::transport::{Channel, Endpoint, Server, Uri};
 use tonic::{Code, Request};
 use tower::service_fn;
@@ -120,6 +121,13 @@ async fn a_blob_that_is_not_what_it_should_be_is_not_kept() {
     assert_eq!(std::fs::read_dir(root.path().join("blobs/sha256")).unwrap().count(), 0);
 }
 
+/// Messages for one exporter.
+fn export<S>(messages: S, exporter: &str) -> Request<S> {
+    let mut request = Request::new(messages);
+    request.metadata_mut().insert(header::EXPORTER_ID, exporter.parse().unwrap());
+    request
+}
+
 #[tokio::test]
 async fn an_export_goes_where_its_exporter_says() {
     let directory = tempfile::tempdir().unwrap();
@@ -131,42 +139,35 @@ async fn an_export_goes_where_its_exporter_says() {
     ]);
     let mut client =
         FileSendClient::new(connect(Services { targets, ..Services::default() }).await);
-    let request = |messages: Vec<Bytes>, id: &str| {
-        let mut request = Request::new(stream::iter(messages));
-        request.metadata_mut().insert(header::EXPORTER_ID, id.parse().unwrap());
-        request
-    };
 
     let chunks = ["one ", "two"].map(|data| FileChunk { data: data.into() }.encode_to_vec().into());
-    let answers: Vec<_> =
-        client.diff_copy(request(chunks.to_vec(), "0")).await.unwrap().into_inner().collect().await;
-    assert_eq!(answers.len(), 0);
-    assert_eq!(std::fs::read_to_string(file).unwrap(), "one two");
-
-    let stat = Stat { path: "f".to_owned(), mode: 0o644, size: 1, ..Stat::default() };
-    let packets = [
-        Packet::stat(Some(stat)),
-        Packet::stat(None),
-        Packet::data(0, "x".into()),
-        Packet::data(0, Bytes::new()),
-        Packet::fin(),
-    ]
-    .map(|packet| packet.encode_to_vec().into());
     let answers: Vec<_> = client
-        .diff_copy(request(packets.to_vec(), "1"))
+        .diff_copy(export(stream::iter(chunks), "0"))
         .await
         .unwrap()
         .into_inner()
         .collect()
         .await;
-    let kinds: Vec<_> = answers
-        .into_iter()
-        .map(|answer| Packet::decode(answer.unwrap()).unwrap().r#type())
-        .collect();
-    assert_eq!(kinds, [PacketType::PacketReq, PacketType::PacketFin]);
+    assert_eq!(answers.len(), 0);
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "one two");
+
+    let stat = Stat { path: "f".to_owned(), mode: 0o644, size: 1, ..Stat::default() };
+    let walk = [Packet::stat(Some(stat)), Packet::stat(None)];
+    let content = [Packet::data(0, "x".into()), Packet::data(0, Bytes::new()), Packet::fin()];
+    let (asked, is_asked) = oneshot::channel::<()>();
+    let content = is_asked.into_stream().flat_map(move |_| stream::iter(content.clone()));
+    let packets =
+        stream::iter(walk).chain(content).map(|packet| Bytes::from(packet.encode_to_vec()));
+    let mut answers = client.diff_copy(export(packets, "1")).await.unwrap().into_inner();
+    for (kind, asked) in [(PacketType::PacketReq, Some(asked)), (PacketType::PacketFin, None)] {
+        let answer = Packet::decode(answers.next().await.unwrap().unwrap()).unwrap();
+        assert_eq!(answer.r#type(), kind);
+        asked.into_iter().for_each(|asked| asked.send(()).unwrap());
+    }
+    assert!(answers.next().await.is_none());
     assert_eq!(std::fs::read_to_string(tree.join("f")).unwrap(), "x");
 
-    let error = client.diff_copy(request(vec![], "7")).await.unwrap_err();
+    let error = client.diff_copy(export(stream::empty(), "7")).await.unwrap_err();
     assert_eq!(error.code(), Code::NotFound);
 }
 
