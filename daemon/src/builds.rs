@@ -49,6 +49,7 @@ pub(crate) struct Duplicate(String);
 /// Keeps a build known; cancels it when dropped.
 pub(crate) struct Registration {
     build: Arc<Build>,
+    gateway: Option<Arc<GatewayBuild>>,
     builds: Arc<Builds>,
 }
 
@@ -58,7 +59,7 @@ impl Builds {
         self: &Arc<Self>,
         active: ActiveBuild,
     ) -> Result<Registration, Duplicate> {
-        let build = active.build.clone();
+        let ActiveBuild { build, gateway } = active.clone();
         let mut entries = self.entries.lock();
         if matches!(entries.get(&build.id), Some(Entry::Active(_))) {
             return Err(Duplicate(build.id.clone()));
@@ -66,7 +67,7 @@ impl Builds {
         entries.insert(build.id.clone(), Entry::Active(active));
         drop(entries);
         self.arrived.notify_waiters();
-        Ok(Registration { build, builds: self.clone() })
+        Ok(Registration { build, gateway, builds: self.clone() })
     }
 
     /// Lets nobody wait for a build of that id, which was refused before it began.
@@ -151,6 +152,9 @@ impl Builds {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.build.cancel();
+        if let Some(gateway) = &self.gateway {
+            gateway.close();
+        }
         self.build.progress.close();
         self.builds.end(self.build.id.clone(), self.build.progress.clone());
         self.builds.rest();

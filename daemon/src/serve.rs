@@ -59,7 +59,7 @@ pub(crate) async fn run(config: Config, zygote: Zygote) -> anyhow::Result<()> {
     let control = ControlServer::new(ControlService(daemon.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let gateway = LlbBridgeServer::new(GatewayService::new(daemon.clone()))
+    let gateway = LlbBridgeServer::new(GatewayService::OfDaemon(daemon.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let ending = CancellationToken::new();

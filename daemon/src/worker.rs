@@ -1,11 +1,13 @@
 //! What this daemon tells of itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_cache::gc::DiskStat;
 use kiln_proto::types;
 use tonic::Status;
 
+use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::image::Platform;
 use crate::upkeep;
@@ -36,8 +38,9 @@ pub(crate) fn list(
     Ok(vec![record(daemon, disk)])
 }
 
-fn record(daemon: &Arc<Daemon>, disk: DiskStat) -> types::WorkerRecord {
-    let mut labels = daemon.config.labels.clone();
+/// What there is to say of the worker, besides what the configuration says.
+pub(crate) fn labels(config: &Config) -> BTreeMap<String, String> {
+    let mut labels = config.labels.clone();
     let own = [
         ("org.mobyproject.buildkit.worker.executor", "oci"),
         ("org.mobyproject.buildkit.worker.snapshotter", "overlayfs"),
@@ -48,9 +51,13 @@ fn record(daemon: &Arc<Daemon>, disk: DiskStat) -> types::WorkerRecord {
     for (name, value) in own {
         labels.entry(name.into()).or_insert_with(|| value.into());
     }
+    labels
+}
+
+fn record(daemon: &Arc<Daemon>, disk: DiskStat) -> types::WorkerRecord {
     types::WorkerRecord {
         id: daemon.config.worker_id.clone(),
-        labels: labels.into_iter().collect(),
+        labels: labels(&daemon.config).into_iter().collect(),
         platforms: daemon.config.platforms.iter().map(Platform::to_pb).collect(),
         gc_policy: daemon.config.gc_policies.iter().map(|p| upkeep::to_wire(p, disk)).collect(),
         buildkit_version: Some(version()),

@@ -55,6 +55,17 @@ impl Daemon {
         daemon
     }
 
+    /// Adds to its configuration, and starts it again.
+    #[track_caller]
+    pub fn configure(&mut self, more: &str) {
+        self.stop();
+        let path = self.folder.path().join("kilnd.toml");
+        let mut config = std::fs::read_to_string(&path).expect("configuration");
+        config.push_str(more);
+        std::fs::write(&path, config).expect("configuration");
+        self.start_again();
+    }
+
     /// Starts it again with another `PATH`.
     pub fn start_again_with_path(&mut self, path: impl Into<OsString>) {
         self.search_path = Some(path.into());

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use kiln_cache::gc::{Filter, Limits, Policy};
-use kiln_registry::HostConfig;
+use kiln_registry::{HostConfig, ImageRef};
 use serde::Deserialize;
 
 use super::units::{DiskSpace, Duration};
@@ -28,6 +28,7 @@ pub(super) struct ConfigFile {
     pub(super) registry: BTreeMap<String, HostConfig>,
     pub(super) dns: Dns,
     pub(super) system: System,
+    pub(super) frontend: Frontends,
     otel: Otel,
     cdi: Cdi,
 }
@@ -160,6 +161,44 @@ impl Dns {
             }
         }
         text
+    }
+}
+
+/// `[frontend]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Frontends {
+    #[serde(rename = "dockerfile.v0")]
+    pub(super) dockerfile: DockerfileFrontend,
+    #[serde(rename = "gateway.v0")]
+    pub(super) gateway: GatewayFrontend,
+}
+
+/// `[frontend."dockerfile.v0"]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct DockerfileFrontend {
+    pub(super) enabled: Option<bool>,
+}
+
+/// `[frontend."gateway.v0"]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct GatewayFrontend {
+    pub(super) enabled: Option<bool>,
+    /// Repositories of images that may be used as frontends; all if there are none.
+    #[serde(rename = "allowedRepositories")]
+    pub(super) allowed_repositories: Vec<Repository>,
+}
+
+/// The name of a repository, without tag and digest.
+#[derive(Clone, Debug)]
+pub(super) struct Repository(pub(super) ImageRef);
+
+impl<'de> Deserialize<'de> for Repository {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
     }
 }
 

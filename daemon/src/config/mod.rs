@@ -15,7 +15,7 @@ use anyhow::bail;
 use kiln_cache::Digest;
 use kiln_cache::gc::{DiskStat, Limits, Policy, default_policies};
 use kiln_executor::ExecutorConfig;
-use kiln_registry::RegistryConfig;
+use kiln_registry::{ImageRef, RegistryConfig};
 use tracing_subscriber::EnvFilter;
 
 use crate::image::Platform;
@@ -45,6 +45,7 @@ pub(crate) struct Config {
     pub(crate) max_parallelism: Option<usize>,
     pub(crate) worker_id: String,
     cgroup_parent: Option<String>,
+    frontends: file::Frontends,
     dns: file::Dns,
     log: file::Log,
     without_effect: Vec<&'static str>,
@@ -60,6 +61,18 @@ pub(crate) enum GrantError {
     NotAllowed(String),
     #[error("unknown entitlement {0}")]
     Unknown(String),
+}
+
+/// A frontend that the configuration keeps from use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FrontendError {
+    #[error("the frontend {0} is disabled by the configuration")]
+    Disabled(&'static str),
+    #[error(
+        "'{0}' is not an allowed gateway source: \
+         frontend.\"gateway.v0\".allowedRepositories in the configuration does not have it"
+    )]
+    NotAllowed(ImageRef),
 }
 
 impl Config {
@@ -127,6 +140,7 @@ impl Config {
             platforms,
             max_parallelism: worker.max_parallelism.filter(|&limit| limit > 0),
             cgroup_parent: worker.default_cgroup_parent,
+            frontends: file.frontend,
             dns: file.dns,
             log: file.log,
             without_effect,
@@ -136,6 +150,30 @@ impl Config {
     /// Whether clients may be granted `entitlement`.
     fn allows(&self, entitlement: &str) -> bool {
         self.entitlements.iter().any(|granted| granted == entitlement)
+    }
+
+    /// Fails if the built-in frontend may not be used.
+    pub(crate) fn check_dockerfile_frontend(&self) -> Result<(), FrontendError> {
+        match self.frontends.dockerfile.enabled {
+            Some(false) => Err(FrontendError::Disabled("dockerfile.v0")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails if the frontend in `image` may not be used.
+    pub(crate) fn check_frontend(&self, image: &ImageRef) -> Result<(), FrontendError> {
+        let gateway = &self.frontends.gateway;
+        let is_named = |allowed: &file::Repository| {
+            allowed.0.host() == image.host() && allowed.0.repository() == image.repository()
+        };
+        if gateway.enabled == Some(false) {
+            return Err(FrontendError::Disabled("gateway.v0"));
+        }
+        let allowed = &gateway.allowed_repositories;
+        if allowed.is_empty() || allowed.iter().any(is_named) {
+            return Ok(());
+        }
+        Err(FrontendError::NotAllowed(image.clone()))
     }
 
     /// Fails if clients may not grant `entitlement` to their steps.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 
 use crate::graph::Edge;
 use crate::solver::{Build, SolveError};
@@ -63,16 +64,8 @@ impl Refs {
 
 /// A frontend that this daemon does not have.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown frontend {0:?}: this daemon has dockerfile.v0")]
+#[error("unknown frontend {0:?}: this daemon has dockerfile.v0 and gateway.v0")]
 struct UnknownFrontend(String);
-
-/// A frontend in an image, which this daemon does not run.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the frontend {0} cannot be used: this daemon has its own Dockerfile frontend, which stands \
-     for docker/dockerfile and docker/dockerfile-upstream, and runs no others"
-)]
-pub(crate) struct ForeignFrontend(pub(crate) String);
 
 /// Something else than a build, which the frontend does not answer.
 #[derive(Debug, thiserror::Error)]
@@ -95,11 +88,18 @@ pub(crate) async fn solve(
     name: &str,
     request: FrontendRequest,
 ) -> Result<FrontendResult, SolveError> {
+    let config = &build.daemon.config;
     match name {
-        DOCKERFILE => dockerfile::solve(build, request).await,
+        DOCKERFILE => {
+            config.check_dockerfile_frontend()?;
+            dockerfile::solve(build, request).await
+        }
         GATEWAY => match request.options.get("source") {
             Some(source) if is_built_in(source) => dockerfile::solve(build, request).await,
-            Some(source) => Err(ForeignFrontend(source.clone()).into()),
+            Some(source) => {
+                let source = source.clone();
+                gateway::external::solve(build, &source, request).boxed().await
+            }
             None => Err(anyhow::anyhow!("the frontend {GATEWAY} needs the option source").into()),
         },
         other => Err(UnknownFrontend(other.to_owned()).into()),

@@ -3,7 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod content;
 mod diff;
-mod exec;
+pub(crate) mod exec;
 mod file;
 mod merge;
 pub(crate) mod mode;

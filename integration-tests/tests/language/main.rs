@@ -36,7 +36,7 @@ const FILES: &[(&str, Options)] = &[
 #[tokio::test]
 async fn a_dockerfile_becomes_the_graph_and_the_config_that_its_words_say() {
     let world = World::start();
-    let frontend = Frontend::connect(&world).await;
+    let frontend = Frontend::of(&world);
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/language/dockerfiles");
     let mut known = 0;
     for (name, options) in FILES {
@@ -56,7 +56,7 @@ async fn a_dockerfile_becomes_the_graph_and_the_config_that_its_words_say() {
 #[tokio::test]
 async fn a_dockerfile_that_means_nothing_is_refused_with_its_line() {
     let world = World::start();
-    let frontend = Frontend::connect(&world).await;
+    let frontend = Frontend::of(&world);
     let mut said = String::new();
     for (file, options) in [
         ("FROM scratch\nRNU x\n", &[][..]),
@@ -74,11 +74,11 @@ async fn a_dockerfile_that_means_nothing_is_refused_with_its_line() {
         ("ARG MY_ARCH=x\nFROM --platform=linux/${MYARCH} scratch\n", &[]),
         ("FROM --platform=nonsense scratch\nFROM scratch\n", &[]),
         ("FROM $BASE\n", &[]),
-        ("# syntax=example.com/other:1\nFROM scratch\n", &[]),
+        ("# syntax=example.com/Other:1\nFROM scratch\n", &[]),
         ("# check=skip=all;eror=true\nFROM scratch\n", &[]),
         ("# check=error=true\nFROM scratch as a\nMAINTAINER me\n", &[]),
         ("FROM scratch\n", &[("build-arg:BUILDKIT_DOCKERFILE_CHECK", "eror=true")]),
-        ("FROM scratch\n", &[("build-arg:BUILDKIT_SYNTAX", "example.com/other:1")]),
+        ("FROM scratch\n", &[("build-arg:BUILDKIT_SYNTAX", "example.com/Other:1")]),
         ("FROM scratch\n", &[("frontend.caps", "moby.buildkit.frontend.other")]),
         ("FROM scratch\n", &[("requestid", "frontend.other")]),
     ] {

@@ -40,13 +40,14 @@ use kiln_dockerfile::lint::{LintOptions, Linter};
 use kiln_dockerfile::{Directive, detect_syntax};
 use serde_json::json;
 
-use super::{ForeignFrontend, FrontendRequest, FrontendResult, Refs, is_built_in};
+use super::gateway::external;
+use super::{FrontendRequest, FrontendResult, Refs, is_built_in};
 use crate::image::Platform;
 use crate::solver::{Build, SolveError};
 use convert::{Conversion, Converted, Scope};
 use errors::lines;
 use load::Loaded;
-use options::Options;
+use options::{Options, SYNTAX};
 use subrequest::Question;
 
 /// Builds, or answers, what the options of `request` ask for.
@@ -56,7 +57,9 @@ pub(crate) async fn solve(
 ) -> Result<FrontendResult, SolveError> {
     let options = Options::parse(&request.options)?;
     let loaded = load::dockerfile(build, &options, &request.inputs).await?;
-    check_syntax(&options, &loaded)?;
+    if let Some(answer) = forward(build, &options, &request, &loaded).await? {
+        return Ok(answer);
+    }
     if let Some(name) = &options.subrequest {
         let question = Question::parse(name)?;
         let asked = Conversion {
@@ -80,23 +83,38 @@ pub(crate) async fn solve(
     finish(&options, converted)
 }
 
-/// Fails for a file that names another frontend than this one.
-fn check_syntax(options: &Options, loaded: &Loaded) -> Result<(), SolveError> {
+/// Lets another frontend answer, where the client or the file names one.
+async fn forward(
+    build: &Arc<Build>,
+    options: &Options,
+    request: &FrontendRequest,
+    loaded: &Loaded,
+) -> Result<Option<FrontendResult>, SolveError> {
     if options.is_forwarded {
-        return Ok(());
+        return Ok(None);
     }
-    if let Some(syntax) = &options.syntax {
-        let source = syntax.split_whitespace().next().unwrap_or_default();
-        let foreign = !is_built_in(source);
-        return if foreign { Err(ForeignFrontend(source.to_owned()).into()) } else { Ok(()) };
-    }
-    match detect_syntax(&loaded.file.data) {
-        Some(directive) if !is_built_in(directive.first_word()) => {
-            let error = ForeignFrontend(directive.first_word().to_owned());
-            Err(SolveError::in_source(lines(&loaded.file, directive.location), error))
+    let (command, location) = match (&options.syntax, detect_syntax(&loaded.file.data)) {
+        (Some(syntax), _) => (syntax.trim().to_owned(), None),
+        (None, Some(directive)) => {
+            (directive.value.clone(), Some(lines(&loaded.file, directive.location)))
         }
-        _ => Ok(()),
+        (None, None) => return Ok(None),
+    };
+    let source = command.split_whitespace().next().unwrap_or_default().to_owned();
+    if is_built_in(&source) {
+        return Ok(None);
     }
+    let mut request = request.clone();
+    request.options.insert("cmdline".to_owned(), command.clone());
+    let answer = external::solve(build, &source, request).boxed().await;
+    answer.map(Some).map_err(|error| match location {
+        _ if !error.locations().is_empty() || error.is_canceled() => error,
+        Some(location) => SolveError::in_source(location, error.into_cause()),
+        None => {
+            let what = format!("failed with {SYNTAX} = {command}");
+            error.into_cause().context(what).into()
+        }
+    })
 }
 
 /// The options of the build argument, or else of the `check` directive.

@@ -15,6 +15,9 @@ use crate::image::{Platform, Resolve};
 /// The build argument with options of the lint rules.
 const CHECK: &str = "build-arg:BUILDKIT_DOCKERFILE_CHECK";
 
+/// The build argument that names another frontend.
+pub(super) const SYNTAX: &str = "build-arg:BUILDKIT_SYNTAX";
+
 /// What the frontend can do that a client may insist on (`frontend.caps`).
 const CAPABILITIES: [&str; 4] = [
     "moby.buildkit.frontend.inputs",
@@ -142,7 +145,7 @@ impl Options {
                 .map(LintOptions::parse)
                 .transpose()
                 .with_context(|| format!("failed to parse {CHECK}"))?,
-            syntax: given("build-arg:BUILDKIT_SYNTAX"),
+            syntax: given(SYNTAX),
             is_forwarded: get("cmdline").is_some(),
             subrequest: given("requestid"),
         })

@@ -27,6 +27,18 @@ pub(super) async fn view(gateway: &GatewayBuild, id: &str) -> Result<View, Statu
     fetched.await.map_err(|error| Status::internal(format!("{error:#}")))
 }
 
+/// The files of a mount of the container that is named `id`.
+pub(super) fn view_of_container(
+    gateway: &GatewayBuild,
+    id: &str,
+    mount: i32,
+) -> Result<View, Status> {
+    let container = gateway.containers.get(id)?;
+    let invalid = |_| Status::invalid_argument(format!("no mount {mount}"));
+    let mount = usize::try_from(mount).map_err(invalid)?;
+    container.view(mount).map_err(|error| Status::unknown(format!("{error:#}")))
+}
+
 fn failed(path: &str, error: &dyn std::fmt::Display) -> Status {
     Status::unknown(format!("{path}: {error}"))
 }

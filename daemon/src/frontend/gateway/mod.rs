@@ -1,8 +1,12 @@
 //! The gateway: clients that act as frontends themselves call it to solve graphs, read results,
 //! and hand back what is to be exported (`moby.buildkit.v1.frontend.LLBBridge`).
 
+mod container;
+mod containers;
 mod convert;
+pub(crate) mod external;
 mod files;
+mod process;
 mod service;
 mod sources;
 
@@ -16,6 +20,7 @@ use tokio::sync::watch;
 use super::FrontendResult;
 use crate::graph::Edge;
 use crate::solver::{Build, SolveError};
+use containers::Containers;
 
 pub(crate) use service::GatewayService;
 
@@ -31,12 +36,19 @@ pub(crate) struct GatewayBuild {
     inputs: BTreeMap<String, pb::Definition>,
     /// What the client was told of, by the ids it was told.
     refs: Mutex<HashMap<String, Option<Edge>>>,
+    containers: Containers,
     returned: watch::Sender<Option<Result<FrontendResult, SolveError>>>,
 }
 
 impl GatewayBuild {
     pub(crate) fn new(build: Arc<Build>, inputs: BTreeMap<String, pb::Definition>) -> Self {
-        Self { build, inputs, refs: Mutex::default(), returned: watch::Sender::new(None) }
+        let (containers, returned) = (Containers::new(), watch::Sender::new(None));
+        Self { build, inputs, refs: Mutex::default(), containers, returned }
+    }
+
+    /// Ends what runs for the frontend.
+    pub(crate) fn close(&self) {
+        self.containers.close();
     }
 
     /// Waits for what the client returns.
@@ -46,6 +58,16 @@ impl GatewayBuild {
             Ok(answer) => answer.clone().unwrap_or_else(|| Err(SolveError::canceled())),
             Err(_) => Err(SolveError::canceled()),
         }
+    }
+
+    /// What the frontend has returned, if it has.
+    fn answer(&self) -> Option<Result<FrontendResult, SolveError>> {
+        self.returned.borrow().clone()
+    }
+
+    /// Whether the frontend has returned a failure.
+    fn has_failed(&self) -> bool {
+        self.returned.borrow().as_ref().is_some_and(Result::is_err)
     }
 
     /// Ends the build with what the client says; only the first word counts.

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::Stream;
+use futures::{FutureExt as _, Stream, StreamExt as _, future, stream};
 use kiln_proto::control::VertexWarning;
 use kiln_proto::gateway::llb_bridge_server::LlbBridge;
 use kiln_proto::gateway::{
@@ -15,9 +15,11 @@ use kiln_proto::gateway::{
     SolveRequest, SolveResponse, StatFileRequest, StatFileResponse, WarnRequest, WarnResponse,
 };
 use kiln_proto::{apicaps, header};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{GatewayBuild, convert, files, sources};
+use super::{GatewayBuild, container, convert, files, process, sources};
 use crate::caps;
 use crate::control::to_status;
 use crate::daemon::Daemon;
@@ -27,18 +29,26 @@ use crate::image::{Platform, Resolve};
 use crate::solver::SolveError;
 use crate::worker;
 
-/// Serves the gateway builds of one daemon.
-pub(crate) struct GatewayService(Arc<Daemon>);
+/// How many messages about processes wait for a frontend to read them.
+const MESSAGES: usize = 8;
+
+/// Serves frontends.
+pub(crate) enum GatewayService {
+    /// All whose builds the daemon knows; calls name their build.
+    OfDaemon(Arc<Daemon>),
+    /// The one that has a connection of its own.
+    OfBuild(Arc<GatewayBuild>),
+}
 
 impl GatewayService {
-    pub(crate) fn new(daemon: Arc<Daemon>) -> Self {
-        Self(daemon)
-    }
-
     /// The build that a call is for.
     async fn build<T>(&self, request: &Request<T>) -> Result<Arc<GatewayBuild>, Status> {
+        let daemon = match self {
+            Self::OfDaemon(daemon) => daemon,
+            Self::OfBuild(build) => return Ok(build.clone()),
+        };
         let id = header::get_first(request.metadata(), header::BUILD_ID).unwrap_or_default();
-        let active = self.0.builds.get(&id).await;
+        let active = daemon.builds.get(&id).await;
         let gateway = active.and_then(|active| active.gateway);
         gateway.ok_or_else(|| Status::not_found(format!("no gateway build {id:?}")))
     }
@@ -71,11 +81,11 @@ impl LlbBridge for GatewayService {
     type ExecProcessStream = Pin<Box<dyn Stream<Item = Result<ExecMessage, Status>> + Send>>;
 
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PongResponse>, Status> {
-        self.build(&request).await?;
+        let gateway = self.build(&request).await?;
         Ok(Response::new(PongResponse {
             frontend_api_caps: caps(caps::GATEWAY),
             llb_caps: caps(caps::LLB),
-            workers: worker::list(&self.0, &[])?,
+            workers: worker::list(&gateway.build.daemon, &[])?,
         }))
     }
 
@@ -264,43 +274,67 @@ impl LlbBridge for GatewayService {
 
     async fn new_container(
         &self,
-        _: Request<NewContainerRequest>,
+        request: Request<NewContainerRequest>,
     ) -> Result<Response<NewContainerResponse>, Status> {
-        unsupported("a container of the client's own")
+        let gateway = self.build(&request).await?;
+        container::create(&gateway, request.into_inner()).await?;
+        Ok(Response::new(NewContainerResponse {}))
     }
 
     async fn release_container(
         &self,
-        _: Request<ReleaseContainerRequest>,
+        request: Request<ReleaseContainerRequest>,
     ) -> Result<Response<ReleaseContainerResponse>, Status> {
-        unsupported("a container of the client's own")
+        let gateway = self.build(&request).await?;
+        gateway.containers.release(&request.get_ref().container_id)?;
+        Ok(Response::new(ReleaseContainerResponse {}))
     }
 
     async fn exec_process(
         &self,
-        _: Request<Streaming<ExecMessage>>,
+        request: Request<Streaming<ExecMessage>>,
     ) -> Result<Response<Self::ExecProcessStream>, Status> {
-        unsupported("a container of the client's own")
+        let gateway = self.build(&request).await?;
+        let incoming = request.into_inner();
+        let (outgoing, messages) = mpsc::channel(MESSAGES);
+        let serve = process::serve(gateway, incoming, outgoing);
+        // One stream of both, so that the processes go when their messages are not wanted any more.
+        let serve = serve.into_stream().filter_map(|()| future::ready(None));
+        let messages = stream::select(ReceiverStream::new(messages), serve);
+        Ok(Response::new(messages.boxed()))
     }
 
     async fn read_file_container(
         &self,
-        _: Request<ReadFileRequest>,
+        request: Request<ReadFileRequest>,
     ) -> Result<Response<ReadFileResponse>, Status> {
-        unsupported("a container of the client's own")
+        let gateway = self.build(&request).await?;
+        let request = request.into_inner();
+        let view = files::view_of_container(&gateway, &request.r#ref, request.mount_index)?;
+        let data = blocking(move || files::read(&view, &request)).await?;
+        Ok(Response::new(ReadFileResponse { data: data.into() }))
     }
 
     async fn read_dir_container(
         &self,
-        _: Request<ReadDirRequest>,
+        request: Request<ReadDirRequest>,
     ) -> Result<Response<ReadDirResponse>, Status> {
-        unsupported("a container of the client's own")
+        let gateway = self.build(&request).await?;
+        let request = request.into_inner();
+        let view = files::view_of_container(&gateway, &request.r#ref, request.mount_index)?;
+        let list = move || files::list(&view, &request.dir_path, &request.include_pattern);
+        let entries = blocking(list).await?;
+        Ok(Response::new(ReadDirResponse { entries }))
     }
 
     async fn stat_file_container(
         &self,
-        _: Request<StatFileRequest>,
+        request: Request<StatFileRequest>,
     ) -> Result<Response<StatFileResponse>, Status> {
-        unsupported("a container of the client's own")
+        let gateway = self.build(&request).await?;
+        let request = request.into_inner();
+        let view = files::view_of_container(&gateway, &request.r#ref, request.mount_index)?;
+        let stat = blocking(move || files::stat(&view, &request.path)).await?;
+        Ok(Response::new(StatFileResponse { stat: Some(stat) }))
     }
 }

@@ -1,13 +1,17 @@
 //! RUN: one process on a root file system and further mounts.
 
 mod caches;
+mod container;
 mod entitlements;
 mod key;
 mod mounts;
 mod network;
 mod output;
+mod process;
 mod run;
+mod terminal;
 
+pub(crate) use container::{Container, ContainerProcess, Streams, streams};
 pub(super) use entitlements::require as require_entitlements;
 pub(super) use key::cache_map;
 pub(super) use run::execute;

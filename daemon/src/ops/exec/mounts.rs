@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use kiln_executor::{Mount, OverlayUpper, Rootfs};
 use kiln_proto::pb;
+use kiln_snapshotter::View;
 
 use super::caches::Caches;
 use super::key::NONE;
@@ -27,9 +28,18 @@ pub(super) struct Mounts {
     /// Further mounts, parents before what is mounted below them.
     pub(super) others: Vec<Mount>,
     /// Layers that receive writes to other mounts; kept if they are outputs.
-    written: Vec<(Option<usize>, Stack, NewLayer)>,
+    written: Vec<Written>,
     agents: Vec<AgentSocket>,
-    _caches: Caches,
+    caches: Caches,
+}
+
+/// A mount that can be written to.
+struct Written {
+    /// Of the mount in its op.
+    position: usize,
+    output: Option<usize>,
+    base: Stack,
+    layer: NewLayer,
 }
 
 impl Mounts {
@@ -40,8 +50,11 @@ impl Mounts {
         caches: Caches,
     ) -> anyhow::Result<Self> {
         let layers = &build.daemon.layers;
-        let is_root = |mount: &&pb::Mount| clean(&mount.dest) == "/";
-        let root = exec.mounts.iter().find(is_root).context("exec op without a root mount")?;
+        let root = exec
+            .mounts
+            .iter()
+            .find(|mount| is_root(mount))
+            .context("exec op without a root mount")?;
         if !matches!(root.mount_type(), pb::MountType::Bind) {
             bail!("the root of an exec op must be a bind mount");
         }
@@ -62,13 +75,13 @@ impl Mounts {
             others: Vec::new(),
             written: Vec::new(),
             agents: Vec::new(),
-            _caches: caches.clone(),
+            caches: caches.clone(),
         };
-        let mut others: Vec<_> =
-            exec.mounts.iter().zip(caches).filter(|(mount, _)| !is_root(mount)).collect();
-        others.sort_by_key(|(mount, _)| clean(&mount.dest).matches('/').count());
-        for (mount, cache) in others {
-            let made = prepared.add(build, mount, inputs, cache.as_deref()).await;
+        let mut others: Vec<_> = exec.mounts.iter().enumerate().zip(caches).collect();
+        others.retain(|((_, mount), _)| !is_root(mount));
+        others.sort_by_key(|((_, mount), _)| clean(&mount.dest).matches('/').count());
+        for ((position, mount), cache) in others {
+            let made = prepared.add(build, (position, mount), inputs, cache.as_deref()).await;
             made.with_context(|| format!("cannot prepare mount {}", mount.dest))?;
         }
         Ok(prepared)
@@ -77,13 +90,13 @@ impl Mounts {
     async fn add(
         &mut self,
         build: &Arc<Build>,
-        mount: &pb::Mount,
+        (position, mount): (usize, &pb::Mount),
         inputs: &[Snapshot],
         cache: Option<&CacheLease>,
     ) -> anyhow::Result<()> {
         let target = PathBuf::from(clean(&mount.dest));
         match mount.mount_type() {
-            pb::MountType::Bind => self.bind(build, mount, inputs).await,
+            pb::MountType::Bind => self.bind(build, (position, mount), inputs).await,
             pb::MountType::Cache => {
                 let cache = cache.context("cache mount that was not taken")?;
                 self.others.push(Mount::Bind {
@@ -133,7 +146,7 @@ impl Mounts {
     async fn bind(
         &mut self,
         build: &Arc<Build>,
-        mount: &pb::Mount,
+        (position, mount): (usize, &pb::Mount),
         inputs: &[Snapshot],
     ) -> anyhow::Result<()> {
         let layers = &build.daemon.layers;
@@ -167,11 +180,38 @@ impl Mounts {
         } else {
             let layer = layers.create()?;
             let upper = OverlayUpper { upper: layer.path(), work: layer.work_path() };
-            self.written.push((usize::try_from(mount.output).ok(), base, layer));
+            let output = usize::try_from(mount.output).ok();
+            self.written.push(Written { position, output, base, layer });
             (Some(upper), false)
         };
         self.others.push(Mount::Overlay { lower, upper, subpath, target, read_only });
         Ok(())
+    }
+
+    /// The files of a mount as they are now, by its position in the op.
+    pub(super) fn view(
+        &self,
+        build: &Build,
+        exec: &pb::ExecOp,
+        inputs: &[Snapshot],
+        position: usize,
+    ) -> anyhow::Result<View> {
+        let layers = &build.daemon.layers;
+        let count = exec.mounts.len();
+        let mount = exec.mounts.get(position);
+        let mount = mount.with_context(|| format!("no mount {position}: there are {count}"))?;
+        let written = self.written.iter().find(|written| written.position == position);
+        if is_root(mount) {
+            return Ok(layers.view_of(self.base.ids())?.with_layer(self.root.dir())?);
+        }
+        if let Some(Written { base, layer, .. }) = written {
+            return Ok(layers.view_of(base.ids())?.with_layer(layer.dir())?);
+        }
+        match (mount.mount_type(), self.caches.get(position), input(mount, inputs)?) {
+            (pb::MountType::Cache, Some(Some(cache)), _) => Ok(View::of_directory(cache.path())?),
+            (pb::MountType::Bind, _, Some(snapshot)) => layers.view(snapshot),
+            _ => bail!("mount {} has no files that can be read", mount.dest),
+        }
     }
 
     /// Keeps what was written to outputs, and discards the rest.
@@ -184,7 +224,8 @@ impl Mounts {
         let layers = &build.daemon.layers;
         let mut made = vec![None; outputs];
         let root = (self.root_output, self.base, self.root);
-        for (output, base, layer) in std::iter::once(root).chain(self.written) {
+        let others = self.written.into_iter().map(|one| (one.output, one.base, one.layer));
+        for (output, base, layer) in std::iter::once(root).chain(others) {
             if let Some(output) = output.and_then(|output| made.get_mut(output)) {
                 let stack = layers.commit(layer, &base, description.to_owned()).await?;
                 *output = Some(Snapshot::Layers(stack));
@@ -192,6 +233,10 @@ impl Mounts {
         }
         made.into_iter().collect::<Option<_>>().context("exec op with an output that no mount has")
     }
+}
+
+fn is_root(mount: &pb::Mount) -> bool {
+    clean(&mount.dest) == "/"
 }
 
 /// The snapshot that a mount shows; none for a new, empty one.

@@ -1,0 +1,46 @@
+//! Containers of a frontend's own.
+
+use kiln_proto::gateway::NewContainerRequest;
+use kiln_proto::pb;
+use tonic::Status;
+
+use super::GatewayBuild;
+use super::convert::find;
+use crate::control::to_status;
+use crate::ops::exec::Container;
+
+/// An input that a mount does not have.
+const NO_INPUT: i64 = -1;
+/// An output that a mount does not have.
+const NO_OUTPUT: i64 = -1;
+
+/// Prepares what is asked for, and gives it its name.
+pub(super) async fn create(
+    gateway: &GatewayBuild,
+    request: NewContainerRequest,
+) -> Result<(), Status> {
+    let build = &gateway.build;
+    let mut inputs = Vec::new();
+    let mut mounts = Vec::new();
+    for mount in request.mounts {
+        let input = match find(gateway, &mount.result_id)? {
+            Some(edge) => {
+                inputs.push(build.solve(&edge).await.map_err(|error| to_status(&error))?);
+                i64::try_from(inputs.len() - 1).unwrap_or(NO_INPUT)
+            }
+            None => NO_INPUT,
+        };
+        mounts.push(pb::Mount { input, output: NO_OUTPUT, ..mount });
+    }
+    let meta = pb::Meta {
+        hostname: request.hostname,
+        extra_hosts: request.extra_hosts,
+        ..pb::Meta::default()
+    };
+    let exec =
+        pb::ExecOp { meta: Some(meta), mounts, network: request.network, ..pb::ExecOp::default() };
+    let container = Container::new(build.clone(), exec, inputs)
+        .await
+        .map_err(|error| Status::unknown(format!("{error:#}")))?;
+    gateway.containers.add(&request.container_id, container)
+}

@@ -1,0 +1,168 @@
+//! Builds whose frontend is the test itself.
+
+use kiln_proto::control::control_client::ControlClient;
+use kiln_proto::gateway::exec_message::Input;
+use kiln_proto::gateway::llb_bridge_client::LlbBridgeClient;
+use kiln_proto::gateway::{ExecMessage, FdMessage, InitMessage, NewContainerRequest};
+use kiln_proto::{control, gateway, header, pb};
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+
+use crate::daemon::Daemon;
+use crate::layer::digest;
+
+/// A build under way.
+pub struct GatewayBuild {
+    id: String,
+    /// The calls; their requests come from [`Self::request`].
+    pub bridge: LlbBridgeClient<Channel>,
+    building: JoinHandle<Result<(), Status>>,
+}
+
+impl GatewayBuild {
+    /// Starts a build of that name.
+    pub async fn start(daemon: &Daemon, id: &str) -> Self {
+        let address = format!("unix:{}", daemon.socket().display());
+        let endpoint = Endpoint::from_shared(address).expect("the address of the daemon");
+        let channel = endpoint.connect().await.expect("a connection to the daemon");
+        let build = control::SolveRequest { r#ref: id.to_owned(), ..Default::default() };
+        let mut control = ControlClient::new(channel.clone());
+        let building = tokio::spawn(async move { control.solve(build).await.map(drop) });
+        Self { id: id.to_owned(), bridge: LlbBridgeClient::new(channel), building }
+    }
+
+    /// A call of this build.
+    pub fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert(header::BUILD_ID, self.id.parse().expect("an id of letters"));
+        request
+    }
+
+    /// Ends the build with nothing.
+    pub async fn end(mut self) {
+        let end = self.request(gateway::ReturnRequest::default());
+        self.bridge.r#return(end).await.expect("the end of the build");
+        self.building.await.expect("a build").expect("a build that ends well");
+    }
+
+    /// The result of one op without inputs, by the daemon's name for it.
+    pub async fn solve(&mut self, op: pb::op::Op) -> String {
+        let definition = Some(definition(op));
+        let question = gateway::SolveRequest { definition, ..Default::default() };
+        let question = self.request(question);
+        let answer = self.bridge.solve(question).await.expect("an answer").into_inner();
+        match answer.result.and_then(|result| result.result) {
+            Some(gateway::result::Result::Ref(named)) => named.id,
+            other => panic!("expected one result: {other:?}"),
+        }
+    }
+
+    /// Makes a container on the files of an image.
+    pub async fn container(&mut self, id: &str, image: &str) {
+        let identifier = format!("docker-image://{image}");
+        let op = pb::SourceOp { identifier, ..pb::SourceOp::default() };
+        let result_id = self.solve(pb::op::Op::Source(op)).await;
+        let root = pb::Mount { dest: "/".to_owned(), result_id, ..pb::Mount::default() };
+        let wanted = NewContainerRequest {
+            container_id: id.to_owned(),
+            mounts: vec![root],
+            ..Default::default()
+        };
+        let wanted = self.request(wanted);
+        self.bridge.new_container(wanted).await.expect("a container");
+    }
+
+    /// Runs a shell command in a container.
+    pub async fn shell(&mut self, container: &str, command: &str, tty: bool) -> Shell {
+        let (orders, messages) = mpsc::channel(16);
+        let meta = pb::Meta {
+            args: ["sh", "-c", command].map(str::to_owned).into(),
+            cwd: "/".to_owned(),
+            ..pb::Meta::default()
+        };
+        let init = InitMessage {
+            container_id: container.to_owned(),
+            meta: Some(meta),
+            fds: vec![0, 1, 2],
+            tty,
+            ..Default::default()
+        };
+        let shell = Shell::order(Input::Init(init));
+        orders.send(shell).await.expect("a queue");
+        let messages = self.request(ReceiverStream::new(messages));
+        let said = self.bridge.exec_process(messages).await.expect("a process").into_inner();
+        Shell { orders, said, output: String::new() }
+    }
+}
+
+/// A process that the test talks with.
+pub struct Shell {
+    orders: mpsc::Sender<ExecMessage>,
+    said: Streaming<ExecMessage>,
+    /// What it has written so far, output and errors.
+    output: String,
+}
+
+impl Shell {
+    fn order(input: Input) -> ExecMessage {
+        ExecMessage { process_id: "one".to_owned(), input: Some(input) }
+    }
+
+    /// Sends it a message.
+    pub async fn send(&self, input: Input) {
+        self.orders.send(Self::order(input)).await.expect("a queue");
+    }
+
+    /// Writes to its input.
+    pub async fn write(&self, text: &str) {
+        let data = text.to_owned().into();
+        self.send(Input::File(FdMessage { fd: 0, eof: false, data })).await;
+    }
+
+    /// Ends its input.
+    pub async fn close(&self) {
+        self.send(Input::File(FdMessage { fd: 0, eof: true, ..Default::default() })).await;
+    }
+
+    /// Waits until it has written `text`.
+    pub async fn until(&mut self, text: &str) {
+        while !self.output.contains(text) {
+            if let Input::Exit(exit) = self.next().await {
+                panic!("ended with {exit:?} after {:?}", self.output);
+            }
+        }
+    }
+
+    /// Waits for its end: its exit code and what it has written.
+    pub async fn exit(mut self) -> (u32, String) {
+        let mut code = None;
+        loop {
+            match self.next().await {
+                Input::Exit(exit) => code = Some(exit.code),
+                Input::Done(_) => return (code.expect("an exit before the end"), self.output),
+                _ => {}
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Input {
+        let message = self.said.message().await.expect("a message").expect("one more message");
+        let input = message.input.expect("something in a message");
+        if let Input::File(file) = &input {
+            self.output.push_str(&String::from_utf8_lossy(&file.data));
+        }
+        input
+    }
+}
+
+/// A graph of one op without inputs.
+pub fn definition(op: pb::op::Op) -> pb::Definition {
+    let op = pb::Op { op: Some(op), ..Default::default() }.encode_to_vec();
+    let result = pb::Input { digest: digest(&op), index: 0 };
+    let result = pb::Op { inputs: vec![result], ..Default::default() }.encode_to_vec();
+    pb::Definition { def: vec![op.into(), result.into()], ..Default::default() }
+}

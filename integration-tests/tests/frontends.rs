@@ -1,0 +1,110 @@
+//! Frontends in images.
+
+use std::path::Path;
+use std::process::Command;
+
+use kiln_integration_tests::{Context, LayerTar, State, World};
+use serde_json::{Value, json};
+
+/// Pushes the test frontend to the world's registry: the program, and the libraries it is linked to.
+fn push_frontend(world: &World, name: &str) {
+    let program = Path::new(env!("CARGO_BIN_EXE_kiln-test-frontend"));
+    let linked = Command::new("ldd").arg(program).output().expect("ldd");
+    let linked = String::from_utf8(linked.stdout).expect("text");
+    let libraries = linked.split_whitespace().filter(|word| word.starts_with('/'));
+    let read = |path: &str| std::fs::read(path).expect("a library");
+    let mut layer = LayerTar::new();
+    for library in libraries {
+        layer = layer.file(library.trim_start_matches('/'), 0o755, &read(library));
+    }
+    let layer = layer.file("frontend", 0o755, &read(&program.display().to_string())).finish();
+    let mut config = config();
+    config["config"] = json!({
+        "Entrypoint": ["/frontend"],
+        "Labels": {"moby.buildkit.frontend.caps": "moby.buildkit.frontend.contexts"},
+    });
+    world.registry.push(name, &[layer], &config);
+}
+
+/// The config of an image of nothing.
+fn config() -> Value {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    json!({"os": "linux", "architecture": architecture})
+}
+
+fn context() -> Context {
+    Context::new()
+        .dockerfile("# syntax=my/frontend:1 -v\nFROM busybox\nRUN echo x > /x\nCOPY a /")
+        .file("a", "")
+}
+
+#[test]
+fn a_file_that_names_a_frontend_is_read_by_it() {
+    let world = World::start();
+    push_frontend(&world, "my/frontend:1");
+    let context = context();
+    let (_, image) = world.pushed("made:latest", world.build(&context));
+    assert_eq!(image.config["config"]["Labels"]["made.by"], "my/frontend:1 -v");
+    assert!(image.has("x") && image.has("a"));
+    world.build(&context).succeeds().step_is("[2/3] RUN echo x > /x", &State::Cached);
+}
+
+#[test]
+fn the_frontend_of_the_build_argument_goes_before_that_of_the_file() {
+    let world = World::start();
+    push_frontend(&world, "my/other:2");
+    let context = context();
+    let build = world.build(&context).args(["--build-arg", "BUILDKIT_SYNTAX=my/other:2"]);
+    let (_, image) = world.pushed("made:latest", build);
+    assert_eq!(image.config["config"]["Labels"]["made.by"], "my/other:2");
+}
+
+#[test]
+fn a_named_context_stands_for_a_frontend() {
+    let world = World::start();
+    push_frontend(&world, "my/other:2");
+    let replaced = ["--build-context", "my/frontend:1=docker-image://my/other:2"];
+    let context = context();
+    world.build(&context).args(replaced).succeeds();
+}
+
+#[test]
+fn a_frontend_that_fails_is_named_with_its_last_words_and_the_line_that_asks_for_it() {
+    let world = World::start();
+    push_frontend(&world, "my/frontend:1");
+    let context = context();
+    let run = |what: &str| world.build(&context).args(["--build-arg", what]).fails();
+    run("DO=fail")
+        .says("the frontend my/frontend:1 failed: exit code: 3")
+        .says("last word")
+        .says(">>> # syntax=my/frontend:1");
+    run("DO=nothing").says("the frontend my/frontend:1 ended without a result");
+    world.registry.push("my/empty:1", &[LayerTar::new().finish()], &config());
+    let empty = Context::new().dockerfile("# syntax=my/empty:1\nFROM busybox");
+    world.build(&empty).fails().says("the frontend my/empty:1 cannot be run").says("/run");
+}
+
+#[test]
+fn what_fails_in_a_frontends_build_is_shown_as_if_it_were_built_in() {
+    let world = World::start();
+    push_frontend(&world, "my/frontend:1");
+    let context = Context::new().dockerfile("# syntax=my/frontend:1\nFROM busybox\nRUN exit 5\n");
+    world.build(&context).fails().says(">>> RUN exit 5").says("exit code: 5");
+}
+
+#[test]
+fn only_repositories_that_the_configuration_allows_are_frontends() {
+    let mut world = World::start();
+    push_frontend(&world, "my/frontend:1");
+    let allow = "[frontend.\"gateway.v0\"]\nallowedRepositories = [\"my/other\"]\n";
+    world.daemon.configure(allow);
+    let context = context();
+    world
+        .build(&context)
+        .fails()
+        .says("'docker.io/my/frontend:1' is not an allowed gateway source");
+}
