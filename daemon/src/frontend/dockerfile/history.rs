@@ -3,6 +3,7 @@
 //! Times are left to the exporter, which knows when layers were made.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde_json::{Value, json};
@@ -27,7 +28,7 @@ pub(super) fn commit(
     if let Some(created) = epoch.and_then(|epoch| epoch.format(&Rfc3339).ok()) {
         item["created"] = Value::String(created);
     }
-    image.history.push(item);
+    image.history.push(Arc::new(item));
 }
 
 /// The command of a RUN, after the build arguments that it could see.

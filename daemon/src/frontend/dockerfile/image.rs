@@ -3,6 +3,7 @@
 //! What a base image has in its config that is not known here is kept.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -34,8 +35,9 @@ pub(super) struct Image {
     pub(super) os_version: String,
     #[serde(default, deserialize_with = "nullable")]
     pub(super) config: ContainerConfig,
-    #[serde(default, deserialize_with = "nullable")]
-    pub(super) history: Vec<Value>,
+    /// Shared with the images that this one was made from.
+    #[serde(default, with = "shared")]
+    pub(super) history: Vec<Arc<Value>>,
     #[serde(flatten)]
     other: Map<String, Value>,
 }
@@ -109,6 +111,25 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
+/// A list of items that may have other owners, which may be `null`.
+mod shared {
+    use super::{Arc, Deserializer, Value, nullable};
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        items: &[Arc<Value>],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(items.iter().map(|item| &**item))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Arc<Value>>, D::Error> {
+        let items: Vec<Value> = nullable(deserializer)?;
+        Ok(items.into_iter().map(Arc::new).collect())
+    }
+}
+
 impl Image {
     /// The config of scratch.
     pub(super) fn empty(platform: &Platform) -> Self {
@@ -138,7 +159,7 @@ impl Image {
     pub(super) fn is_scratch(&self) -> bool {
         let layers = self.other.get("rootfs").and_then(|rootfs| rootfs.get("diff_ids"));
         let no_layers = layers.and_then(Value::as_array).is_none_or(Vec::is_empty);
-        let is_empty = |item: &Value| item.get("empty_layer") == Some(&Value::Bool(true));
+        let is_empty = |item: &Arc<Value>| item.get("empty_layer") == Some(&Value::Bool(true));
         no_layers && self.history.iter().all(is_empty)
     }
 

@@ -74,15 +74,13 @@ impl Stage {
         if !has_path && self.platform.os != "windows" {
             self.image.config.set_env("PATH", DEFAULT_PATH);
         }
-        let pairs: Vec<(String, String)> = self
-            .image
-            .config
-            .env_pairs()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        for (name, value) in pairs {
-            self.set_env(name, value);
+        // Those that are there already move to the end: all at once, for moving one is slow.
+        let mut variables = IndexMap::new();
+        for (name, value) in self.image.config.env_pairs() {
+            set(&mut variables, name.to_owned(), value.to_owned());
         }
+        self.env.retain(|name, _| !variables.contains_key(name));
+        self.env.extend(variables);
         if !self.image.config.working_dir.is_empty() {
             self.workdir = absolute("/", &self.image.config.working_dir);
         }
@@ -90,8 +88,7 @@ impl Stage {
 
     /// Sets a variable; it moves to the end.
     pub(super) fn set_env(&mut self, name: String, value: String) {
-        self.env.shift_remove(&name);
-        self.env.insert(name, value);
+        set(&mut self.env, name, value);
     }
 
     pub(super) fn is_declared(&self, name: &str) -> bool {
@@ -129,4 +126,9 @@ impl Stage {
             ..VertexMeta::default()
         }
     }
+}
+
+fn set(variables: &mut IndexMap<String, String>, name: String, value: String) {
+    variables.shift_remove(&name);
+    variables.insert(name, value);
 }
