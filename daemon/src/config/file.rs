@@ -28,6 +28,9 @@ pub(super) struct ConfigFile {
     pub(super) registry: BTreeMap<String, HostConfig>,
     pub(super) dns: Dns,
     pub(super) system: System,
+    /// A directory of JSON files whose members provenance has besides its own.
+    #[serde(rename = "provenanceEnvDir")]
+    pub(super) provenance_env_dir: Option<PathBuf>,
     otel: Otel,
     cdi: Cdi,
 }
