@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::{Attestation, Subject};
@@ -18,11 +18,11 @@ pub(crate) type DigestSet = BTreeMap<String, String>;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Statement {
-    #[serde(rename = "_type", default)]
+    #[serde(rename = "_type", default, deserialize_with = "nullable")]
     kind: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub(crate) predicate_type: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub(super) subject: Vec<StatementSubject>,
     #[serde(default)]
     pub(super) predicate: Value,
@@ -31,10 +31,17 @@ pub(crate) struct Statement {
 /// Something that a statement is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StatementSubject {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub(crate) name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub(crate) digest: DigestSet,
+}
+
+/// Scanners write `null` for what is empty.
+fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl Statement {
@@ -77,6 +84,13 @@ mod tests {
 
     use super::super::{Content, Kind};
     use super::*;
+
+    #[test]
+    fn a_statement_may_have_null_for_what_is_empty() {
+        let json = r#"{ "_type": "t", "predicateType": "p", "subject": null, "predicate": null }"#;
+        let statement: Statement = serde_json::from_str(json).unwrap();
+        assert_eq!((&*statement.predicate_type, statement.subject.len()), ("p", 0));
+    }
 
     #[test]
     fn a_statement_is_about_what_is_exported_unless_it_says_something_else() {

@@ -228,22 +228,29 @@ fn stat(path: String, entry: &Entry) -> Result<Stat, FsError> {
     })
 }
 
+/// The header of what is in no file system.
+fn header(mode: u32, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
+}
+
 fn append(tar: &mut tar::Builder<&mut dyn Write>, item: &Item<'_>) -> anyhow::Result<()> {
     match &item.what {
         What::Entry(entry) => append_entry(tar, entry, &item.path),
         What::Top => {
-            let mut header = tar::Header::new_gnu();
+            let mut header = header(0o755, 0);
             header.set_entry_type(tar::EntryType::Directory);
-            header.set_mode(0o755);
-            header.set_size(0);
             let name = PathBuf::from(format!("{}/", item.path.display()));
             Ok(tar.append_data(&mut header, name, io::empty())?)
         }
         What::Beside(content) => {
-            let mut header = tar::Header::new_gnu();
-            header.set_mode(0o600);
+            let mut header = header(0o600, content.len() as u64);
             header.set_mtime(u64::try_from(item.root.made_at).unwrap_or(0));
-            header.set_size(content.len() as u64);
             Ok(tar.append_data(&mut header, &item.path, content.as_ref())?)
         }
     }
