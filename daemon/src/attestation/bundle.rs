@@ -84,7 +84,7 @@ async fn predicate(build: &Arc<Build>, attestation: &Attestation) -> anyhow::Res
     let path = attestation.path.clone();
     let bytes = match &attestation.content {
         Content::Nothing => return Err(AttestationError::NoContent.into()),
-        Content::Provenance(provenance) => provenance.write(build)?.to_vec(),
+        Content::Provenance(provenance) => provenance.write(build)?,
         Content::Files(files) => {
             let (view, path) = (view(build, files).await?, path.clone());
             let read = move || {

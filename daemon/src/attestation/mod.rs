@@ -16,7 +16,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::frontend::{Assignment, FrontendResult, Ref, Request};
-use crate::image::Platform;
 use crate::provenance::{self, Provenance};
 use crate::solver::{Build, SolveError};
 
@@ -115,23 +114,23 @@ impl Attestation {
     }
 }
 
-/// Adds what the client wants attested to `result`, and makes everything that takes steps.
+/// Adds what the client wants attested to `result`, which is solved, and makes everything that
+/// takes steps.
 pub(crate) async fn complete(
     build: &Arc<Build>,
     wanted: &Wanted,
     result: &mut FrontendResult,
 ) -> Result<(), SolveError> {
     let mut all = std::mem::take(&mut result.attestations);
-    let platforms = result.platforms()?;
     let is_sbom = |attestation: &Attestation| attestation.predicate_type == SPDX;
     if let Some(sbom) = &wanted.sbom
         && !all.values().flatten().any(is_sbom)
     {
-        add_sboms(build, sbom, result, &platforms, &mut all).await?;
+        add_sboms(build, sbom, result, &mut all).await?;
     }
     if let Some(options) = &wanted.provenance {
-        let provenance = provenance::of_result(build, result, &platforms, options)?;
-        for (id, provenance) in provenance {
+        let platforms = result.platforms()?;
+        for (id, provenance) in provenance::of_result(build, result, &platforms, options)? {
             all.entry(id).or_default().push(Attestation::of_provenance(provenance));
         }
     }
@@ -149,15 +148,15 @@ async fn add_sboms(
     build: &Arc<Build>,
     options: &SbomOptions,
     result: &FrontendResult,
-    platforms: &[(String, Platform)],
     all: &mut BTreeMap<String, Vec<Attestation>>,
 ) -> Result<(), SolveError> {
     let work = Assignment::new(build.clone(), Request::default());
     let scanner = Scanner::new(&work, options).await?;
-    for (id, _) in platforms {
-        let Some(target) = result.refs.of_platform(id) else { continue };
+    for (id, _) in result.platforms()? {
+        let Some(target) = result.refs.of_platform(&id) else { continue };
         let scanned = Scanned { target: Some(target.edge.clone()), ..Scanned::default() };
-        all.entry(id.clone()).or_default().push(scanner.attestation(id, &scanned));
+        let attestation = scanner.attestation(&id, &scanned);
+        all.entry(id).or_default().push(attestation);
     }
     Ok(())
 }

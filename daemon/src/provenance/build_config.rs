@@ -12,7 +12,7 @@ use super::go_op;
 use crate::graph::{Edge, Vertex, VertexDigest, from_definition, go_json};
 
 /// Attributes of sources that are of one build only.
-const OF_ONE_BUILD: [&str; 2] = ["local.session", "local.unique"];
+const OF_ONE_BUILD: [&str; 3] = ["local.session", "local.unique", "oci.session"];
 
 /// The steps of a result and their sources.
 pub(super) struct BuildConfig {

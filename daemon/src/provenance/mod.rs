@@ -23,7 +23,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use parking_lot::Mutex;
 use time::OffsetDateTime;
 
 use crate::frontend::{FrontendResult, Ref};
@@ -48,8 +47,6 @@ pub(crate) struct Provenance {
     options: ProvenanceOptions,
     predicate: Predicate,
     of: Ref,
-    /// Written once, so that all who have it have the same.
-    written: Mutex<Option<Arc<[u8]>>>,
 }
 
 /// Why the files of a client's directory are not known: they have no name that others could have
@@ -80,6 +77,7 @@ impl IncompleteMaterials {
 }
 
 /// The provenance of each of a result's file systems, by platform id. Scratch comes from nowhere.
+/// The result has to be solved: what is not known of a source by then counts as unknown.
 pub(crate) fn of_result(
     build: &Build,
     result: &FrontendResult,
@@ -98,9 +96,8 @@ pub(crate) fn of_result(
             return Err(IncompleteMaterials { locals: locals.collect() });
         }
         let predicate = Predicate::new(build, &capture, options);
-        let written = Mutex::default();
         let (options, of) = (options.clone(), of.clone());
-        all.insert(id.clone(), Arc::new(Provenance { options, predicate, of, written }));
+        all.insert(id.clone(), Arc::new(Provenance { options, predicate, of }));
     }
     Ok(all)
 }
@@ -121,27 +118,19 @@ impl Provenance {
         self.options.inline_only
     }
 
-    /// The predicate as JSON. The build counts as finished with the first call, and the blobs that
-    /// layers have by then are told of.
-    pub(crate) fn write(&self, build: &Build) -> anyhow::Result<Arc<[u8]>> {
-        let mut written = self.written.lock();
-        if let Some(json) = &*written {
-            return Ok(json.clone());
-        }
+    /// The predicate as JSON. The build counts as finished with the first call of any of its
+    /// predicates; layers are told of that have blobs by now.
+    pub(crate) fn write(&self, build: &Build) -> anyhow::Result<Vec<u8>> {
         let mut predicate = self.predicate.clone();
         predicate.finish(build.finished_at());
         if self.options.mode == Mode::Max {
             let config = BuildConfig::of(&self.of.edge)?;
             predicate.add_build_config(config, |steps| step_layers::of_steps(build, steps))?;
         }
-        let json: Arc<[u8]> = match self.options.version {
-            Version::Slsa1 => serde_json::to_vec_pretty(&predicate)?.into(),
-            Version::Slsa02 => {
-                serde_json::to_vec_pretty(&slsa02::Predicate::from(&predicate))?.into()
-            }
-        };
-        *written = Some(json.clone());
-        Ok(json)
+        Ok(match self.options.version {
+            Version::Slsa1 => serde_json::to_vec_pretty(&predicate)?,
+            Version::Slsa02 => serde_json::to_vec_pretty(&slsa02::Predicate::from(&predicate))?,
+        })
     }
 }
 

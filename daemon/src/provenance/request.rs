@@ -77,6 +77,12 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
+/// An address without credentials. In the name of an image what is before `@` is none.
+fn redacted(address: &str) -> String {
+    let is_image = ["docker-image:", "oci-layout:"].iter().any(|it| address.starts_with(it));
+    if is_image { address.to_owned() } else { without_credentials(address) }
+}
+
 impl RequestProvenance {
     /// Of `request`. Where its context is one of `sources`, that says what it was.
     pub(super) fn new(request: &Request, sources: &Sources, producers: &Producers) -> Self {
@@ -89,7 +95,7 @@ impl RequestProvenance {
             .map(|(name, value)| {
                 let is_address =
                     name == context || name.starts_with("context:") || name == "vcs:source";
-                let value = if is_address { without_credentials(value) } else { value.clone() };
+                let value = if is_address { redacted(value) } else { value.clone() };
                 (name.clone(), value)
             })
             .collect();
@@ -203,13 +209,18 @@ mod tests {
             ("platform", "linux/arm64"),
             ("build-arg:A", "1"),
             ("context:foo", "https://u:p@h/x"),
+            ("context:bar", "oci-layout://bar@sha256:aa"),
             ("vcs:source", "https://u:p@h/r"),
             ("vcs:revision", ""),
         ];
         let mut found = provenance(&options, &Sources::default());
         let vcs = found.take_vcs();
         assert_eq!(vcs, BTreeMap::from([("source".into(), "https://xxxxx:xxxxx@h/r".into())]));
-        let args = [("build-arg:A", "1"), ("context:foo", "https://xxxxx:xxxxx@h/x")];
+        let args = [
+            ("build-arg:A", "1"),
+            ("context:foo", "https://xxxxx:xxxxx@h/x"),
+            ("context:bar", "oci-layout://bar@sha256:aa"),
+        ];
         let args = args.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(found.request.args, BTreeMap::from(args));
     }
