@@ -2,6 +2,7 @@
 
 use crate::paths;
 use hyper_util::rt::TokioIo;
+use kiln_proto::content::content_client::ContentClient;
 use kiln_proto::control::control_client::ControlClient;
 use kiln_proto::session::{CONNECTION_WINDOW, MAX_MESSAGE, STREAM_WINDOW};
 use std::fs::{self, File, OpenOptions};
@@ -150,6 +151,11 @@ impl Daemon {
         ControlClient::new(self.channel.clone())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE)
+    }
+
+    /// What the daemon keeps of finished builds.
+    pub(crate) fn content(&self) -> ContentClient<Channel> {
+        ContentClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
 }
 

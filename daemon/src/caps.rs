@@ -65,6 +65,7 @@ pub(crate) const LLB: &[&str] = &[
     "meta.exportcache",
     "mergeop",
     "diffop",
+    "exporter.image.attestations",
     "exporter.multiple",
 ];
 
@@ -80,6 +81,7 @@ pub(crate) const GATEWAY: &[&str] = &[
     "readdir",
     "statfile",
     "importcaches",
+    "reference.attestations",
     "proto.refarray",
     "reference.output",
     "frontend.inputs",

@@ -16,6 +16,7 @@ use crate::kept_dirs::KeptDirs;
 use crate::layers::{Layers, LocalTrees};
 use crate::ops::source::git::Repositories;
 use crate::ops::source::http::HttpClient;
+use crate::provenance::Producers;
 use crate::session::Sessions;
 use crate::solver::{Flights, Outputs};
 use crate::upkeep;
@@ -34,6 +35,8 @@ pub(crate) struct Daemon {
     pub(crate) http: HttpClient,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) builds: Arc<Builds>,
+    /// Who made graphs that clients may hand to others.
+    pub(crate) producers: Producers,
     /// Steps under way, by their first output's key.
     pub(crate) flights: Flights<CacheKey, Arc<Outputs>>,
     /// Limits how many steps run at once.
@@ -74,6 +77,7 @@ impl Daemon {
             http: HttpClient::default(),
             sessions: Arc::default(),
             builds: Arc::default(),
+            producers: Producers::default(),
             flights: Flights::new(),
             exec_turns,
             pack_turns: Semaphore::new(2),

@@ -5,6 +5,7 @@
 //! it by [`ops`] on [`layers`]; [`image`], [`remote`] and [`exporter`] exchange results with the
 //! world.
 
+mod attestation;
 mod attributes;
 mod builds;
 mod caches;
@@ -21,6 +22,7 @@ mod kept_dirs;
 mod layers;
 mod memory;
 mod ops;
+mod provenance;
 mod remote;
 mod serve;
 mod session;

@@ -15,7 +15,10 @@ use crate::upkeep;
 /// The version of BuildKit whose API and frontend this daemon matches; clients decide by it what
 /// they may ask for.
 pub(crate) const BUILDKIT_VERSION: &str = "v0.31.0";
-const DOCKERFILE_VERSION: &str = "1.20.0";
+pub(crate) const DOCKERFILE_VERSION: &str = "1.20.0";
+
+/// The generation of behaviors of BuildKit that this daemon matches.
+pub(crate) const COMPATIBILITY_VERSION: u32 = 30;
 
 pub(crate) fn version() -> types::BuildkitVersion {
     types::BuildkitVersion {

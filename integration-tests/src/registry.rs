@@ -124,6 +124,12 @@ impl Registry {
         self.get(&format!("/v2/{repository}/manifests/{tag}")).status == 200
     }
 
+    /// The blob or manifest of a digest, verified.
+    #[track_caller]
+    pub fn content(&self, repository: &str, wanted: &str) -> Vec<u8> {
+        self.blob(repository, wanted)
+    }
+
     fn blob(&self, repository: &str, wanted: &str) -> Vec<u8> {
         // An index's manifests are blobs to `Image::read`, but not to the registry.
         let blob = self.get(&format!("/v2/{repository}/blobs/{wanted}"));

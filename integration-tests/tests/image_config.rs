@@ -127,7 +127,13 @@ fn several_platforms_make_an_index_in_the_order_they_were_asked_for() {
         (json!({"os": "linux", "architecture": "arm", "variant": "v6"}), "linux/arm/v6"),
     ];
     let entries = index["manifests"].as_array().unwrap();
-    assert_eq!(entries.len(), expected.len());
+    // What is attested of the images comes after all of them.
+    assert_eq!(entries.len(), 2 * expected.len());
+    let (entries, attestations) = entries.split_at(expected.len());
+    for (entry, attestation) in entries.iter().zip(attestations) {
+        let about = &attestation["annotations"]["vnd.docker.reference.digest"];
+        assert_eq!(*about, entry["digest"]);
+    }
     for (entry, (platform, text)) in entries.iter().zip(expected) {
         assert_eq!(entry["platform"], platform);
         let image = world.registry.image(&format!("several@{}", entry["digest"].as_str().unwrap()));

@@ -7,6 +7,7 @@ mod exports;
 mod inputs;
 mod interrupt;
 mod outcome;
+mod provenance;
 mod request;
 mod solve;
 
@@ -48,12 +49,25 @@ pub(crate) async fn run(
 
     let solved = solve::solve(&daemon, &mut plan, &mut progress, &mut interrupts).await;
     progress.finish(is_verbose);
-    let response = match solved {
+    let mut response = match solved {
         Ok(response) => response,
         Err(NotBuilt::Failed(error)) => return Err(Failure::Error(error)),
         Err(NotBuilt::Interrupted(error)) => return Err(Failure::Interrupted(Some(error))),
     };
     keep(&plan, &response)?;
+    if flags.metadata_file.is_some() && plan.call.is_none() {
+        let mode = provenance::Mode::of_environment(paths::env);
+        let told = provenance::fetch(&daemon, &plan.request.r#ref, mode);
+        match interrupts.guard(told).await? {
+            Ok(told) => response.extend(told),
+            // The build itself is done, and has delivered what it was for.
+            Err(status) => writeln!(
+                io::stderr(),
+                "WARNING: the metadata file has no provenance: {}",
+                status.message()
+            )?,
+        }
+    }
     tell(flags, &plan, &response, &progress)?;
     if let Some(call) = &plan.call {
         return reply(call, &response, flags.file.as_deref());

@@ -297,7 +297,8 @@ fn attributes(
     let limits = classic.iter().chain(&flags.resources).map(String::as_str);
     attributes.extend(flag!("resource", resource::parse(limits))?);
     let (provenance, sbom) = (flags.provenance.as_deref(), flags.sbom.as_deref());
-    attributes.extend(flag!("attest", attestation::parse(&flags.attest, provenance, sbom))?);
+    let attestations = attestation::parse(&flags.attest, provenance, sbom, paths::env);
+    attributes.extend(flag!("attest", attestations)?);
     Ok(attributes)
 }
 

@@ -29,6 +29,9 @@ pub(super) struct ConfigFile {
     pub(super) dns: Dns,
     pub(super) system: System,
     pub(super) frontend: Frontends,
+    /// A directory of JSON files whose members provenance has besides its own.
+    #[serde(rename = "provenanceEnvDir")]
+    pub(super) provenance_env_dir: Option<PathBuf>,
     otel: Otel,
     cdi: Cdi,
 }

@@ -19,6 +19,7 @@ use kiln_registry::{ImageRef, RegistryConfig};
 use tracing_subscriber::EnvFilter;
 
 use crate::image::Platform;
+use crate::provenance::Environment;
 use file::ConfigFile;
 
 pub(crate) use flags::Flags;
@@ -44,6 +45,8 @@ pub(crate) struct Config {
     /// Steps that may run at once.
     pub(crate) max_parallelism: Option<usize>,
     pub(crate) worker_id: String,
+    /// What provenance says of this daemon besides.
+    pub(crate) provenance_env: Environment,
     cgroup_parent: Option<String>,
     frontends: file::Frontends,
     dns: file::Dns,
@@ -126,7 +129,9 @@ impl Config {
         if let Some(limit) = file.system.max_registry_concurrency {
             registry.max_concurrency = limit;
         }
+        let provenance_dir = file.provenance_env_dir.unwrap_or_else(default_provenance_dir);
         Ok(Self {
+            provenance_env: Environment::read(&provenance_dir)?,
             worker_id: worker_id(&root),
             root,
             addresses,
@@ -242,6 +247,10 @@ fn default_file() -> PathBuf {
         return PathBuf::from("/etc/kiln/kilnd.toml");
     }
     home("XDG_CONFIG_HOME", ".config").join("kiln/kilnd.toml")
+}
+
+fn default_provenance_dir() -> PathBuf {
+    default_file().with_file_name("provenance.d")
 }
 
 fn default_root() -> PathBuf {

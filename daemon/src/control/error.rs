@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 
 use crate::frontend::{UnsupportedCapability, UnsupportedRequest};
 use crate::graph::{SourceLocation, go_json};
+use crate::provenance::{IncompleteMaterials, LOCAL_SOURCE};
 use crate::solver::SolveError;
 
 const TYPE_PREFIX: &str = "github.com/moby/buildkit/";
@@ -49,7 +50,14 @@ fn details(error: &SolveError) -> Vec<prost_types::Any> {
     let request = request.map(|request| named("errdefs.Subrequest", &request.0));
     let capability = cause.downcast_ref::<UnsupportedCapability>();
     let capability = capability.map(|capability| named("errdefs.FrontendCap", &capability.0));
-    vertex.into_iter().chain(sources).chain(request).chain(capability).collect()
+    let incomplete = cause.downcast_ref::<IncompleteMaterials>().map(|materials| {
+        let incomplete = materials.locals.iter();
+        let incomplete: Value =
+            incomplete.map(|name| json!({ "name": name, "reason": LOCAL_SOURCE })).collect();
+        detail("errdefs.ProvenanceMaterialsIncomplete", &json!({ "incomplete": incomplete }))
+    });
+    let all = vertex.into_iter().chain(sources).chain(request).chain(capability);
+    all.chain(incomplete).collect()
 }
 
 fn detail(name: &str, value: &Value) -> prost_types::Any {
@@ -89,5 +97,11 @@ mod tests {
         let capability = SolveError::from(UnsupportedCapability("x".to_owned()));
         let expected = ("errdefs.FrontendCap+json".to_owned(), r#"{"name":"x"}"#.to_owned());
         assert_eq!(details_of(&capability), (Code::Unimplemented, vec![expected]));
+        let incomplete = IncompleteMaterials { locals: vec!["context".to_owned()] };
+        let expected = (
+            "errdefs.ProvenanceMaterialsIncomplete+json".to_owned(),
+            r#"{"incomplete":[{"name":"context","reason":"local_source"}]}"#.to_owned(),
+        );
+        assert_eq!(details_of(&SolveError::from(incomplete)), (Code::Unknown, vec![expected]));
     }
 }

@@ -1,19 +1,21 @@
 //! `Control.Solve`: one build from request to answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use futures::future::try_join_all;
 use kiln_proto::control::{SolveRequest, SolveResponse};
 use tonic::Status;
 
 use super::to_status;
+use crate::attestation::{self, Wanted};
 use crate::builds::ActiveBuild;
 use crate::daemon::Daemon;
-use crate::exporter::{self, Exports};
+use crate::exporter;
 use crate::frontend::gateway::GatewayBuild;
-use crate::frontend::{self, FrontendRequest, FrontendResult, Refs};
-use crate::graph::{from_definition, from_input};
+use crate::frontend::{self, Assignment, FrontendResult, Ref, Refs, Request};
+use crate::graph::{DefinitionError, from_definition, from_input};
 use crate::remote;
 use crate::solver::{Build, BuildRequest, SolveError};
 
@@ -51,35 +53,39 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
             .check_grant(entitlement)
             .map_err(|error| Status::failed_precondition(error.to_string()))?;
     }
+    let invalid = |error: anyhow::Error| Status::invalid_argument(format!("{error:#}"));
+    let wanted = Wanted::parse(&request.frontend_attrs).map_err(|error| invalid(error.into()))?;
     let build = BuildRequest { id: request.r#ref.clone(), session: session.clone(), entitlements };
     let build = Build::new(daemon.clone(), build);
     let cache = request.cache.clone().unwrap_or_default();
-    let imports = remote::Imports::parse(&cache.imports, &request.frontend_attrs)
-        .map_err(|error| Status::invalid_argument(format!("{error:#}")))?;
-    let cache_exports = remote::Exports::parse(&cache.exports)
-        .map_err(|error| Status::invalid_argument(format!("{error:#}")))?;
+    let imports =
+        remote::Imports::parse(&cache.imports, &request.frontend_attrs).map_err(invalid)?;
+    let cache_exports = remote::Exports::parse(&cache.exports).map_err(invalid)?;
     let build = Arc::new(build.with_imports(&imports));
     let is_gateway = request.frontend.is_empty()
         && request.definition.as_ref().is_none_or(|definition| definition.def.is_empty());
+    let asked = asked(&request, is_gateway).map_err(|error| invalid(error.into()))?;
+    let work = Assignment::new(build.clone(), asked.clone());
     let gateway = is_gateway
-        .then(|| Arc::new(GatewayBuild::new(build.clone(), request.frontend_inputs.clone())));
+        .then(|| Arc::new(GatewayBuild::new(work.clone(), request.frontend_inputs.clone())));
     let active = ActiveBuild { build: build.clone(), gateway: gateway.clone() };
     let _registration = daemon
         .builds
         .register(active)
         .map_err(|duplicate| Status::already_exists(duplicate.to_string()))?;
 
-    let work = async {
+    let running = async {
         let result = async {
             match gateway {
                 Some(gateway) => gateway.returned().await,
-                None => run_frontend(&build, &request).await,
+                None => run_frontend(&work, &request, asked).await,
             }
         };
         // Meanwhile: lookups wait for a cache that is not read yet, and nothing else does.
         let (result, ()) = tokio::join!(result, imports.load(&build));
         let result = result?;
-        let outcome = finish(&build, &request, &result, &cache_exports).await;
+        let finish = || finish(&build, &request, &wanted, &result, &cache_exports).boxed();
+        let outcome = finish().await;
         let is_lost = |error: &SolveError| error.has_lost_layer();
         if !outcome.as_ref().is_err_and(is_lost) {
             return outcome;
@@ -87,7 +93,7 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
         // A cache has lost what it had: without it there are more steps to run, but they can be.
         tracing::debug!(build = build.id, "a cached layer is lost: building once more");
         build.forget();
-        finish(&build, &request, &result, &cache_exports).await
+        finish().await
     };
     let closed = async {
         match &session {
@@ -96,7 +102,7 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
         }
     };
     let outcome = tokio::select! {
-        outcome = work => outcome,
+        outcome = running => outcome,
         () = closed => Err(SolveError::canceled()),
     };
     if let Err(error) = &outcome {
@@ -121,41 +127,46 @@ fn refuse_unsupported(request: &SolveRequest) -> Result<(), Status> {
     Ok(())
 }
 
+/// What the client asks for, if it is no graph. A client that is the frontend itself reads its own
+/// inputs.
+fn asked(request: &SolveRequest, is_gateway: bool) -> Result<Request, DefinitionError> {
+    let mut inputs = BTreeMap::new();
+    for (name, definition) in &request.frontend_inputs {
+        match from_input(definition) {
+            Ok(input) => drop(inputs.insert(name.clone(), input)),
+            Err(_) if is_gateway => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let options = request.frontend_attrs.clone().into_iter().collect();
+    Ok(Request { frontend: request.frontend.clone(), options, inputs })
+}
+
 async fn run_frontend(
-    build: &Arc<Build>,
+    work: &Arc<Assignment>,
     request: &SolveRequest,
+    asked: Request,
 ) -> Result<FrontendResult, SolveError> {
     if let Some(definition) = request.definition.as_ref().filter(|d| !d.def.is_empty()) {
-        let refs = Refs::Single(from_definition(definition)?);
+        let edge = from_definition(definition)?;
+        let refs = Refs::Single(edge.map(|edge| Ref { edge, work: work.clone() }));
         return Ok(FrontendResult { refs, ..FrontendResult::default() });
     }
-    let mut frontend = FrontendRequest {
-        options: request.frontend_attrs.clone().into_iter().collect(),
-        ..FrontendRequest::default()
-    };
-    for (name, definition) in &request.frontend_inputs {
-        frontend.inputs.insert(name.clone(), from_input(definition)?);
-    }
-    frontend::solve(build, &request.frontend, frontend).await
+    frontend::solve(work, asked).await
 }
 
 /// Solves what the frontend answered, and exports it.
 async fn finish(
     build: &Arc<Build>,
     request: &SolveRequest,
+    wanted: &Wanted,
     result: &FrontendResult,
     cache_exports: &remote::Exports,
 ) -> Result<SolveResponse, SolveError> {
-    let solves = result.refs.all().into_iter().map(|(id, edge)| async move {
-        let snapshot = match edge {
-            Some(edge) => Some(build.solve(edge).await?),
-            None => None,
-        };
-        Ok::<_, SolveError>((id.map(str::to_owned), snapshot))
-    });
-    let solved = try_join_all(solves).await?;
-    let exports = Exports { solved, metadata: result.metadata.clone() };
-    let mut exporter_response = exporter::run(build, request, exports).await?;
+    try_join_all(result.refs.edges().into_iter().map(|edge| build.solve(edge))).await?;
+    let mut attested = result.clone();
+    attestation::complete(build, wanted, &mut attested).await?;
+    let mut exporter_response = exporter::run(build, request, &attested).await?;
     // What a frontend has to say to its client, whatever is exported.
     let said = result.metadata.iter().filter(|(key, _)| key.starts_with("frontend."));
     exporter_response.extend(

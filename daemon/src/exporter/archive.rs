@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::image::{Assembled, AssembledImage, assemble, response};
 use super::options::ImageOptions;
-use super::{Part, push, send};
+use super::{Parts, push, send};
 use crate::attributes::Attributes;
 use crate::solver::Build;
 
@@ -29,15 +29,15 @@ pub(super) enum Kind {
 
 pub(super) async fn export(
     build: &Arc<Build>,
-    parts: &[Part],
+    parts: &Parts,
     mut attributes: Attributes,
     id: &str,
     kind: Kind,
 ) -> anyhow::Result<BTreeMap<String, String>> {
-    let options = ImageOptions::take(&mut attributes)?;
+    let options = ImageOptions::take(&mut attributes, false)?;
     let is_tar = attributes.flag("tar", true)?;
     attributes.finish()?;
-    if kind == Kind::Docker && parts.iter().any(|part| !part.id.is_empty()) {
+    if kind == Kind::Docker && parts.is_by_platform {
         bail!("docker exporter does not support exporting manifest lists");
     }
     let name = match kind {
@@ -80,9 +80,11 @@ pub(super) async fn export(
 fn blobs(assembled: &Assembled) -> BTreeMap<Digest, Descriptor> {
     let of_image = |one: &AssembledImage| {
         let layers = one.layers.iter().map(|layer| layer.descriptor.clone());
-        layers.chain([one.manifest.clone(), one.config.clone()]).collect::<Vec<_>>()
+        layers.chain([one.manifest.clone()]).chain(one.small_blobs().cloned()).collect::<Vec<_>>()
     };
-    let blobs = assembled.images.iter().flat_map(of_image).chain([assembled.target.clone()]);
+    let blobs = assembled.images.iter().flat_map(of_image);
+    let blobs = blobs.chain(assembled.inner_manifests().cloned());
+    let blobs = blobs.chain([assembled.target.clone()]);
     blobs.map(|blob| (blob.digest, blob)).collect()
 }
 
@@ -155,9 +157,8 @@ fn index(assembled: &Assembled, names: &[ImageRef]) -> Value {
         // An index says itself what it has.
         if let [image] = assembled.images.as_slice()
             && image.manifest.digest == target.digest
-            && let Some(platform) = &image.platform
         {
-            entry["platform"] = json!(platform);
+            entry["platform"] = json!(image.platform);
         }
         if let Some(name) = name {
             entry["annotations"] = json!({

@@ -13,7 +13,7 @@ use crate::image::Platform;
 /// The config of an image of `layers`.
 pub(super) fn complete(
     config: Option<&[u8]>,
-    platform: Option<&Platform>,
+    platform: &Platform,
     layers: &[LayerBlob],
     epoch: Option<i64>,
 ) -> anyhow::Result<Vec<u8>> {
@@ -47,8 +47,8 @@ pub(super) fn complete(
     Ok(serde_json::to_vec(&config)?)
 }
 
-fn default_config(platform: Option<&Platform>) -> Map<String, Value> {
-    let platform = platform.cloned().unwrap_or_else(Platform::host);
+fn default_config(platform: &Platform) -> Map<String, Value> {
+    let platform = platform.clone();
     let mut config = Map::new();
     config.insert("architecture".into(), platform.architecture.into());
     config.insert("os".into(), platform.os.into());

@@ -10,9 +10,10 @@ use kiln_cache::{Descriptor, Digest, ImageRow};
 use kiln_registry::ImageRef;
 use serde_json::{Value, json};
 
+use super::attestation::{self, AttestationManifest};
 use super::blobs::{self, LayerBlob};
 use super::options::ImageOptions;
-use super::{Part, config, push};
+use super::{Part, Parts, config, push};
 use crate::attributes::Attributes;
 use crate::image::{Platform, manifest};
 use crate::solver::{Build, VertexProgress};
@@ -26,18 +27,40 @@ pub(super) struct Assembled {
 
 /// One platform's image.
 pub(super) struct AssembledImage {
-    pub(super) platform: Option<Platform>,
+    pub(super) platform: Platform,
     pub(super) manifest: Descriptor,
     pub(super) config: Descriptor,
     pub(super) layers: Vec<LayerBlob>,
+    /// What is attested of it.
+    pub(super) attestations: Option<AttestationManifest>,
+}
+
+impl Assembled {
+    /// All manifests but the target.
+    pub(super) fn inner_manifests(&self) -> impl Iterator<Item = &Descriptor> {
+        let manifests = self.images.iter().flat_map(|image| {
+            let attestations = image.attestations.as_ref();
+            [&image.manifest].into_iter().chain(attestations.map(|it| &it.manifest))
+        });
+        manifests.filter(|manifest| manifest.digest != self.target.digest)
+    }
+}
+
+impl AssembledImage {
+    /// What its manifests refer to, except for the layers.
+    pub(super) fn small_blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        let attestations = self.attestations.iter();
+        let attested = attestations.flat_map(|it| [&it.config].into_iter().chain(&it.statements));
+        [&self.config].into_iter().chain(attested)
+    }
 }
 
 pub(super) async fn export(
     build: &Arc<Build>,
-    parts: &[Part],
+    parts: &Parts,
     mut attributes: Attributes,
 ) -> anyhow::Result<BTreeMap<String, String>> {
-    let options = ImageOptions::take(&mut attributes)?;
+    let options = ImageOptions::take(&mut attributes, true)?;
     let push = attributes.flag("push", false)?;
     let push_by_digest = attributes.flag("push-by-digest", false)?;
     let insecure = attributes.flag("registry.insecure", false)?;
@@ -73,34 +96,49 @@ pub(super) async fn export(
     vertex.run(work).await
 }
 
-/// Writes layers, config and manifest of each part, and an index if there are several.
+/// Writes layers, config and manifest of each part, and an index if there are several or if
+/// something is attested of them.
 pub(super) async fn assemble(
     build: &Arc<Build>,
-    parts: &[Part],
+    parts: &Parts,
     options: &ImageOptions,
     vertex: &VertexProgress,
 ) -> anyhow::Result<Assembled> {
+    let is_attested = |part: &Part| {
+        part.attestations.iter().any(|it| options.attestation_inline || !it.is_inline_only())
+    };
+    let has_index = parts.is_by_platform || parts.all.iter().any(is_attested);
     let mut images = Vec::new();
     let mut entries = Vec::new();
-    for part in parts {
+    for part in &parts.all {
         let options = &options.of_part(part);
         let status = vertex.status("exporting layers");
         let layers = blobs::blobs(build, &part.stack, &options.into()).await?;
         drop(status);
-        let image = assemble_one(build, part, layers, options, vertex)?;
-        if let Some(platform) = &part.platform {
-            let mut entry = serde_json::to_value(&image.manifest)?;
-            entry["platform"] = serde_json::to_value(platform)?;
-            entries.push(entry);
+        let mut image = assemble_one(build, part, layers, options, vertex)?;
+        if has_index {
+            image.attestations = attestation::write(build, part, &image, options, vertex).await?;
         }
+        entries.push(index_entry(&image.manifest, &part.platform)?);
         images.push(image);
     }
-    let has_index = images.len() > 1 || parts.iter().any(|part| !part.id.is_empty());
     let target = match images.as_slice() {
         [single] if !has_index => single.manifest.clone(),
-        _ => write_index(build, &entries, options, vertex)?,
+        _ => {
+            let attestations = images.iter().filter_map(|image| image.attestations.as_ref());
+            for attestation in attestations {
+                entries.push(index_entry(&attestation.manifest, &attestation::platform())?);
+            }
+            write_index(build, &entries, options, vertex)?
+        }
     };
     Ok(Assembled { target, images })
+}
+
+fn index_entry(manifest: &Descriptor, platform: &Platform) -> anyhow::Result<Value> {
+    let mut entry = serde_json::to_value(manifest)?;
+    entry["platform"] = serde_json::to_value(platform)?;
+    Ok(entry)
 }
 
 fn assemble_one(
@@ -110,8 +148,7 @@ fn assemble_one(
     options: &ImageOptions,
     vertex: &VertexProgress,
 ) -> anyhow::Result<AssembledImage> {
-    let config =
-        config::complete(part.config.as_deref(), part.platform.as_ref(), &layers, options.epoch)?;
+    let config = config::complete(part.config.as_deref(), &part.platform, &layers, options.epoch)?;
     let (config_type, manifest_type) = if options.oci_mediatypes {
         (manifest::OCI_CONFIG, manifest::OCI_MANIFEST)
     } else {
@@ -127,7 +164,8 @@ fn assemble_one(
     drop(vertex.status(format!("exporting config {}", config.digest)));
     let mut manifest = Descriptor::new(manifest_type, digest, json.len() as u64);
     manifest.annotations.clone_from(&annotations.manifest_descriptor);
-    Ok(AssembledImage { platform: part.platform.clone(), manifest, config, layers })
+    let platform = part.platform.clone();
+    Ok(AssembledImage { platform, manifest, config, layers, attestations: None })
 }
 
 fn write_index(
@@ -160,7 +198,9 @@ fn keep(
     let mut blobs: Vec<Digest> = Vec::new();
     let mut layers = Vec::new();
     for one in &assembled.images {
-        blobs.extend([one.manifest.digest, one.config.digest]);
+        blobs.push(one.manifest.digest);
+        blobs.extend(one.small_blobs().map(|blob| blob.digest));
+        blobs.extend(one.attestations.as_ref().map(|it| it.manifest.digest));
         for layer in &one.layers {
             layers.push(layer.id);
             // A layer that is still only in a registry is fetched from there when it is needed.
@@ -188,7 +228,9 @@ fn keep(
 pub(super) fn response(assembled: &Assembled, names: &[ImageRef]) -> BTreeMap<String, String> {
     let mut response =
         BTreeMap::from([("containerimage.digest".to_owned(), assembled.target.digest.to_string())]);
-    if let [single] = assembled.images.as_slice() {
+    if let [single] = assembled.images.as_slice()
+        && single.manifest.digest == assembled.target.digest
+    {
         let digest = single.config.digest.to_string();
         response.insert("containerimage.config.digest".into(), digest);
     }

@@ -1,6 +1,7 @@
 //! Exporters: what becomes of a build's result.
 
 mod archive;
+mod attestation;
 mod blobs;
 mod config;
 mod files;
@@ -8,6 +9,7 @@ mod image;
 mod options;
 mod push;
 mod send;
+mod spdx;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -17,38 +19,41 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use kiln_proto::control::{Exporter, SolveRequest};
 
+use crate::attestation::Attestation;
 use crate::attributes::Attributes;
+use crate::frontend::{FrontendResult, Refs};
 use crate::image::Platform;
-use crate::solver::{Build, Snapshot, SolveError, Stack};
+use crate::solver::{Build, SolveError, Stack};
 
 pub(crate) use blobs::{BlobOptions, LayerBlob, blobs_by_layer};
 pub(crate) use push::{fetch_blob, push_layer, push_manifest, push_stored};
 
-/// What there is to export.
-pub(crate) struct Exports {
-    /// The file systems by platform id; `None` is scratch.
-    pub(crate) solved: Vec<(Option<String>, Option<Snapshot>)>,
-    /// What the frontend said of them.
-    pub(crate) metadata: BTreeMap<String, Bytes>,
+/// What is exported.
+struct Parts {
+    /// The file systems, in the order in which their platforms were asked for.
+    all: Vec<Part>,
+    /// Whether the frontend answered one for each platform, be it a single one.
+    is_by_platform: bool,
 }
 
 /// One file system of an export.
 struct Part {
-    /// Its id in the frontend's answer; empty where there is only one.
+    /// The platform's id in the frontend's answer.
     id: String,
-    platform: Option<Platform>,
+    platform: Platform,
     stack: Stack,
     /// The image config that the frontend made.
     config: Option<Bytes>,
     /// The time at which it counts as made, in seconds, if the frontend has one.
     epoch: Option<i64>,
+    attestations: Vec<Attestation>,
 }
 
 /// Runs the exporters that the request names, and returns what the client is to know of them.
 pub(crate) async fn run(
     build: &Arc<Build>,
     request: &SolveRequest,
-    exports: Exports,
+    result: &FrontendResult,
 ) -> Result<BTreeMap<String, String>, SolveError> {
     let mut exporters = request.exporters.clone();
     // Clients that know both fields fill in both.
@@ -64,7 +69,7 @@ pub(crate) async fn run(
     if exporters.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let parts = parts(build, &exports).await?;
+    let parts = parts(build, result).await?;
     let mut response = BTreeMap::new();
     for (index, exporter) in exporters.iter().enumerate() {
         let id = index.to_string();
@@ -87,56 +92,46 @@ pub(crate) async fn run(
     Ok(response)
 }
 
-async fn parts(build: &Arc<Build>, exports: &Exports) -> anyhow::Result<Vec<Part>> {
-    let platforms = platforms(exports)?;
-    let mut parts = Vec::new();
-    for (id, snapshot) in &exports.solved {
-        let stack = match snapshot {
-            Some(snapshot) => build.daemon.layers.freeze(snapshot).await?,
+async fn parts(build: &Arc<Build>, result: &FrontendResult) -> anyhow::Result<Parts> {
+    let is_by_platform = matches!(result.refs, Refs::Many(_));
+    let mut all: Vec<Part> = Vec::new();
+    for (id, platform) in result.platforms()? {
+        // Asked for twice it is still one.
+        if all.iter().any(|part| part.id == id) {
+            continue;
+        }
+        if let Refs::Many(refs) = &result.refs
+            && !refs.contains_key(&id)
+        {
+            bail!("failed to find ref for ID {id}");
+        }
+        if !is_by_platform && !all.is_empty() {
+            bail!("cannot export multiple platforms without multi-platform enabled");
+        }
+        let found = result.refs.of_platform(&id);
+        let stack = match found {
+            Some(found) => {
+                let snapshot = build.solve(&found.edge).await.map_err(SolveError::into_cause)?;
+                build.daemon.layers.freeze(&snapshot).await?
+            }
             None => Stack::default(),
         };
-        let find = |key: &str| match id {
-            Some(id) => exports.metadata.get(&format!("{key}/{id}")),
-            None => exports.metadata.get(key),
+        let find = |key: &str| {
+            let own = result.metadata.get(&format!("{key}/{id}"));
+            own.or_else(|| result.metadata.get(key))
         };
-        let config = find("containerimage.config").cloned();
-        let epoch = find("source.date.epoch").or_else(|| exports.metadata.get("source.date.epoch"));
-        let epoch = epoch.map(|text| {
+        let epoch = find("source.date.epoch").map(|text| {
             let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
             number.context("invalid SOURCE_DATE_EPOCH from frontend")
         });
-        let epoch = epoch.transpose()?;
-        let id = id.clone().unwrap_or_default();
-        let platform = platforms.iter().find(|(known, _)| *known == id);
-        let platform = platform.map(|(_, platform)| platform.clone());
-        parts.push(Part { id, platform, stack, config, epoch });
+        all.push(Part {
+            platform,
+            stack,
+            config: find("containerimage.config").cloned(),
+            epoch: epoch.transpose()?,
+            attestations: result.attestations.get(&id).cloned().unwrap_or_default(),
+            id,
+        });
     }
-    // As they were asked for, which is what an index has them in.
-    parts.sort_by_key(|part| platforms.iter().position(|(id, _)| *id == part.id));
-    Ok(parts)
-}
-
-/// The platforms and their ids, as the frontend declares them.
-fn platforms(exports: &Exports) -> anyhow::Result<Vec<(String, Platform)>> {
-    #[derive(serde::Deserialize)]
-    struct Declared {
-        #[serde(rename = "Platforms", default)]
-        platforms: Vec<Named>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Named {
-        #[serde(rename = "ID")]
-        id: String,
-        #[serde(rename = "Platform")]
-        platform: Platform,
-    }
-    let Some(json) = exports.metadata.get("refs.platforms") else {
-        if exports.solved.len() > 1 {
-            bail!("cannot export several file systems whose platforms are not declared");
-        }
-        return Ok(Vec::new());
-    };
-    let declared: Declared =
-        serde_json::from_slice(json).context("invalid declaration of platforms")?;
-    Ok(declared.platforms.into_iter().map(|named| (named.id, named.platform)).collect())
+    Ok(Parts { all, is_by_platform })
 }

@@ -21,6 +21,11 @@ pub(super) struct ImageOptions {
     is_epoch_given: bool,
     pub(super) rewrite_timestamp: bool,
     pub(super) annotations: Annotations,
+    /// Whether an image is made an index for nothing but what is usually attested.
+    pub(super) attestation_inline: bool,
+    /// Whether what is attested is an artifact about the image (OCI image spec 1.1), and not an
+    /// image itself.
+    pub(super) oci_artifact: bool,
 }
 
 /// Annotations by what they are put on.
@@ -33,7 +38,10 @@ pub(super) struct Annotations {
 
 impl ImageOptions {
     /// Reads the attributes that all exporters of images share.
-    pub(super) fn take(attributes: &mut Attributes) -> anyhow::Result<Self> {
+    pub(super) fn take(
+        attributes: &mut Attributes,
+        attestation_inline: bool,
+    ) -> anyhow::Result<Self> {
         let names = attributes.take("name").unwrap_or_default();
         let names = names.split(',').filter(|name| !name.is_empty() && *name != "*");
         let names = names.map(str::to_owned).collect();
@@ -45,15 +53,18 @@ impl ImageOptions {
             }
             None => None,
         };
+        let oci_mediatypes = attributes.flag("oci-mediatypes", true)?;
         let options = Self {
             names,
-            oci_mediatypes: attributes.flag("oci-mediatypes", true)?,
+            oci_mediatypes,
             compression: attributes.compression()?,
             force_compression: attributes.flag("force-compression", false)?,
             epoch,
             is_epoch_given,
             rewrite_timestamp: attributes.flag("rewrite-timestamp", false)?,
             annotations: Annotations::take(attributes)?,
+            attestation_inline: attributes.flag("attestation-inline", attestation_inline)?,
+            oci_artifact: attributes.flag("oci-artifact", oci_mediatypes)?,
         };
         options.check()?;
         Ok(options)
@@ -72,6 +83,9 @@ impl ImageOptions {
     fn check(&self) -> anyhow::Result<()> {
         if !self.oci_mediatypes && matches!(self.compression, Format::Zstd(_)) {
             bail!("compression=zstd needs oci-mediatypes=true");
+        }
+        if !self.oci_mediatypes && self.oci_artifact {
+            bail!("oci-artifact=true needs oci-mediatypes=true");
         }
         let annotations = &self.annotations;
         let is_annotated = !annotations.manifest.is_empty() || !annotations.index.is_empty();

@@ -29,14 +29,16 @@ pub(super) async fn push(
             push_layer(build, &registry, image, layer, &status).await
         });
         try_join_all(layers).await?;
-        push_stored(build, &registry, image, &one.config).await?;
+        for blob in one.small_blobs() {
+            push_stored(build, &registry, image, blob).await?;
+        }
     }
     drop(status);
     let _status =
         vertex.status(format!("pushing manifest for {image}@{}", assembled.target.digest));
     let target = &assembled.target;
-    for one in assembled.images.iter().filter(|one| one.manifest.digest != target.digest) {
-        push_manifest(build, &registry, &digest_of(image, &one.manifest)?, &one.manifest).await?;
+    for manifest in assembled.inner_manifests() {
+        push_manifest(build, &registry, &digest_of(image, manifest)?, manifest).await?;
     }
     let name = if by_digest { digest_of(image, target)? } else { image.clone() };
     push_manifest(build, &registry, &name, target).await

@@ -1,22 +1,193 @@
-//! The merged files of results, for sending them one by one or as a tar file.
+//! The files of an export in one tree, for sending them one by one or as a tar file.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Cursor, Read, Write};
+use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use kiln_proto::fsutil::{GoMode, Stat, Tree};
-use kiln_snapshotter::{Entry, FileKind, Follow, FsError, View};
+use kiln_snapshotter::{Entry, FileKind, FsError, View};
 
-/// File systems, each below a directory of its own; the empty name is the top.
-pub(super) struct ViewTree {
-    views: Vec<(String, View)>,
+/// One file system of an export, and files that are put beside its own.
+pub(super) struct Root {
+    /// The id of its platform.
+    pub(super) id: String,
+    /// The directory that it is in; empty is the top.
+    pub(super) dir: String,
+    pub(super) view: View,
+    pub(super) beside: BTreeMap<String, Bytes>,
+    /// When the files beside were made, in seconds.
+    pub(super) made_at: i64,
 }
 
-impl ViewTree {
-    pub(super) fn new(mut views: Vec<(String, View)>) -> Self {
-        views.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Self { views }
+/// File systems, each in its directory. Where several are in the same one they are merged.
+pub(super) struct Roots(pub(super) Vec<Root>);
+
+/// Why a tree cannot be exported.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TreeError {
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    #[error("cannot overwrite {} from {one} with {other} when split option is disabled", path.display())]
+    Conflict { path: PathBuf, one: String, other: String },
+}
+
+/// Something in the tree.
+struct Item<'a> {
+    path: PathBuf,
+    root: &'a Root,
+    what: What<'a>,
+}
+
+enum What<'a> {
+    Entry(Entry),
+    /// The directory of a file system.
+    Top,
+    /// A file beside those of a file system.
+    Beside(&'a Bytes),
+}
+
+type Items<'a> = Box<dyn Iterator<Item = Result<Item<'a>, FsError>> + 'a>;
+
+/// Items of several walks in the order of their paths.
+struct Merged<'a>(Vec<Peekable<Items<'a>>>);
+
+/// The content of a file.
+pub(super) enum TreeFile {
+    Disk(File),
+    Memory(Cursor<Bytes>),
+}
+
+impl Read for TreeFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Disk(file) => file.read(buffer),
+            Self::Memory(bytes) => bytes.read(buffer),
+        }
+    }
+}
+
+impl Root {
+    fn items(&self) -> [Items<'_>; 2] {
+        let top = (!self.dir.is_empty())
+            .then(|| Ok(Item { path: PathBuf::from(&self.dir), root: self, what: What::Top }));
+        let (walk, failed) = match self.view.walk("/") {
+            Ok(walk) => (Some(walk), None),
+            // Nothing at all is an empty tree.
+            Err(FsError::NotFound(_)) => (None, None),
+            Err(error) => (None, Some(Err(error))),
+        };
+        let entries = walk.into_iter().flatten().map(|entry| {
+            let entry = entry?;
+            let path = Path::new(&self.dir).join(entry.path());
+            Ok(Item { path, root: self, what: What::Entry(entry) })
+        });
+        let beside = self.beside.iter().map(|(name, content)| {
+            let path = Path::new(&self.dir).join(name);
+            Ok(Item { path, root: self, what: What::Beside(content) })
+        });
+        [Box::new(top.into_iter().chain(failed).chain(entries)), Box::new(beside)]
+    }
+}
+
+impl Roots {
+    fn items(&self) -> Merged<'_> {
+        Merged(self.0.iter().flat_map(Root::items).map(Iterator::peekable).collect())
+    }
+
+    /// Writes all as one tar file, with their owners, in a fixed order.
+    pub(super) fn write_tar(&self, out: &mut dyn Write) -> anyhow::Result<()> {
+        let mut tar = tar::Builder::new(out);
+        for item in self.items() {
+            let item = item?;
+            append(&mut tar, &item)
+                .with_context(|| format!("cannot write {} to the archive", item.path.display()))?;
+        }
+        tar.finish().context("cannot finish the archive")
+    }
+}
+
+impl<'a> Iterator for Merged<'a> {
+    type Item = Result<Item<'a>, TreeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut first: Option<(usize, PathBuf)> = None;
+        for (index, items) in self.0.iter_mut().enumerate() {
+            match items.peek() {
+                None => {}
+                Some(Ok(item)) if first.as_ref().is_some_and(|(_, path)| *path <= item.path) => {}
+                Some(Ok(item)) => first = Some((index, item.path.clone())),
+                Some(Err(_)) => return Some(items.next()?.map_err(TreeError::from)),
+            }
+        }
+        let (index, path) = first?;
+        let item = match self.0[index].next()? {
+            Ok(item) => item,
+            Err(error) => return Some(Err(error.into())),
+        };
+        for items in &mut self.0 {
+            let other = items.next_if(|other| matches!(other, Ok(other) if other.path == path));
+            // Directories are merged.
+            if let Some(Ok(other)) = other
+                && !(item.is_dir() && other.is_dir())
+            {
+                let (one, other) = (item.root.id.clone(), other.root.id.clone());
+                return Some(Err(TreeError::Conflict { path, one, other }));
+            }
+        }
+        Some(Ok(item))
+    }
+}
+
+impl Item<'_> {
+    fn is_dir(&self) -> bool {
+        match &self.what {
+            What::Entry(entry) => entry.metadata().kind == FileKind::Directory,
+            What::Top => true,
+            What::Beside(_) => false,
+        }
+    }
+
+    fn stat(&self) -> Result<Stat, FsError> {
+        let path = self.path.to_string_lossy().into_owned();
+        match &self.what {
+            What::Entry(entry) => stat(path, entry),
+            What::Top => {
+                Ok(Stat { path, mode: GoMode::from_st_mode(0o040_755).0, ..Stat::default() })
+            }
+            What::Beside(content) => Ok(Stat {
+                path,
+                mode: GoMode::from_st_mode(0o100_600).0,
+                size: i64::try_from(content.len()).unwrap_or(i64::MAX),
+                mod_time: self.root.made_at.saturating_mul(1_000_000_000),
+                ..Stat::default()
+            }),
+        }
+    }
+}
+
+impl Tree for Roots {
+    type Error = TreeError;
+    type File = TreeFile;
+
+    fn entries(&self) -> impl Iterator<Item = Result<Stat, TreeError>> {
+        self.items().map(|item| Ok(item?.stat()?))
+    }
+
+    fn open(&self, path: &str) -> io::Result<TreeFile> {
+        for root in &self.0 {
+            let Ok(below) = Path::new(path).strip_prefix(&root.dir) else { continue };
+            if let Some(content) = below.to_str().and_then(|name| root.beside.get(name)) {
+                return Ok(TreeFile::Memory(Cursor::new(content.clone())));
+            }
+            if let Ok(file) = root.view.open(below) {
+                return Ok(TreeFile::Disk(file));
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
     }
 }
 
@@ -34,9 +205,8 @@ fn st_mode(entry: &Entry) -> u32 {
     kind | metadata.mode
 }
 
-fn stat(dir: &str, entry: &Entry) -> Result<Stat, FsError> {
+fn stat(path: String, entry: &Entry) -> Result<Stat, FsError> {
     let metadata = entry.metadata();
-    let path = Path::new(dir).join(entry.path());
     let linkname = match metadata.kind {
         FileKind::Symlink => entry.read_link()?.to_string_lossy().into_owned(),
         _ => String::new(),
@@ -44,7 +214,7 @@ fn stat(dir: &str, entry: &Entry) -> Result<Stat, FsError> {
     let nanos = i64::from(metadata.mtime.nanos);
     let is_file = metadata.is_file();
     Ok(Stat {
-        path: path.to_string_lossy().into_owned(),
+        path,
         mode: GoMode::from_st_mode(st_mode(entry)).0,
         // The client's files are the client's user's.
         uid: 0,
@@ -58,60 +228,35 @@ fn stat(dir: &str, entry: &Entry) -> Result<Stat, FsError> {
     })
 }
 
-impl Tree for ViewTree {
-    type Error = FsError;
-    type File = File;
+/// The header of what is in no file system.
+fn header(mode: u32, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
+}
 
-    fn entries(&self) -> impl Iterator<Item = Result<Stat, FsError>> {
-        self.views.iter().flat_map(|(dir, view)| {
-            let top = (!dir.is_empty()).then(|| {
-                Ok(Stat {
-                    path: dir.clone(),
-                    mode: GoMode::from_st_mode(0o040_755).0,
-                    ..Stat::default()
-                })
-            });
-            let (walk, failed) = match view.walk("/") {
-                Ok(walk) => (Some(walk), None),
-                // Nothing at all is an empty tree.
-                Err(FsError::NotFound(_)) => (None, None),
-                Err(error) => (None, Some(Err(error))),
-            };
-            let entries = walk.into_iter().flatten().map(|entry| stat(dir, &entry?));
-            top.into_iter().chain(failed).chain(entries)
-        })
-    }
-
-    fn open(&self, path: &str) -> io::Result<File> {
-        for (dir, view) in &self.views {
-            if let Ok(below) = Path::new(path).strip_prefix(dir)
-                && let Ok(file) = view.open(below)
-            {
-                return Ok(file);
-            }
+fn append(tar: &mut tar::Builder<&mut dyn Write>, item: &Item<'_>) -> anyhow::Result<()> {
+    match &item.what {
+        What::Entry(entry) => append_entry(tar, entry, &item.path),
+        What::Top => {
+            let mut header = header(0o755, 0);
+            header.set_entry_type(tar::EntryType::Directory);
+            let name = PathBuf::from(format!("{}/", item.path.display()));
+            Ok(tar.append_data(&mut header, name, io::empty())?)
         }
-        Err(io::ErrorKind::NotFound.into())
+        What::Beside(content) => {
+            let mut header = header(0o600, content.len() as u64);
+            header.set_mtime(u64::try_from(item.root.made_at).unwrap_or(0));
+            Ok(tar.append_data(&mut header, &item.path, content.as_ref())?)
+        }
     }
 }
 
-/// Writes file systems as one tar file, with their owners, in a fixed order.
-pub(super) fn write_tar(views: &[(String, View)], out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut tar = tar::Builder::new(out);
-    for (dir, view) in views {
-        if view.lookup("/", Follow::Last)?.is_none() {
-            continue;
-        }
-        for entry in view.walk("/")? {
-            let entry = entry?;
-            let path = Path::new(dir).join(entry.path());
-            append(&mut tar, &entry, &path)
-                .with_context(|| format!("cannot write {} to the archive", path.display()))?;
-        }
-    }
-    tar.finish().context("cannot finish the archive")
-}
-
-fn append(
+fn append_entry(
     tar: &mut tar::Builder<&mut dyn Write>,
     entry: &Entry,
     path: &Path,

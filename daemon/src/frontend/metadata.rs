@@ -6,15 +6,17 @@ use kiln_proto::pb;
 use kiln_proto::pb::op::Op;
 use kiln_registry::ImageRef;
 
+use super::Assignment;
 use crate::compression::Decoder;
 use crate::graph::{Edge, Vertex};
 use crate::image::{Platform, Resolve, ResolvedImage, resolve};
 use crate::ops::source::{git, http, is_stream, oci_layout, without_credentials};
+use crate::provenance::ImageSource;
 use crate::solver::{Build, SolveError, VertexProgress};
 
 /// Resolves `image`; the step is called `log_name`, or by BuildKit's name if that is empty.
 pub(crate) async fn load(
-    build: &Arc<Build>,
+    work: &Assignment,
     image: &ImageRef,
     platform: &Platform,
     mode: Resolve,
@@ -25,9 +27,10 @@ pub(crate) async fn load(
     } else {
         log_name.to_owned()
     };
-    let vertex = build.progress.internal(&format!("metadata:{image}:{platform}"), &name);
-    let work = async { resolve(build, image, platform, mode).await };
-    Ok(vertex.run(work).await?)
+    let vertex = work.progress.internal(&format!("metadata:{image}:{platform}"), &name);
+    let resolved = vertex.run(resolve(work, image, platform, mode)).await?;
+    work.note_image(ImageSource::in_registry(image.to_string(), platform, resolved.digest));
+    Ok(resolved)
 }
 
 /// What a web server says of a file; the step is called `log_name`, or something like it if that is
@@ -47,14 +50,16 @@ pub(crate) async fn http_metadata(
 
 /// What an OCI layout of the client says of an image.
 pub(crate) async fn layout_metadata(
-    build: &Arc<Build>,
+    work: &Assignment,
     op: &pb::SourceOp,
     name: &str,
     platform: &Platform,
     log_name: &str,
 ) -> Result<ResolvedImage, SolveError> {
-    let vertex = source_vertex(build, op, log_name);
-    Ok(vertex.run(oci_layout::resolve(build, op, name, platform)).await?)
+    let vertex = source_vertex(work, op, log_name);
+    let resolved = vertex.run(oci_layout::resolve(work, op, name, platform)).await?;
+    work.note_image(ImageSource::in_layout(name.to_owned(), platform, resolved.digest));
+    Ok(resolved)
 }
 
 /// What a repository says of a branch, tag or commit, and its objects if they are wanted.
@@ -75,7 +80,7 @@ pub(crate) async fn git_metadata(
 /// When what a source has was made: a commit, a file of a web server or the newest file of an
 /// archive there. Other sources have no time.
 pub(crate) async fn source_time(
-    build: &Arc<Build>,
+    work: &Assignment,
     vertex: &Arc<Vertex>,
     log_name: &str,
 ) -> Result<Option<i64>, SolveError> {
@@ -83,15 +88,15 @@ pub(crate) async fn source_time(
     match op.identifier.split_once("://") {
         Some(("http" | "https", rest)) => {
             if !is_stream(rest)
-                && let Some(time) = http_metadata(build, op, log_name).await?.last_modified
+                && let Some(time) = http_metadata(work, op, log_name).await?.last_modified
             {
                 return Ok(Some(time));
             }
             let Some(name) = op.attrs.get("http.filename") else { return Ok(None) };
-            newest_file(build, &vertex.output(0), name).await
+            newest_file(work, &vertex.output(0), name).await
         }
         Some(("git", _)) => {
-            let (_, objects) = git_metadata(build, op, true, log_name).await?;
+            let (_, objects) = git_metadata(work, op, true, log_name).await?;
             Ok(objects.and_then(|objects| objects.time()))
         }
         _ => Ok(None),
@@ -100,13 +105,13 @@ pub(crate) async fn source_time(
 
 /// The time of the newest file of an archive; none if the file is none.
 async fn newest_file(
-    build: &Arc<Build>,
+    work: &Assignment,
     files: &Edge,
     name: &str,
 ) -> Result<Option<i64>, SolveError> {
-    let snapshot = build.solve(files).await?;
-    build.daemon.layers.fetch(build, &snapshot).await?;
-    let view = build.daemon.layers.view(&snapshot)?;
+    let snapshot = work.look_at(files).await?;
+    work.daemon.layers.fetch(work, &snapshot).await?;
+    let view = work.daemon.layers.view(&snapshot)?;
     let file = view.open(name).map_err(anyhow::Error::from)?;
     let newest = move || newest_entry(file).ok().flatten();
     Ok(tokio::task::spawn_blocking(newest).await?)

@@ -1,27 +1,22 @@
 //! Frontends turn what a client sends into graphs: the built-in Dockerfile frontend, and the
 //! gateway through which clients bring their own.
 
+mod assignment;
 pub(crate) mod dockerfile;
 pub(crate) mod gateway;
 pub(crate) mod metadata;
+mod platforms;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::FutureExt as _;
 
+use crate::attestation::Attestation;
 use crate::graph::Edge;
-use crate::solver::{Build, SolveError};
+use crate::solver::SolveError;
 
-/// What a client asks a frontend for.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct FrontendRequest {
-    /// Options, by BuildKit's names: `target`, `filename`, `build-arg:X`, …
-    pub(crate) options: BTreeMap<String, String>,
-    /// Named inputs that are graphs themselves; `None` is scratch.
-    pub(crate) inputs: BTreeMap<String, Option<Edge>>,
-}
+pub(crate) use assignment::{Assignment, Request};
 
 /// What a frontend answers: graphs yet to be solved, and what the exporters need to know.
 #[derive(Clone, Debug, Default)]
@@ -29,14 +24,23 @@ pub(crate) struct FrontendResult {
     pub(crate) refs: Refs,
     /// By the keys of BuildKit's exporters: `containerimage.config`, `refs.platforms`, …
     pub(crate) metadata: BTreeMap<String, Bytes>,
+    /// What is attested of the file systems, by platform id.
+    pub(crate) attestations: BTreeMap<String, Vec<Attestation>>,
+}
+
+/// A file system of a result, and the request that it came about by.
+#[derive(Clone, Debug)]
+pub(crate) struct Ref {
+    pub(crate) edge: Edge,
+    pub(crate) work: Arc<Assignment>,
 }
 
 /// The file systems of a result; `None` is scratch.
 #[derive(Clone, Debug)]
 pub(crate) enum Refs {
-    Single(Option<Edge>),
+    Single(Option<Ref>),
     /// One a platform, by the ids that `refs.platforms` explains.
-    Many(BTreeMap<String, Option<Edge>>),
+    Many(BTreeMap<String, Option<Ref>>),
 }
 
 impl Default for Refs {
@@ -47,18 +51,24 @@ impl Default for Refs {
 
 impl Refs {
     /// All of them, with the platform ids of several.
-    pub(crate) fn all(&self) -> Vec<(Option<&str>, Option<&Edge>)> {
+    pub(crate) fn all(&self) -> Vec<(Option<&str>, Option<&Ref>)> {
         match self {
-            Self::Single(edge) => vec![(None, edge.as_ref())],
-            Self::Many(refs) => {
-                refs.iter().map(|(id, edge)| (Some(&**id), edge.as_ref())).collect()
-            }
+            Self::Single(one) => vec![(None, one.as_ref())],
+            Self::Many(refs) => refs.iter().map(|(id, one)| (Some(&**id), one.as_ref())).collect(),
         }
     }
 
     /// Those that are not scratch.
     pub(crate) fn edges(&self) -> Vec<&Edge> {
-        self.all().into_iter().filter_map(|(_, edge)| edge).collect()
+        self.all().into_iter().filter_map(|(_, one)| Some(&one?.edge)).collect()
+    }
+
+    /// The one for the platform of that id; where there is only one, it is for all.
+    pub(crate) fn of_platform(&self, id: &str) -> Option<&Ref> {
+        match self {
+            Self::Single(one) => one.as_ref(),
+            Self::Many(refs) => refs.get(id)?.as_ref(),
+        }
     }
 }
 
@@ -78,32 +88,34 @@ pub(crate) struct UnsupportedRequest(pub(crate) String);
 pub(crate) struct UnsupportedCapability(pub(crate) String);
 
 /// The frontend that is built in.
-const DOCKERFILE: &str = "dockerfile.v0";
+pub(crate) const DOCKERFILE: &str = "dockerfile.v0";
 /// The frontend that runs others, which are in images.
-const GATEWAY: &str = "gateway.v0";
+pub(crate) const GATEWAY: &str = "gateway.v0";
 
-/// Lets the frontend of that name answer.
+/// Lets the frontend that `request` names answer it, as a part of `work`.
 pub(crate) async fn solve(
-    build: &Arc<Build>,
-    name: &str,
-    request: FrontendRequest,
+    work: &Assignment,
+    mut request: Request,
 ) -> Result<FrontendResult, SolveError> {
-    let config = &build.daemon.config;
-    match name {
-        DOCKERFILE => {
-            config.check_dockerfile_frontend()?;
-            dockerfile::solve(build, request).await
-        }
+    match request.frontend.as_str() {
+        DOCKERFILE => work.daemon.config.check_dockerfile_frontend()?,
         GATEWAY => match request.options.get("source") {
-            Some(source) if is_built_in(source) => dockerfile::solve(build, request).await,
+            Some(source) if is_built_in(source) => {
+                request.options.remove("source");
+                DOCKERFILE.clone_into(&mut request.frontend);
+            }
             Some(source) => {
                 let source = source.clone();
-                gateway::external::solve(build, &source, request).boxed().await
+                return Box::pin(gateway::external::solve(work, &source, request)).await;
             }
-            None => Err(anyhow::anyhow!("the frontend {GATEWAY} needs the option source").into()),
+            None => {
+                let missing = anyhow::anyhow!("the frontend {GATEWAY} needs the option source");
+                return Err(missing.into());
+            }
         },
-        other => Err(UnknownFrontend(other.to_owned()).into()),
+        other => return Err(UnknownFrontend(other.to_owned()).into()),
     }
+    Box::pin(dockerfile::solve(&work.below(request.clone()), &request)).await
 }
 
 /// Whether a source of a frontend is the built-in one: by its name, or by that of the official

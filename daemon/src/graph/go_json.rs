@@ -102,7 +102,12 @@ impl<'a> From<&'a pb::Definition> for Definition<'a> {
 impl Location {
     /// Lines of the first text.
     pub(crate) fn new(ranges: &[pb::Range]) -> Self {
-        Self { source_index: 0, ranges: self::ranges(ranges) }
+        Self::in_text(0, ranges)
+    }
+
+    /// Lines of the text of that index.
+    pub(crate) fn in_text(source_index: i32, ranges: &[pb::Range]) -> Self {
+        Self { source_index, ranges: self::ranges(ranges) }
     }
 }
 

@@ -9,5 +9,5 @@ mod definition;
 pub(crate) mod go_json;
 mod vertex;
 
-pub(crate) use definition::{from_definition, from_input, to_definition};
+pub(crate) use definition::{DefinitionError, from_definition, from_input, to_definition};
 pub(crate) use vertex::{Edge, SourceLocation, Vertex, VertexDigest, VertexMeta};

@@ -1,8 +1,8 @@
 //! One build: its client, its progress, and the evaluation of its vertices.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
@@ -19,6 +19,7 @@ use crate::graph::{Edge, Vertex, VertexDigest};
 use crate::image::Origin;
 use crate::ops;
 use crate::ops::source::{git, http};
+use crate::provenance::Pins;
 use crate::remote::{ImportedCache, Imports, Wanted};
 use crate::session::{Session, SessionAuthenticator};
 
@@ -42,6 +43,10 @@ pub(crate) struct Build {
     pub(crate) http: Memo<CacheKey, http::Resolved>,
     /// Branches and tags of repositories, by address and name.
     pub(crate) git: Memo<String, git::Resolved>,
+    /// What sources turned out to be.
+    pub(crate) source_pins: Pins,
+    pub(crate) started_at: SystemTime,
+    finished_at: OnceLock<SystemTime>,
     /// What progress says of a layer's transfer is said of the vertex that brought the layer in.
     transfers: Mutex<HashMap<LayerId, VertexProgress>>,
     /// Content stores that the client is known to serve.
@@ -86,6 +91,9 @@ impl Build {
             results: Memo::new(),
             http: Memo::new(),
             git: Memo::new(),
+            source_pins: Pins::default(),
+            started_at: SystemTime::now(),
+            finished_at: OnceLock::new(),
             transfers: Mutex::default(),
             stores: Mutex::default(),
             lost_places: Mutex::default(),
@@ -275,6 +283,19 @@ impl Build {
         let (build, task_vertex) = (self.clone(), vertex.clone());
         let compute = || async move { build.make(&task_vertex).await }.boxed();
         self.results.get(vertex.digest(), compute)
+    }
+
+    /// The outputs of a vertex, if they are known already.
+    pub(crate) fn known_outputs(&self, vertex: VertexDigest) -> Option<Arc<Outputs>> {
+        let probes = [&self.probes, &self.guesses];
+        self.results.known(&vertex).or_else(|| {
+            probes.into_iter().find_map(|probes| probes.known(&vertex)?.outputs.clone())
+        })
+    }
+
+    /// When everything was made that was to be exported: the time of the first call.
+    pub(crate) fn finished_at(&self) -> SystemTime {
+        *self.finished_at.get_or_init(SystemTime::now)
     }
 
     /// Ends the build: aborts everything that runs for it alone, and starts nothing any more,

@@ -47,6 +47,12 @@ impl<K: Eq + Hash, T: Send + Sync + 'static> Memo<K, T> {
         answer.clone()
     }
 
+    /// The answer for `key`, if there is one already and it is no error.
+    pub(crate) fn known(&self, key: &K) -> Option<Arc<T>> {
+        let answers = self.answers.lock();
+        answers.as_ref()?.get(key)?.peek()?.as_ref().ok().cloned()
+    }
+
     /// Forgets all answers, which aborts those that nobody else waits for.
     pub(super) fn clear(&self) {
         // Taken out first: an aborted task may own the last handles of others.

@@ -122,7 +122,7 @@ async fn resolve(conversion: &Conversion<'_>, key: &BaseKey) -> Result<Resolved,
         if conversion.options.multi_platform { format!("{platform} ") } else { String::new() };
     let step = format!("[{prefix}internal] load metadata for {reference}");
     let mode = conversion.options.resolve_mode;
-    let resolved = metadata::load(conversion.build, &reference, platform, mode, &step)
+    let resolved = metadata::load(conversion.work, &reference, platform, mode, &step)
         .await
         .map_err(|error| {
             if error.is_canceled() {

@@ -1,7 +1,6 @@
 //! The build context, and the named contexts that take the place of stages and images.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use base64::Engine as _;
@@ -17,11 +16,12 @@ use super::image::Image;
 use super::load::{CONTEXT, IGNORE_FILE, LocalSource, patterns_of_source};
 use super::options::Options;
 use super::remote_source::{RemoteSource, git, http};
-use crate::frontend::metadata;
+use crate::frontend::{Assignment, metadata};
 use crate::graph::Edge;
 use crate::image::{Origin, Platform, read_by_digest};
 use crate::ops::source::without_credentials;
-use crate::solver::{Build, SolveError};
+use crate::provenance::ImageSource;
+use crate::solver::SolveError;
 
 /// A named context that is a directory of the client.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ impl Sources {
         locals: &BTreeMap<String, LocalContext>,
         used: &UsedPaths,
     ) -> anyhow::Result<Self> {
-        let (build, options) = (conversion.build, conversion.options);
+        let (work, options) = (conversion.work, conversion.options);
         let context = match &conversion.loaded.context {
             Some(given) => given.files.clone(),
             None => {
@@ -67,7 +67,7 @@ impl Sources {
                     exclude: ignore,
                     is_small: false,
                 };
-                Some(local.vertex(build, options)?.output(0))
+                Some(local.vertex(work, options)?.output(0))
             }
         };
         let mut edges = BTreeMap::new();
@@ -82,7 +82,7 @@ impl Sources {
                 exclude: &local.exclude,
                 is_small: false,
             };
-            edges.insert(key.clone(), local.vertex(build, options)?.output(0));
+            edges.insert(key.clone(), local.vertex(work, options)?.output(0));
         }
         Ok(Self { context, locals: edges })
     }
@@ -140,7 +140,7 @@ pub(super) async fn load(
     match kind {
         "docker-image" => image(conversion, key, rest.trim_start_matches("//"), platform).await,
         "oci-layout" => layout(conversion, key, rest.trim_start_matches("//"), platform).await,
-        "local" => local(conversion.build, options, key, rest).await,
+        "local" => local(conversion.work, options, key, rest).await,
         "input" => input(conversion, key, rest),
         _ => Err(anyhow!("unsupported context source {kind} for {key}").into()),
     }
@@ -158,7 +158,7 @@ async fn image(
     let reference: ImageRef = name.parse()?;
     let mode = conversion.options.resolve_mode;
     let step = format!("[context {key}] load metadata for {name}");
-    let resolved = metadata::load(conversion.build, &reference, platform, mode, &step).await?;
+    let resolved = metadata::load(conversion.work, &reference, platform, mode, &step).await?;
     let root = match reference.digest() {
         Some(_) => reference.to_string(),
         None => format!("{reference}@{}", resolved.digest),
@@ -179,7 +179,7 @@ async fn layout(
     specifier: &str,
     platform: &Platform,
 ) -> Result<NamedContext, SolveError> {
-    let build = conversion.build;
+    let work = conversion.work;
     let (store, digest) = specifier
         .rsplit_once('@')
         .with_context(|| format!("oci-layout reference {specifier:?} has no digest"))?;
@@ -192,17 +192,19 @@ async fn layout(
         .parse()
         .with_context(|| format!("could not parse oci-layout reference {specifier:?}"))?;
     let name = key.split("::").next().unwrap_or(key);
-    let vertex = build.progress.internal(
+    let vertex = work.progress.internal(
         &format!("oci-layout:{key}:{specifier}:{platform}"),
         &format!("[context {key}] load metadata for {name}@{digest}"),
     );
     let origin = Origin::Session(format!("oci:{store}"));
-    let resolved = vertex.run(read_by_digest(build, origin, digest, platform)).await?;
+    let resolved = vertex.run(read_by_digest(work, origin, digest, platform)).await?;
     let mut attrs = BTreeMap::from([("oci.store".to_owned(), store.to_owned())]);
-    if let Some(session) = build.session_id() {
+    if let Some(session) = work.session_id() {
         attrs.insert("oci.session".to_owned(), session.to_owned());
     }
-    let identifier = format!("oci-layout://{}@{digest}", name.parse::<ImageRef>()?.name());
+    let reference = format!("{}@{digest}", name.parse::<ImageRef>()?.name());
+    work.note_image(ImageSource::in_layout(reference.clone(), platform, resolved.digest));
+    let identifier = format!("oci-layout://{reference}");
     let step = named(format!("[context {key}] OCI load from client"));
     let edge = source(identifier, attrs, Some(platform), step).output(0);
     let image = Image::parse(&resolved.config)?;
@@ -210,14 +212,14 @@ async fn layout(
 }
 
 async fn local(
-    build: &Arc<Build>,
+    work: &Assignment,
     options: &Options,
     key: &str,
     name: &str,
 ) -> Result<NamedContext, SolveError> {
     let step = format!("[context {key}] load {IGNORE_FILE}");
     let hint = format!("context:{key}-{IGNORE_FILE}");
-    let exclude = patterns_of_source(build, options, name, step, hint).await?;
+    let exclude = patterns_of_source(work, options, name, step, hint).await?;
     let local = LocalContext { source: name.to_owned(), exclude };
     Ok(NamedContext { root: Root::Local(key.to_owned()), image: None, local: Some(local) })
 }

@@ -21,17 +21,18 @@ use super::image::Image;
 use super::load::{CONTEXT, Loaded, ignore_patterns};
 use super::options::Options;
 use super::outline::Outline;
-use crate::frontend::FrontendRequest;
+use crate::attestation::Scanned;
+use crate::frontend::{Assignment, Request};
 use crate::graph::Edge;
 use crate::image::{InvalidPlatform, Platform};
-use crate::solver::{Build, SolveError};
+use crate::solver::SolveError;
 
 /// The conversion of a Dockerfile for one platform.
 #[derive(Clone, Copy)]
 pub(super) struct Conversion<'a> {
-    pub(super) build: &'a Arc<Build>,
+    pub(super) work: &'a Assignment,
     pub(super) options: &'a Options,
-    pub(super) request: &'a FrontendRequest,
+    pub(super) request: &'a Request,
     pub(super) loaded: &'a Loaded,
     /// The platform asked for; without one, the base image's counts.
     pub(super) platform: Option<&'a Platform>,
@@ -54,6 +55,8 @@ pub(super) struct Converted {
     pub(super) base_config: Option<Vec<u8>>,
     pub(super) epoch: Option<i64>,
     pub(super) outline: Outline,
+    /// What is looked at for an SBOM of the target.
+    pub(super) scanned: Scanned,
 }
 
 /// What stages are planned from.
@@ -115,16 +118,17 @@ impl Conversion<'_> {
             base_config: done.stage.base_config,
             epoch: planned.epoch.map(OffsetDateTime::unix_timestamp),
             outline: done.outline,
+            scanned: done.scanned,
         })
     }
 
     async fn ignore(&self) -> Result<Vec<String>, SolveError> {
         // A client that has no files has none to leave out; what needs some says so.
-        let has_files = self.options.sessions.contains_key(CONTEXT) || self.build.has_files();
+        let has_files = self.options.sessions.contains_key(CONTEXT) || self.work.has_files();
         if self.loaded.context.is_some() || !has_files {
             return Ok(Vec::new());
         }
-        ignore_patterns(self.build, self.options, self.loaded).await
+        ignore_patterns(self.work, self.options, self.loaded).await
     }
 
     fn plan(&self, linter: &mut Linter) -> Result<Planned, SolveError> {
@@ -284,11 +288,6 @@ fn describe(platform: &Platform) -> PlatformArgs {
         arch: platform.architecture.clone(),
         variant: platform.variant.clone(),
     }
-}
-
-/// Build arguments that are about the build and no variables of its steps.
-pub(super) fn is_for_builder(name: &str) -> bool {
-    matches!(name, "BUILDKIT_SBOM_SCAN_CONTEXT" | "BUILDKIT_SBOM_SCAN_STAGE")
 }
 
 /// The proxies that build arguments name, in either case.

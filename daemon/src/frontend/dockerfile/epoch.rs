@@ -88,11 +88,11 @@ async fn time_of(
     globals: &IndexMap<String, String>,
     name: &str,
 ) -> Result<Option<i64>, SolveError> {
-    let build = conversion.build;
+    let work = conversion.work;
     if name == CONTEXT {
         let files = conversion.loaded.context.as_ref().and_then(|given| given.files.as_ref());
         let Some(source) = files.and_then(only_source) else { return Ok(None) };
-        return source_time(build, &source, "[internal] resolve main build context metadata").await;
+        return source_time(work, &source, "[internal] resolve main build context metadata").await;
     }
     let host = Platform::host();
     let platform = conversion.platform.unwrap_or(&host);
@@ -101,7 +101,7 @@ async fn time_of(
         let Root::Edge(files) = context.root else { return Ok(None) };
         let Some(source) = only_source(&files) else { return Ok(None) };
         let step = format!("[internal] resolve {NAME} named context {name}");
-        return source_time(build, &source, &step).await;
+        return source_time(work, &source, &step).await;
     }
     let file = &conversion.loaded.parsed;
     let is_meant = |stage: &&Stage| {
@@ -114,7 +114,7 @@ async fn time_of(
     let source = source_of_stage(stage, globals, &conversion.options.build_args, &expander)
         .map_err(|error| located(&conversion.loaded.file, stage.location, error))?;
     let step = format!("[internal] resolve {NAME} source stage {name}");
-    source_time(build, &source, &step).await
+    source_time(work, &source, &step).await
 }
 
 /// The source that files come from; none if they come from several, or from none.

@@ -8,11 +8,6 @@ use kiln_proto::pb;
 use crate::graph::SourceLocation;
 use crate::solver::SolveError;
 
-/// Something that a Dockerfile or its client may ask for and this daemon cannot do.
-#[derive(Debug, thiserror::Error)]
-#[error("{0} is not supported by this daemon yet")]
-pub(super) struct NotSupported(pub(super) String);
-
 /// The place of `location` in `file`.
 pub(super) fn lines(file: &Arc<pb::SourceInfo>, location: Location) -> SourceLocation {
     SourceLocation::lines(file, location.start, location.end)

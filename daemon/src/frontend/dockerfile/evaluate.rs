@@ -9,13 +9,15 @@ use kiln_proto::pattern::Matcher;
 
 use super::bases::{self, BaseKey, Bases, Root};
 use super::contexts::{Sources, UsedPaths};
-use super::convert::{Conversion, Planned, is_for_builder};
+use super::convert::{Conversion, Planned};
 use super::errors::{lines, located, plan_error};
 use super::graph::named;
 use super::image::Image;
 use super::names::{StepNames, uppercase_keyword};
 use super::outline::{Needs, Outline};
+use super::scans::{is_about_scans, scanned};
 use super::stage::Stage;
+use crate::attestation::Scanned;
 use crate::graph::{Edge, VertexMeta};
 use crate::solver::SolveError;
 
@@ -39,6 +41,7 @@ pub(super) struct Evaluated {
     pub(super) stage: Stage,
     pub(super) used: UsedPaths,
     pub(super) outline: Outline,
+    pub(super) scanned: Scanned,
 }
 
 impl<'a> Evaluation<'a> {
@@ -73,10 +76,11 @@ impl<'a> Evaluation<'a> {
             self.stages[index] = Some(stage);
         }
         let outline = Outline::new(planned, &self.stages);
+        let scanned = scanned(planned, &self.stages, self.sources.context.as_ref());
         let stage = self.stages[planned.target].take();
         let stage = stage.ok_or_else(|| anyhow::anyhow!("the target stage was not evaluated"))?;
         self.mark_used(stage.local.as_deref(), "/");
-        Ok(Evaluated { stage, used: self.used, outline })
+        Ok(Evaluated { stage, used: self.used, outline, scanned })
     }
 
     fn stage(&mut self, index: usize) -> Result<Stage, SolveError> {
@@ -249,7 +253,7 @@ impl<'a> Evaluation<'a> {
         }
         let known: Vec<&str> = stage.env.keys().map(String::as_str).collect();
         let unset = unset.iter().map(String::as_str);
-        let is_declared = |name: &str| stage.is_declared(name) || is_for_builder(name);
+        let is_declared = |name: &str| stage.is_declared(name) || is_about_scans(name);
         lint::undefined_variables(self.linter, instruction, unset, is_declared, &known);
     }
 

@@ -9,12 +9,12 @@ use kiln_proto::pb;
 use kiln_proto::pb::file_action::Action;
 use serde_json::json;
 
-use super::convert::is_for_builder;
 use super::evaluate::Evaluation;
 use super::graph::{NONE, file, owner};
 use super::history;
 use super::image::Healthcheck;
 use super::paths::absolute;
+use super::scans::is_about_scans;
 use super::stage::Stage;
 
 impl Evaluation<'_> {
@@ -98,7 +98,7 @@ impl Evaluation<'_> {
                 (None, None) => self.planned.globals.values.get(name).cloned(),
             };
             if let Some(value) = &value
-                && !is_for_builder(name)
+                && !is_about_scans(name)
             {
                 stage.set_env(name.clone(), value.clone());
             }

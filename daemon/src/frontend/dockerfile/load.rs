@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use super::graph::{named, source};
 use super::options::Options;
 use super::remote::{GivenContext, given_context};
+use crate::frontend::Assignment;
 use crate::graph::{Edge, Vertex, to_definition};
 use crate::solver::{Build, SolveError};
 
@@ -73,13 +74,13 @@ impl LocalSource<'_> {
 
 /// Reads a file of a result; `None` if there is none.
 pub(super) async fn read_file(
-    build: &Arc<Build>,
+    work: &Assignment,
     edge: &Edge,
     path: &str,
 ) -> Result<Option<Vec<u8>>, SolveError> {
-    let snapshot = build.solve(edge).await?;
-    build.daemon.layers.fetch(build, &snapshot).await?;
-    let view = build.daemon.layers.view(&snapshot)?;
+    let snapshot = work.look_at(edge).await?;
+    work.daemon.layers.fetch(work, &snapshot).await?;
+    let view = work.daemon.layers.view(&snapshot)?;
     let owned = path.to_owned();
     let data = tokio::task::spawn_blocking(move || {
         // The tree of a client may change once the snapshot is dropped.
@@ -103,11 +104,11 @@ fn read(view: &View, path: &str) -> anyhow::Result<Option<Vec<u8>>> {
 
 /// Reads the Dockerfile.
 pub(super) async fn dockerfile(
-    build: &Arc<Build>,
+    work: &Assignment,
     options: &Options,
     inputs: &BTreeMap<String, Option<Edge>>,
 ) -> Result<Loaded, SolveError> {
-    let context = given_context(build, options, inputs).await?;
+    let context = given_context(work, options, inputs).await?;
     let filename = context.as_ref().and_then(|given| given.filename.as_ref());
     let name = &filename.unwrap_or(&options.filename).clone();
     // The name is accepted in lower case, too.
@@ -135,17 +136,17 @@ pub(super) async fn dockerfile(
             is_small: true,
             ..LocalSource::default()
         };
-        Some(local.vertex(build, options)?.output(0))
+        Some(local.vertex(work, options)?.output(0))
     };
     let (mut data, mut ignore) = (None, None);
     if let Some(edge) = &edge {
-        data = read_file(build, edge, name).await?;
+        data = read_file(work, edge, name).await?;
         if data.is_none()
             && let Some(lower) = &lower
         {
-            data = read_file(build, edge, lower).await?;
+            data = read_file(work, edge, lower).await?;
         }
-        ignore = read_file(build, edge, &ignore_name).await?.map(|ignore| (ignore_name, ignore));
+        ignore = read_file(work, edge, &ignore_name).await?.map(|ignore| (ignore_name, ignore));
     }
     let data = data.with_context(|| {
         format!("failed to read dockerfile: open {name}: no such file or directory")
@@ -163,7 +164,7 @@ pub(super) async fn dockerfile(
 
 /// The patterns that keep files of the context with the client.
 pub(super) async fn ignore_patterns(
-    build: &Arc<Build>,
+    work: &Assignment,
     options: &Options,
     loaded: &Loaded,
 ) -> Result<Vec<String>, SolveError> {
@@ -172,12 +173,12 @@ pub(super) async fn ignore_patterns(
     }
     let step = format!("[internal] load {IGNORE_FILE}");
     let hint = format!("{CONTEXT}-{IGNORE_FILE}");
-    patterns_of_source(build, options, CONTEXT, step, hint).await
+    patterns_of_source(work, options, CONTEXT, step, hint).await
 }
 
 /// The patterns of the ignore file that a local source has.
 pub(super) async fn patterns_of_source(
-    build: &Arc<Build>,
+    work: &Assignment,
     options: &Options,
     name: &str,
     step: String,
@@ -186,8 +187,8 @@ pub(super) async fn patterns_of_source(
     let follow = [IGNORE_FILE.to_owned()];
     let local =
         LocalSource { name, step, hint, follow: &follow, is_small: true, ..Default::default() };
-    let edge = local.vertex(build, options)?.output(0);
-    let content = match read_file(build, &edge, IGNORE_FILE).await {
+    let edge = local.vertex(work, options)?.output(0);
+    let content = match read_file(work, &edge, IGNORE_FILE).await {
         // Whether the directory is needed shows later: a file may copy nothing from it.
         Err(error) if is_missing(&error) => None,
         content => content?,

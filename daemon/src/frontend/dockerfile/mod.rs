@@ -26,6 +26,7 @@ mod paths;
 mod remote;
 mod remote_source;
 mod run;
+mod scans;
 mod stage;
 mod subrequest;
 mod warnings;
@@ -41,9 +42,10 @@ use kiln_dockerfile::{Directive, detect_syntax};
 use serde_json::json;
 
 use super::gateway::external;
-use super::{FrontendRequest, FrontendResult, Refs, is_built_in};
+use super::{Assignment, FrontendResult, Ref, Refs, Request, is_built_in};
+use crate::attestation::Scanner;
 use crate::image::Platform;
-use crate::solver::{Build, SolveError};
+use crate::solver::SolveError;
 use convert::{Conversion, Converted, Scope};
 use errors::lines;
 use load::Loaded;
@@ -51,21 +53,21 @@ use options::{Options, SYNTAX};
 use subrequest::Question;
 
 /// Builds, or answers, what the options of `request` ask for.
-pub(crate) async fn solve(
-    build: &Arc<Build>,
-    request: FrontendRequest,
+pub(super) async fn solve(
+    work: &Arc<Assignment>,
+    request: &Request,
 ) -> Result<FrontendResult, SolveError> {
     let options = Options::parse(&request.options)?;
-    let loaded = load::dockerfile(build, &options, &request.inputs).await?;
-    if let Some(answer) = forward(build, &options, &request, &loaded).await? {
+    let loaded = load::dockerfile(work, &options, &request.inputs).await?;
+    if let Some(answer) = forward(work, &options, request, &loaded).await? {
         return Ok(answer);
     }
     if let Some(name) = &options.subrequest {
         let question = Question::parse(name)?;
         let asked = Conversion {
-            build,
+            work,
             options: &options,
-            request: &request,
+            request,
             loaded: &loaded,
             // What is asked is asked of the file, not of what it is on one platform.
             platform: None,
@@ -74,20 +76,20 @@ pub(crate) async fn solve(
         return subrequest::answer(question, &asked).await;
     }
     let mut linter = Linter::new(lint_options(&options, &loaded)?);
-    let result = convert_all(build, &options, &request, &loaded, &mut linter).await;
-    warnings::send(build, &loaded, linter.warnings());
+    let result = convert_all(work, &options, request, &loaded, &mut linter).await;
+    warnings::send(work, &loaded, linter.warnings());
     let converted = result?;
     if let Some(failure) = linter.failure() {
         return Err(failure.into());
     }
-    finish(&options, converted)
+    finish(work, &options, converted).await
 }
 
 /// Lets another frontend answer, where the client or the file names one.
 async fn forward(
-    build: &Arc<Build>,
+    work: &Assignment,
     options: &Options,
-    request: &FrontendRequest,
+    request: &Request,
     loaded: &Loaded,
 ) -> Result<Option<FrontendResult>, SolveError> {
     if options.is_forwarded {
@@ -106,7 +108,7 @@ async fn forward(
     }
     let mut request = request.clone();
     request.options.insert("cmdline".to_owned(), command.clone());
-    let answer = external::solve(build, &source, request).boxed().await;
+    let answer = Box::pin(external::solve(work, &source, request)).await;
     answer.map(Some).map_err(|error| match location {
         _ if !error.locations().is_empty() || error.is_canceled() => error,
         Some(location) => SolveError::in_source(location, error.into_cause()),
@@ -140,14 +142,14 @@ async fn convert_quietly(
 
 /// Converts the Dockerfile for each platform; findings are reported for the first one.
 async fn convert_all(
-    build: &Arc<Build>,
+    work: &Assignment,
     options: &Options,
-    request: &FrontendRequest,
+    request: &Request,
     loaded: &Loaded,
     linter: &mut Linter,
 ) -> Result<Vec<(Platform, Converted)>, SolveError> {
     let scope = Scope::Target;
-    let conversion = |platform| Conversion { build, options, request, loaded, platform, scope };
+    let conversion = |platform| Conversion { work, options, request, loaded, platform, scope };
     if options.platforms.is_empty() {
         let converted = conversion(None).run(linter).boxed().await?;
         return Ok(vec![(Platform::host(), converted)]);
@@ -163,10 +165,16 @@ async fn convert_all(
 }
 
 /// The result as exporters read it.
-fn finish(
+async fn finish(
+    work: &Arc<Assignment>,
     options: &Options,
     converted: Vec<(Platform, Converted)>,
 ) -> Result<FrontendResult, SolveError> {
+    let scanner = match &options.sbom {
+        Some(sbom) => Some(Scanner::new(work, sbom).await?),
+        None => None,
+    };
+    let mut attestations = BTreeMap::new();
     let mut metadata = BTreeMap::new();
     let mut declared = Vec::new();
     let mut many = BTreeMap::new();
@@ -185,11 +193,15 @@ fn finish(
             set("source.date.epoch", epoch.to_string().into_bytes());
         }
         declared.push(json!({ "ID": id, "Platform": platform }));
-        many.insert(id, converted.root.clone());
-        single = converted.root;
+        if let Some(scanner) = &scanner {
+            let attestation = scanner.attestation(&id, &converted.scanned);
+            attestations.insert(id.clone(), vec![attestation]);
+        }
+        single = converted.root.map(|edge| Ref { edge, work: work.clone() });
+        many.insert(id, single.clone());
     }
     let platforms = serde_json::to_vec(&json!({ "Platforms": declared }))?;
     metadata.insert("refs.platforms".to_owned(), platforms.into());
     let refs = if options.multi_platform { Refs::Many(many) } else { Refs::Single(single) };
-    Ok(FrontendResult { refs, metadata })
+    Ok(FrontendResult { refs, metadata, attestations })
 }

@@ -9,6 +9,7 @@ use kiln_proto::pb;
 
 use super::limits;
 use super::remote_source::RemoteSource;
+use crate::attestation::{SbomOptions, Wanted};
 use crate::frontend::UnsupportedCapability;
 use crate::image::{Platform, Resolve};
 
@@ -66,6 +67,8 @@ pub(super) struct Options {
     pub(super) ulimits: Vec<pb::Ulimit>,
     pub(super) resources: Option<pb::LinuxResources>,
     pub(super) cache_namespace: String,
+    /// How an SBOM of the target is wanted.
+    pub(super) sbom: Option<SbomOptions>,
     /// Options of the lint rules.
     pub(super) check: Option<LintOptions>,
     /// The frontend asked for, and whether another frontend asked on our behalf.
@@ -141,6 +144,7 @@ impl Options {
             ulimits: limits::ulimits(&text("ulimit")).context("failed to parse ulimit")?,
             resources: limits::resources(options).context("failed to parse resource limits")?,
             cache_namespace: text("build-arg:BUILDKIT_CACHE_MOUNT_NS"),
+            sbom: Wanted::parse(options)?.sbom,
             check: get(CHECK)
                 .map(LintOptions::parse)
                 .transpose()
@@ -186,10 +190,6 @@ fn refuse(options: &BTreeMap<String, String>) -> anyhow::Result<()> {
         if !CAPABILITIES.contains(&capability) {
             bail!(UnsupportedCapability(capability.to_owned()));
         }
-    }
-    let sbom = options.get("attest:sbom").filter(|value| !value.contains("disabled=true"));
-    if sbom.is_some() {
-        bail!(super::errors::NotSupported("an SBOM attestation".to_owned()));
     }
     Ok(())
 }

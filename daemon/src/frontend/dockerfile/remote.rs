@@ -2,7 +2,6 @@
 //! uploads, and what is had from elsewhere.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use kiln_proto::pb;
 use kiln_proto::pb::file_action::Action;
@@ -11,10 +10,11 @@ use super::graph::{Inputs, NONE, named};
 use super::load::{CONTEXT, read_file};
 use super::options::Options;
 use super::remote_source::{RemoteSource, git, http};
+use crate::frontend::Assignment;
 use crate::graph::{Edge, Vertex};
 use crate::ops::path::clean;
 use crate::ops::source::without_credentials;
-use crate::solver::{Build, SolveError};
+use crate::solver::SolveError;
 
 /// The name of the one file that is the context.
 const UPLOAD: &str = "context";
@@ -29,12 +29,12 @@ pub(super) struct GivenContext {
 
 /// The context, if it is not the client's directory.
 pub(super) async fn given_context(
-    build: &Arc<Build>,
+    work: &Assignment,
     options: &Options,
     inputs: &BTreeMap<String, Option<Edge>>,
 ) -> Result<Option<GivenContext>, SolveError> {
     let given = match &options.remote_context {
-        Some(RemoteSource::Http(url)) => Some(file(build, url).await?),
+        Some(RemoteSource::Http(url)) => Some(file(work, url).await?),
         Some(RemoteSource::Git(repository)) => {
             let shown = without_credentials(&repository.remote);
             let step = named(format!("[internal] load git source {shown}"));
@@ -55,10 +55,10 @@ pub(super) async fn given_context(
 }
 
 /// What a server has or the client uploads: an archive of the context, or a Dockerfile alone.
-async fn file(build: &Arc<Build>, url: &str) -> Result<GivenContext, SolveError> {
+async fn file(work: &Assignment, url: &str) -> Result<GivenContext, SolveError> {
     let step = named("[internal] load remote build context");
     let edge = http(url, UPLOAD, None, step).output(0);
-    let head = read_file(build, &edge, UPLOAD).await?.unwrap_or_default();
+    let head = read_file(work, &edge, UPLOAD).await?.unwrap_or_default();
     if !is_archive(&head) {
         return Ok(GivenContext { files: Some(edge), filename: Some(UPLOAD.to_owned()) });
     }

@@ -19,13 +19,13 @@ pub(super) async fn create(
     gateway: &GatewayBuild,
     request: NewContainerRequest,
 ) -> Result<(), Status> {
-    let build = &gateway.build;
+    let work = &gateway.work;
     let mut inputs = Vec::new();
     let mut mounts = Vec::new();
     for mount in request.mounts {
         let input = match find(gateway, &mount.result_id)? {
-            Some(edge) => {
-                inputs.push(build.solve(&edge).await.map_err(|error| to_status(&error))?);
+            Some(found) => {
+                inputs.push(work.look_at(&found.edge).await.map_err(|error| to_status(&error))?);
                 i64::try_from(inputs.len() - 1).unwrap_or(NO_INPUT)
             }
             None => NO_INPUT,
@@ -39,7 +39,7 @@ pub(super) async fn create(
     };
     let exec =
         pb::ExecOp { meta: Some(meta), mounts, network: request.network, ..pb::ExecOp::default() };
-    let container = Container::new(build.clone(), exec, inputs)
+    let container = Container::new((**work).clone(), exec, inputs)
         .await
         .map_err(|error| Status::unknown(format!("{error:#}")))?;
     gateway.containers.add(&request.container_id, container)

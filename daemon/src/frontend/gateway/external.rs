@@ -21,7 +21,9 @@ use tokio::net::unix::pipe;
 use tonic::transport::Server;
 
 use super::{GatewayBuild, GatewayService};
-use crate::frontend::{FrontendRequest, FrontendResult, UnsupportedCapability, metadata};
+use crate::frontend::{
+    Assignment, FrontendResult, GATEWAY, Request, UnsupportedCapability, metadata,
+};
 use crate::graph::{Edge, Vertex, VertexMeta, to_definition};
 use crate::image::{Platform, Resolve};
 use crate::ops::exec::{Container, ContainerProcess, streams};
@@ -58,16 +60,18 @@ struct Frontend {
 
 /// Lets the frontend in the image `source` answer.
 pub(crate) async fn solve(
-    build: &Arc<Build>,
+    work: &Assignment,
     source: &str,
-    mut request: FrontendRequest,
+    mut request: Request,
 ) -> Result<FrontendResult, SolveError> {
-    let frontend = load(build, source, &request).await?;
-    frontend.check(&request)?;
+    GATEWAY.clone_into(&mut request.frontend);
     request.options.insert("source".to_owned(), source.to_owned());
+    let work = work.below(request.clone());
+    let frontend = load(&work, source, &request).await?;
+    frontend.check(&request)?;
     let definition = |edge: &Option<Edge>| to_definition(edge.as_ref());
     let inputs = request.inputs.iter().map(|(name, edge)| (name.clone(), definition(edge)));
-    let gateway = Arc::new(GatewayBuild::new(build.clone(), inputs.collect()));
+    let gateway = Arc::new(GatewayBuild::new(work, inputs.collect()));
     let outcome = run(&frontend, &gateway, &request.options).await;
     gateway.close();
     outcome?;
@@ -77,13 +81,9 @@ pub(crate) async fn solve(
 }
 
 /// Finds the image, which a named context may stand for.
-async fn load(
-    build: &Arc<Build>,
-    source: &str,
-    request: &FrontendRequest,
-) -> Result<Frontend, SolveError> {
+async fn load(work: &Assignment, source: &str, request: &Request) -> Result<Frontend, SolveError> {
     let named: ImageRef = source.parse().with_context(|| format!("frontend {source:?}"))?;
-    build.daemon.config.check_frontend(&named)?;
+    work.daemon.config.check_frontend(&named)?;
     let image = match replacement(&named, &request.options) {
         None => named,
         Some(context) => {
@@ -95,7 +95,7 @@ async fn load(
     };
     let host = Platform::host();
     let step = format!("resolve image config for docker-image://{image}");
-    let found = metadata::load(build, &image, &host, Resolve::Default, &step).await;
+    let found = metadata::load(work, &image, &host, Resolve::Default, &step).await;
     let found = found.map_err(|error| {
         if error.is_canceled() {
             return error;
@@ -129,7 +129,7 @@ impl Frontend {
     }
 
     /// Fails if the client insists on what the frontend does not say that it can do.
-    fn check(&self, request: &FrontendRequest) -> Result<(), UnsupportedCapability> {
+    fn check(&self, request: &Request) -> Result<(), UnsupportedCapability> {
         // A capability may carry conditions behind a `+`.
         let names = |list: &str| -> BTreeSet<String> {
             let names = list.split(',').filter_map(|cap| cap.split('+').next());
@@ -181,8 +181,8 @@ async fn run(
     gateway: &Arc<GatewayBuild>,
     options: &BTreeMap<String, String>,
 ) -> Result<(), SolveError> {
-    let build = &gateway.build;
-    let root = build.solve(&frontend.root).await?;
+    let build: &Arc<Build> = &gateway.work;
+    let root = gateway.work.look_at(&frontend.root).await?;
     let network = match frontend.label(WITHOUT_NETWORK) {
         Some("true" | "1") => pb::NetMode::None,
         _ => pb::NetMode::Unset,

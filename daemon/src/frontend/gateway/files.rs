@@ -16,12 +16,12 @@ const MAX_READ: u64 = 15 << 20;
 
 /// The files of the result that is named `id`.
 pub(super) async fn view(gateway: &GatewayBuild, id: &str) -> Result<View, Status> {
-    let Some(edge) = find(gateway, id)? else { return Ok(View::empty()) };
-    let build = &gateway.build;
-    let snapshot = build.solve(&edge).await.map_err(|error| to_status(&error))?;
-    let layers = &build.daemon.layers;
+    let Some(found) = find(gateway, id)? else { return Ok(View::empty()) };
+    let work = &found.work;
+    let snapshot = work.look_at(&found.edge).await.map_err(|error| to_status(&error))?;
+    let layers = &work.daemon.layers;
     let fetched = async {
-        layers.fetch(build, &snapshot).await?;
+        layers.fetch(work, &snapshot).await?;
         layers.view(&snapshot)
     };
     fetched.await.map_err(|error| Status::internal(format!("{error:#}")))

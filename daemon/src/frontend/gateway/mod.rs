@@ -17,9 +17,8 @@ use kiln_proto::pb;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::FrontendResult;
-use crate::graph::Edge;
-use crate::solver::{Build, SolveError};
+use super::{Assignment, FrontendResult, Ref};
+use crate::solver::SolveError;
 use containers::Containers;
 
 pub(crate) use service::GatewayService;
@@ -31,19 +30,19 @@ struct UnknownRef(String);
 
 /// A build whose frontend is its client. It ends when the client returns a result.
 pub(crate) struct GatewayBuild {
-    build: Arc<Build>,
+    work: Arc<Assignment>,
     /// What the client gave itself to start from.
     inputs: BTreeMap<String, pb::Definition>,
     /// What the client was told of, by the ids it was told.
-    refs: Mutex<HashMap<String, Option<Edge>>>,
+    refs: Mutex<HashMap<String, Option<Ref>>>,
     containers: Containers,
     returned: watch::Sender<Option<Result<FrontendResult, SolveError>>>,
 }
 
 impl GatewayBuild {
-    pub(crate) fn new(build: Arc<Build>, inputs: BTreeMap<String, pb::Definition>) -> Self {
+    pub(crate) fn new(work: Arc<Assignment>, inputs: BTreeMap<String, pb::Definition>) -> Self {
         let (containers, returned) = (Containers::new(), watch::Sender::new(None));
-        Self { build, inputs, refs: Mutex::default(), containers, returned }
+        Self { work, inputs, refs: Mutex::default(), containers, returned }
     }
 
     /// Ends what runs for the frontend.
@@ -82,15 +81,18 @@ impl GatewayBuild {
     }
 
     /// Gives a result a name that the client can use.
-    fn name(&self, edge: Option<&Edge>) -> String {
+    fn name(&self, result: Option<&Ref>) -> String {
+        if let Some(answer) = result {
+            self.work.daemon.producers.note(answer);
+        }
         let mut refs = self.refs.lock();
-        let id = format!("{}:{}", self.build.id, refs.len());
-        refs.insert(id.clone(), edge.cloned());
+        let id = format!("{}:{}", self.work.id, refs.len());
+        refs.insert(id.clone(), result.cloned());
         id
     }
 
     /// The result of that name; an error is that there is none.
-    fn find(&self, id: &str) -> Result<Option<Edge>, UnknownRef> {
+    fn find(&self, id: &str) -> Result<Option<Ref>, UnknownRef> {
         self.refs.lock().get(id).cloned().ok_or_else(|| UnknownRef(id.to_owned()))
     }
 }

@@ -1,5 +1,6 @@
 //! The calls. Each carries the ref of its build in its metadata.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use super::{GatewayBuild, container, convert, files, process, sources};
 use crate::caps;
 use crate::control::to_status;
 use crate::daemon::Daemon;
-use crate::frontend::{self, FrontendRequest, FrontendResult, Refs, metadata};
+use crate::frontend::{self, FrontendResult, Ref, Refs, metadata};
 use crate::graph::{from_definition, from_input};
 use crate::image::{Platform, Resolve};
 use crate::solver::SolveError;
@@ -85,7 +86,7 @@ impl LlbBridge for GatewayService {
         Ok(Response::new(PongResponse {
             frontend_api_caps: caps(caps::GATEWAY),
             llb_caps: caps(caps::LLB),
-            workers: worker::list(&gateway.build.daemon, &[])?,
+            workers: worker::list(&gateway.work.daemon, &[])?,
         }))
     }
 
@@ -95,34 +96,34 @@ impl LlbBridge for GatewayService {
     ) -> Result<Response<SolveResponse>, Status> {
         let gateway = self.build(&request).await?;
         let request = request.into_inner();
-        let build = &gateway.build;
+        let work = &gateway.work;
         if !request.source_policies.is_empty() {
             return unsupported("a source policy");
         }
         let definition = request.definition.filter(|definition| !definition.def.is_empty());
         let result = match definition {
             Some(definition) => {
-                let refs = from_definition(&definition).map_err(|error| invalid(&error))?;
-                FrontendResult { refs: Refs::Single(refs), ..FrontendResult::default() }
+                let edge = from_definition(&definition).map_err(|error| invalid(&error))?;
+                let refs = Refs::Single(edge.map(|edge| Ref { edge, work: work.clone() }));
+                FrontendResult { refs, ..FrontendResult::default() }
             }
             None if request.frontend.is_empty() => FrontendResult::default(),
             None => {
-                let mut frontend = FrontendRequest {
-                    options: request.frontend_opt.into_iter().collect(),
-                    ..FrontendRequest::default()
-                };
+                let mut inputs = BTreeMap::new();
                 for (name, definition) in &request.frontend_inputs {
                     let edge = from_input(definition).map_err(|error| invalid(&error))?;
-                    frontend.inputs.insert(name.clone(), edge);
+                    inputs.insert(name.clone(), edge);
                 }
-                frontend::solve(build, &request.frontend, frontend)
-                    .await
-                    .map_err(|error| to_status(&error))?
+                let options = request.frontend_opt.into_iter().collect();
+                let request = frontend::Request { frontend: request.frontend, options, inputs };
+                frontend::solve(work, request).await.map_err(|error| to_status(&error))?
             }
         };
         if request.evaluate {
-            for edge in result.refs.edges() {
-                build.solve(edge).await.map_err(|error| to_status(&error))?;
+            for (_, found) in result.refs.all() {
+                if let Some(Ref { edge, work }) = found {
+                    work.look_at(edge).await.map_err(|error| to_status(&error))?;
+                }
             }
         }
         let result = convert::to_message(&gateway, &result);
@@ -168,7 +169,7 @@ impl LlbBridge for GatewayService {
         let mode = Resolve::parse(&request.resolve_mode).map_err(|error| invalid(&error))?;
         let image =
             request.r#ref.parse().map_err(|error: kiln_registry::RefError| invalid(&error))?;
-        let found = metadata::load(&gateway.build, &image, &platform, mode, &request.log_name)
+        let found = metadata::load(&gateway.work, &image, &platform, mode, &request.log_name)
             .await
             .map_err(|error| to_status(&error))?;
         Ok(Response::new(ResolveImageConfigResponse {
@@ -250,8 +251,8 @@ impl LlbBridge for GatewayService {
         request: Request<EvaluateRequest>,
     ) -> Result<Response<EvaluateResponse>, Status> {
         let gateway = self.build(&request).await?;
-        if let Some(edge) = convert::find(&gateway, &request.get_ref().r#ref)? {
-            gateway.build.solve(&edge).await.map_err(|error| to_status(&error))?;
+        if let Some(Ref { edge, work }) = convert::find(&gateway, &request.get_ref().r#ref)? {
+            work.look_at(&edge).await.map_err(|error| to_status(&error))?;
         }
         Ok(Response::new(EvaluateResponse {}))
     }
@@ -268,7 +269,7 @@ impl LlbBridge for GatewayService {
             info: request.info,
             ranges: request.ranges,
         };
-        gateway.build.progress.warn(warning);
+        gateway.work.progress.warn(warning);
         Ok(Response::new(WarnResponse {}))
     }
 

@@ -28,7 +28,7 @@ pub(super) async fn http(
         let what = "a checksum with a suffix is not supported by this daemon yet";
         return Err(Status::unimplemented(what));
     }
-    let found = metadata::http_metadata(&gateway.build, &source, log_name)
+    let found = metadata::http_metadata(&gateway.work, &source, log_name)
         .await
         .map_err(|error| to_status(&error))?;
     let http = ResolveSourceHttpResponse {
@@ -50,7 +50,7 @@ pub(super) async fn git(
 ) -> Answer {
     let wants_objects = request.is_some_and(|request| request.return_object);
     let (resolved, objects) =
-        metadata::git_metadata(&gateway.build, &source, wants_objects, log_name)
+        metadata::git_metadata(&gateway.work, &source, wants_objects, log_name)
             .await
             .map_err(|error| to_status(&error))?;
     let objects = objects.unwrap_or_default();
@@ -77,7 +77,7 @@ pub(super) async fn image(
 ) -> Answer {
     let image: ImageRef =
         name.parse().map_err(|error: RefError| Status::invalid_argument(error.to_string()))?;
-    let found = metadata::load(&gateway.build, &image, platform, mode, log_name).await;
+    let found = metadata::load(&gateway.work, &image, platform, mode, log_name).await;
     of_image(source, found)
 }
 
@@ -89,7 +89,7 @@ pub(super) async fn layout(
     platform: &Platform,
     log_name: &str,
 ) -> Answer {
-    let found = metadata::layout_metadata(&gateway.build, &source, name, platform, log_name).await;
+    let found = metadata::layout_metadata(&gateway.work, &source, name, platform, log_name).await;
     of_image(source, found)
 }
 

@@ -27,6 +27,7 @@ pub(super) async fn load(
     let status = progress.status(format!("resolve {image}"));
     let resolved = resolve(build, &image, &platform(vertex), Resolve::parse(mode)?).await?;
     drop(status);
+    build.source_pins.note(vertex.digest(), &resolved.digest);
     outputs(build, &resolved, &image.to_string(), progress)
 }
 

@@ -19,6 +19,7 @@ pub(super) async fn load(
     progress: &VertexProgress,
 ) -> anyhow::Result<Outputs> {
     let resolved = resolve(build, source, reference, &image::platform(vertex)).await?;
+    build.source_pins.note(vertex.digest(), &resolved.digest);
     image::outputs(build, &resolved, reference, progress)
 }
 

@@ -49,7 +49,7 @@ pub(super) async fn answer(conversion: &Conversion<'_>) -> Result<Answer, SolveE
     let loaded = conversion.loaded;
     let mut linter = Linter::new(lint_options(conversion.options, loaded)?);
     let converted = convert_quietly(conversion, &mut linter).await;
-    warnings::send(conversion.build, loaded, linter.warnings());
+    warnings::send(conversion.work, loaded, linter.warnings());
     let outline = converted?.outline;
     let file = &loaded.file;
     let location = |at| Location::new(&lines(file, at).ranges);

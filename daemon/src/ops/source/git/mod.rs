@@ -40,6 +40,7 @@ pub(super) async fn load(
 ) -> anyhow::Result<Loaded> {
     let source = GitSource::parse(source)?;
     let resolved = resolve::resolve(build, &source, progress).await?;
+    build.source_pins.note(vertex.digest(), &resolved.checksum);
     let op = source.content_key(&resolved);
     Ok(Loaded::Key(CacheMap::of_source(op, vertex.name())))
 }

@@ -78,6 +78,18 @@ impl GitRef {
         Ok(Some(parsed))
     }
 
+    /// The address with the branch or tag, and with `subdir`, in the form without a query.
+    pub(crate) fn fragment_form(&self, subdir: &str) -> String {
+        let mut text = self.remote.clone();
+        if !self.reference.is_empty() || !subdir.is_empty() {
+            text += &format!("#{}", self.reference);
+        }
+        if !subdir.is_empty() {
+            text += &format!(":{subdir}");
+        }
+        text
+    }
+
     fn read_query(&mut self, query: &str) -> Result<(), InvalidGitRef> {
         let mut values = BTreeMap::new();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {

@@ -85,6 +85,24 @@ impl GitSource {
         without_credentials(&self.remote)
     }
 
+    /// The address with the branch or tag, as users may write it. May have credentials.
+    pub(crate) fn address(&self) -> String {
+        match self.reference.as_str() {
+            "" => self.remote.clone(),
+            reference => format!("{}#{reference}", self.remote),
+        }
+    }
+
+    /// The ids of the secrets that it may take to ask the repository.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.token_secret.iter().chain(&self.header_secret).map(String::as_str)
+    }
+
+    /// The id of the client's ssh agent.
+    pub(crate) fn agent(&self) -> Option<&str> {
+        self.agent.as_deref()
+    }
+
     /// The digest of an op that is known by its commit, and by what is made of that.
     pub(super) fn content_key(&self, resolved: &Resolved) -> Digest {
         // Without the directory `.git` nothing tells a tag from its commit.

@@ -32,10 +32,12 @@ pub(super) async fn load(
 ) -> anyhow::Result<Loaded> {
     let source = HttpSource::parse(source)?;
     if let Some(checksum) = source.checksum {
+        build.source_pins.note(vertex.digest(), &checksum);
         let op = source.content_key(&source.file_name(None), &checksum, None);
         return Ok(Loaded::Key(CacheMap::of_source(op, vertex.name())));
     }
     let resolved = resolve::resolve(build, &source, progress).await?;
+    build.source_pins.note(vertex.digest(), &resolved.digest);
     if resolved.was_here {
         return Ok(Loaded::Key(CacheMap::of_source(resolved.op(&source), vertex.name())));
     }

@@ -1,0 +1,131 @@
+//! `attest:provenance`: how provenance is wanted.
+
+use std::collections::BTreeMap;
+
+/// How provenance is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProvenanceOptions {
+    pub(super) mode: Mode,
+    pub(super) version: Version,
+    pub(super) inline_only: bool,
+    pub(super) reproducible: bool,
+    pub(super) complete_materials: bool,
+    pub(super) builder_id: String,
+    pub(super) filename: String,
+}
+
+/// How much is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// What went in, but no values of arguments.
+    Min,
+    /// All that is known, also every step.
+    Max,
+}
+
+/// The form of the predicate, by its version of SLSA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    Slsa02,
+    Slsa1,
+}
+
+/// Why options were refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidOption {
+    #[error("invalid mode {0:?}: provenance has min and max")]
+    Mode(String),
+    #[error("invalid provenance SLSA version: {0}: there are v0.2 and v1")]
+    Version(String),
+    #[error("failed to parse {name} flag {value:?} of provenance")]
+    Flag { name: &'static str, value: String },
+    #[error("provenance option {0:?} is not known to this daemon")]
+    Unknown(String),
+}
+
+impl Version {
+    pub(super) fn predicate_type(self) -> &'static str {
+        match self {
+            Self::Slsa02 => "https://slsa.dev/provenance/v0.2",
+            Self::Slsa1 => "https://slsa.dev/provenance/v1",
+        }
+    }
+}
+
+impl Default for ProvenanceOptions {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Max,
+            version: Version::Slsa1,
+            inline_only: false,
+            reproducible: false,
+            complete_materials: false,
+            builder_id: String::new(),
+            filename: "provenance.json".to_owned(),
+        }
+    }
+}
+
+impl ProvenanceOptions {
+    /// Reads the options of `attest:provenance`.
+    pub(crate) fn parse(given: &BTreeMap<String, String>) -> Result<Self, InvalidOption> {
+        let mut options = Self::default();
+        for (name, value) in given {
+            match name.as_str() {
+                "mode" => {
+                    options.mode = match value.as_str() {
+                        "min" => Mode::Min,
+                        "max" | "full" => Mode::Max,
+                        _ => return Err(InvalidOption::Mode(value.clone())),
+                    };
+                }
+                "version" => {
+                    options.version = match value.as_str() {
+                        "v0.2" => Version::Slsa02,
+                        "v1" => Version::Slsa1,
+                        _ => return Err(InvalidOption::Version(value.clone())),
+                    };
+                }
+                "inline-only" => options.inline_only = flag("inline-only", value)?,
+                "reproducible" => options.reproducible = flag("reproducible", value)?,
+                "complete-materials" => {
+                    options.complete_materials = flag("complete-materials", value)?;
+                }
+                "builder-id" => options.builder_id.clone_from(value),
+                "filename" => options.filename.clone_from(value),
+                // What clients' flags have besides.
+                "type" => {}
+                _ => return Err(InvalidOption::Unknown(name.clone())),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn flag(name: &'static str, value: &str) -> Result<bool, InvalidOption> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(InvalidOption::Flag { name, value: value.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_say_how_much_is_told_and_in_which_form() {
+        let parse = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            ProvenanceOptions::parse(&pairs.collect())
+        };
+        assert_eq!(parse(&[]), Ok(ProvenanceOptions::default()));
+        let min = parse(&[("mode", "min"), ("version", "v0.2"), ("inline-only", "true")]).unwrap();
+        assert_eq!((min.mode, min.version, min.inline_only), (Mode::Min, Version::Slsa02, true));
+        assert_eq!(parse(&[("mode", "full")]), Ok(ProvenanceOptions::default()));
+        for refused in [("mode", "huge"), ("version", "9"), ("reproducible", "x"), ("size", "1")] {
+            assert!(parse(&[refused]).is_err(), "{refused:?}");
+        }
+    }
+}
