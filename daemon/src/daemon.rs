@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use crate::builds::Builds;
 use crate::caches::CacheMounts;
 use crate::config::Config;
+use crate::history::History;
 use crate::kept_dirs::KeptDirs;
 use crate::layers::{Layers, LocalTrees};
 use crate::ops::source::git::Repositories;
@@ -34,6 +35,7 @@ pub(crate) struct Daemon {
     pub(crate) http: HttpClient,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) builds: Arc<Builds>,
+    pub(crate) history: Arc<History>,
     /// Steps under way, by their first output's key.
     pub(crate) flights: Flights<CacheKey, Arc<Outputs>>,
     /// Limits how many steps run at once.
@@ -60,6 +62,7 @@ impl Daemon {
         let trees = LocalTrees::open(root, index.clone())?;
         let repositories = Repositories::open(root, index.clone())?;
         let registry = kiln_registry::Client::new(config.registry.clone());
+        let history = History::new(index.clone(), content.clone(), config.history);
         let exec_turns = Semaphore::new(config.max_parallelism.unwrap_or(Semaphore::MAX_PERMITS));
         let daemon = Arc::new(Self {
             config,
@@ -74,6 +77,7 @@ impl Daemon {
             http: HttpClient::default(),
             sessions: Arc::default(),
             builds: Arc::default(),
+            history: Arc::new(history),
             flights: Flights::new(),
             exec_turns,
             pack_turns: Semaphore::new(2),

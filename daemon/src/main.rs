@@ -3,7 +3,7 @@
 //! The modules, in the order in which a build flows through them: [`control`] and [`session`]
 //! take requests and reach back to clients; [`frontend`] makes a [`graph`]; [`solver`] evaluates
 //! it by [`ops`] on [`layers`]; [`image`], [`remote`] and [`exporter`] exchange results with the
-//! world.
+//! world; [`history`] remembers what was built.
 
 mod attributes;
 mod builds;
@@ -16,6 +16,7 @@ mod daemon;
 mod exporter;
 mod frontend;
 mod graph;
+mod history;
 mod image;
 mod kept_dirs;
 mod layers;

@@ -49,7 +49,7 @@ mod error;
 mod excerpt;
 mod suggest;
 
-pub use csv::CsvError;
+pub use csv::{CsvError, fields as csv_fields};
 pub use directive::{Directive, Directives, detect_syntax};
 pub use dockerfile::{Dockerfile, GlobalArg, MOST_BYTES};
 pub use error::{ErrorKind, ParseError};

@@ -12,6 +12,7 @@ use kiln_registry::HostConfig;
 use serde::Deserialize;
 
 use super::units::{DiskSpace, Duration};
+use crate::history::Expiry;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -28,6 +29,7 @@ pub(super) struct ConfigFile {
     pub(super) registry: BTreeMap<String, HostConfig>,
     pub(super) dns: Dns,
     pub(super) system: System,
+    pub(super) history: History,
     otel: Otel,
     cdi: Cdi,
 }
@@ -186,6 +188,26 @@ struct Cdi {
 pub(super) struct System {
     #[serde(rename = "maxRegistryConcurrency")]
     pub(super) max_registry_concurrency: Option<NonZeroUsize>,
+}
+
+/// `[history]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct History {
+    #[serde(rename = "maxAge")]
+    max_age: Option<Duration>,
+    #[serde(rename = "maxEntries")]
+    max_entries: Option<usize>,
+}
+
+impl History {
+    pub(super) fn expiry(&self) -> Expiry {
+        let default = Expiry::default();
+        Expiry {
+            max_age: self.max_age.map_or(default.max_age, |age| age.0),
+            max_entries: self.max_entries.unwrap_or(default.max_entries),
+        }
+    }
 }
 
 impl ConfigFile {

@@ -18,11 +18,13 @@ use kiln_executor::ExecutorConfig;
 use kiln_registry::RegistryConfig;
 use tracing_subscriber::EnvFilter;
 
+use crate::history::Expiry;
 use crate::image::Platform;
 use file::ConfigFile;
 
 pub(crate) use flags::Flags;
 pub(crate) use listen::Listener;
+pub(crate) use units::parse_duration;
 
 /// Everything that can be configured, checked.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub(crate) struct Config {
     /// Steps that may run at once.
     pub(crate) max_parallelism: Option<usize>,
     pub(crate) worker_id: String,
+    /// How much of the build history is kept.
+    pub(crate) history: Expiry,
     cgroup_parent: Option<String>,
     dns: file::Dns,
     log: file::Log,
@@ -121,6 +125,7 @@ impl Config {
             idle_timeout: idle_timeout.map(Duration::from_secs),
             entitlements: file.insecure_entitlements,
             registry,
+            history: file.history.expiry(),
             gc: worker.gc.unwrap_or(true),
             gc_policies,
             labels: worker.labels,

@@ -7,43 +7,42 @@ use futures::future::try_join_all;
 use kiln_proto::control::{SolveRequest, SolveResponse};
 use tonic::Status;
 
-use super::to_status;
+use super::error::{from_rpc, to_rpc};
 use crate::builds::ActiveBuild;
 use crate::daemon::Daemon;
 use crate::exporter::{self, Exports};
 use crate::frontend::gateway::GatewayBuild;
 use crate::frontend::{self, FrontendRequest, FrontendResult, Refs};
 use crate::graph::{from_definition, from_input};
+use crate::history::{Outcome, TraceContext};
 use crate::remote;
+use crate::session::Session;
 use crate::solver::{Build, BuildRequest, SolveError};
 
 /// Runs a build until its exports are done. Dropping the future cancels it.
 pub(super) async fn solve(
     daemon: &Arc<Daemon>,
     request: SolveRequest,
+    trace: TraceContext,
 ) -> Result<SolveResponse, Status> {
     let id = request.r#ref.clone();
-    let outcome = run(daemon, request).await;
+    let outcome = run(daemon, request, trace).await;
     if outcome.is_err() {
         daemon.builds.refuse(&id);
     }
     outcome
 }
 
-async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveResponse, Status> {
+async fn run(
+    daemon: &Arc<Daemon>,
+    request: SolveRequest,
+    trace: TraceContext,
+) -> Result<SolveResponse, Status> {
     if request.r#ref.is_empty() {
         return Err(Status::invalid_argument("a build needs a ref"));
     }
     refuse_unsupported(&request)?;
-    let session = match request.session.as_str() {
-        "" => None,
-        id => {
-            let session = daemon.sessions.get(id).await;
-            Some(session.ok_or_else(|| {
-                Status::failed_precondition(format!("no active session for {id}"))
-            })?)
-        }
-    };
+    let client = session(daemon, &request.session).await?;
     let entitlements: BTreeSet<String> = request.entitlements.iter().cloned().collect();
     for entitlement in &entitlements {
         daemon
@@ -51,7 +50,7 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
             .check_grant(entitlement)
             .map_err(|error| Status::failed_precondition(error.to_string()))?;
     }
-    let build = BuildRequest { id: request.r#ref.clone(), session: session.clone(), entitlements };
+    let build = BuildRequest { id: request.r#ref.clone(), session: client.clone(), entitlements };
     let build = Build::new(daemon.clone(), build);
     let cache = request.cache.clone().unwrap_or_default();
     let imports = remote::Imports::parse(&cache.imports, &request.frontend_attrs)
@@ -68,6 +67,11 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
         .builds
         .register(active)
         .map_err(|duplicate| Status::already_exists(duplicate.to_string()))?;
+    // Clients ask themselves things by builds, too, which nobody wants to read about.
+    let recording = (!request.internal).then(|| {
+        let exporters = exporter::exporters(&request);
+        daemon.history.start(&request, &exporters, &build.progress, trace)
+    });
 
     let work = async {
         let result = async {
@@ -90,7 +94,7 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
         finish(&build, &request, &result, &cache_exports).await
     };
     let closed = async {
-        match &session {
+        match &client {
             Some(session) => session.closed().cancelled().await,
             None => std::future::pending().await,
         }
@@ -99,10 +103,28 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
         outcome = work => outcome,
         () = closed => Err(SolveError::canceled()),
     };
-    if let Err(error) = &outcome {
-        tracing::debug!(build = build.id, %error, "build failed");
+    let (answer, outcome) = match outcome {
+        Ok((response, outcome)) => (Ok(response), outcome),
+        Err(error) => {
+            tracing::debug!(build = build.id, %error, "build failed");
+            let error = to_rpc(&error);
+            (Err(from_rpc(error.clone())), Outcome::failed(error))
+        }
+    };
+    if let Some(recording) = recording {
+        recording.end(outcome);
     }
-    outcome.map_err(|error| to_status(&error))
+    answer
+}
+
+/// The session of that id, which may still be on its way; none if there is no id.
+async fn session(daemon: &Daemon, id: &str) -> Result<Option<Arc<Session>>, Status> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    let found = daemon.sessions.get(id).await;
+    let missing = || Status::failed_precondition(format!("no active session for {id}"));
+    found.ok_or_else(missing).map(Some)
 }
 
 /// Requests whose wishes this daemon would not carry out are refused, not half done.
@@ -145,7 +167,11 @@ async fn finish(
     request: &SolveRequest,
     result: &FrontendResult,
     cache_exports: &remote::Exports,
-) -> Result<SolveResponse, SolveError> {
+) -> Result<(SolveResponse, Outcome), SolveError> {
+    let metadata = result.metadata.iter();
+    let metadata =
+        metadata.map(|(key, value)| (key.clone(), String::from_utf8_lossy(value).into_owned()));
+    let mut outcome = Outcome::of(metadata.collect());
     let solves = result.refs.all().into_iter().map(|(id, edge)| async move {
         let snapshot = match edge {
             Some(edge) => Some(build.solve(edge).await?),
@@ -155,12 +181,10 @@ async fn finish(
     });
     let solved = try_join_all(solves).await?;
     let exports = Exports { solved, metadata: result.metadata.clone() };
-    let mut exporter_response = exporter::run(build, request, exports).await?;
+    let mut exporter_response = exporter::run(build, request, exports, &mut outcome).await?;
     // What a frontend has to say to its client, whatever is exported.
-    let said = result.metadata.iter().filter(|(key, _)| key.starts_with("frontend."));
-    exporter_response.extend(
-        said.map(|(key, value)| (key.clone(), String::from_utf8_lossy(value).into_owned())),
-    );
+    let said = outcome.metadata.iter().filter(|(key, _)| key.starts_with("frontend."));
+    exporter_response.extend(said.map(|(key, value)| (key.clone(), value.clone())));
     exporter_response.extend(cache_exports.run(build, &result.refs).await?);
-    Ok(SolveResponse { exporter_response })
+    Ok((SolveResponse { exporter_response }, outcome))
 }

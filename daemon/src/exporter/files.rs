@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::send as delivery;
-use super::{Part, tree};
+use super::{Exported, Part, tree};
 use crate::attributes::Attributes;
 use crate::solver::{Build, Snapshot};
 
@@ -48,7 +48,7 @@ pub(super) async fn export_local(
     parts: &[Part],
     mut attributes: Attributes,
     id: &str,
-) -> anyhow::Result<BTreeMap<String, String>> {
+) -> anyhow::Result<Exported> {
     let split = is_split(parts, &mut attributes)?;
     match attributes.take("mode").as_deref() {
         None | Some("" | "copy") => {}
@@ -77,7 +77,7 @@ pub(super) async fn export_local(
         let count = move |size: usize| status.add(size as u64);
         let (sent, ()) = tokio::join!(send(tree, &mut incoming, packets, count), encode);
         sent.context("cannot send files to the client")?;
-        anyhow::Ok(BTreeMap::new())
+        anyhow::Ok(Exported::default())
     };
     vertex.run(work).await
 }
@@ -87,7 +87,7 @@ pub(super) async fn export_tar(
     parts: &[Part],
     mut attributes: Attributes,
     id: &str,
-) -> anyhow::Result<BTreeMap<String, String>> {
+) -> anyhow::Result<Exported> {
     let split = is_split(parts, &mut attributes)?;
     attributes.finish()?;
     let vertex = build.progress.internal(&format!("export:{id}"), "exporting to client tarball");
@@ -97,7 +97,7 @@ pub(super) async fn export_tar(
         let session = build.session()?.clone();
         let write = move |out: &mut dyn Write| tree::write_tar(&views, out);
         delivery::stream(&session, id, &BTreeMap::new(), write).await?;
-        anyhow::Ok(BTreeMap::new())
+        anyhow::Ok(Exported::default())
     };
     vertex.run(work).await
 }

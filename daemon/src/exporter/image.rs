@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 
 use super::blobs::{self, LayerBlob};
 use super::options::ImageOptions;
-use super::{Part, config, push};
+use super::{Exported, Part, config, push};
 use crate::attributes::Attributes;
+use crate::history::ExportedImage;
 use crate::image::{Platform, manifest};
 use crate::solver::{Build, VertexProgress};
 
@@ -22,6 +23,15 @@ pub(super) struct Assembled {
     /// The manifest, or an index of several.
     pub(super) target: Descriptor,
     pub(super) images: Vec<AssembledImage>,
+}
+
+impl Assembled {
+    /// The image without its layers.
+    pub(super) fn summary(&self) -> ExportedImage {
+        let of_image = |one: &AssembledImage| [one.manifest.digest, one.config.digest];
+        let blobs = self.images.iter().flat_map(of_image).chain([self.target.digest]);
+        ExportedImage { target: self.target.clone(), blobs: blobs.collect() }
+    }
 }
 
 /// One platform's image.
@@ -36,7 +46,7 @@ pub(super) async fn export(
     build: &Arc<Build>,
     parts: &[Part],
     mut attributes: Attributes,
-) -> anyhow::Result<BTreeMap<String, String>> {
+) -> anyhow::Result<Exported> {
     let options = ImageOptions::take(&mut attributes)?;
     let push = attributes.flag("push", false)?;
     let push_by_digest = attributes.flag("push-by-digest", false)?;
@@ -68,7 +78,10 @@ pub(super) async fn export(
                 push::push(build, image, &assembled, push_by_digest, insecure, &vertex).await?;
             }
         }
-        anyhow::Ok(response(&assembled, &images))
+        anyhow::Ok(Exported {
+            response: response(&assembled, &images),
+            image: Some(assembled.summary()),
+        })
     };
     vertex.run(work).await
 }
