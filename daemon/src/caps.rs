@@ -66,6 +66,8 @@ pub(crate) const LLB: &[&str] = &[
     "mergeop",
     "diffop",
     "exporter.multiple",
+    "source.policy",
+    "source.policy.session",
 ];
 
 /// Capabilities of the gateway.

@@ -22,6 +22,7 @@ mod kept_dirs;
 mod layers;
 mod memory;
 mod ops;
+mod policy;
 mod remote;
 mod serve;
 mod session;

@@ -28,6 +28,7 @@ pub use wire::moby::buildkit::v1 as control;
 pub use wire::moby::buildkit::v1::apicaps;
 pub use wire::moby::buildkit::v1::frontend as gateway;
 pub use wire::moby::buildkit::v1::sourcepolicy;
+pub use wire::moby::buildkit::v1::sourcepolicy::policysession;
 pub use wire::moby::buildkit::v1::types;
 pub use wire::moby::exporter::v1 as exporter;
 pub use wire::moby::filesync::v1 as filesync;

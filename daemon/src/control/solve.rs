@@ -15,6 +15,7 @@ use crate::frontend::gateway::GatewayBuild;
 use crate::frontend::{self, FrontendRequest, FrontendResult, Refs};
 use crate::graph::{from_definition, from_input};
 use crate::history::{Outcome, TraceContext};
+use crate::policy::SourcePolicy;
 use crate::remote;
 use crate::session::Session;
 use crate::solver::{Build, BuildRequest, SolveError};
@@ -43,6 +44,11 @@ async fn run(
     }
     refuse_unsupported(&request)?;
     let client = session(daemon, &request.session).await?;
+    let policy = SourcePolicy::new(
+        request.source_policy.as_slice(),
+        session(daemon, &request.source_policy_session).await?,
+    )
+    .map_err(|error| Status::invalid_argument(error.to_string()))?;
     let entitlements: BTreeSet<String> = request.entitlements.iter().cloned().collect();
     for entitlement in &entitlements {
         daemon
@@ -50,7 +56,8 @@ async fn run(
             .check_grant(entitlement)
             .map_err(|error| Status::failed_precondition(error.to_string()))?;
     }
-    let build = BuildRequest { id: request.r#ref.clone(), session: client.clone(), entitlements };
+    let build =
+        BuildRequest { id: request.r#ref.clone(), session: client.clone(), entitlements, policy };
     let build = Build::new(daemon.clone(), build);
     let cache = request.cache.clone().unwrap_or_default();
     let imports = remote::Imports::parse(&cache.imports, &request.frontend_attrs)
@@ -82,7 +89,7 @@ async fn run(
         };
         // Meanwhile: lookups wait for a cache that is not read yet, and nothing else does.
         let (result, ()) = tokio::join!(result, imports.load(&build));
-        let result = result?;
+        let result = result?.admitted(&build, None).await?;
         let outcome = finish(&build, &request, &result, &cache_exports).await;
         let is_lost = |error: &SolveError| error.has_lost_layer();
         if !outcome.as_ref().is_err_and(is_lost) {
@@ -131,12 +138,6 @@ async fn session(daemon: &Daemon, id: &str) -> Result<Option<Arc<Session>>, Stat
 fn refuse_unsupported(request: &SolveRequest) -> Result<(), Status> {
     let refuse =
         |what: &str| Err(Status::unimplemented(format!("{what} is not supported by this daemon")));
-    if request.source_policy.as_ref().is_some_and(|policy| !policy.rules.is_empty()) {
-        return refuse("a source policy");
-    }
-    if !request.source_policy_session.is_empty() {
-        return refuse("a source policy session");
-    }
     if request.proxy_network {
         return refuse("a proxy network");
     }

@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 
 use crate::graph::Edge;
+use crate::policy::SourcePolicy;
 use crate::solver::{Build, SolveError};
 
 /// What a client asks a frontend for.
@@ -58,6 +60,37 @@ impl Refs {
     /// Those that are not scratch.
     pub(crate) fn edges(&self) -> Vec<&Edge> {
         self.all().into_iter().filter_map(|(_, edge)| edge).collect()
+    }
+}
+
+impl FrontendResult {
+    /// The result with the graphs that the build's source policy makes of its own, or the policy of
+    /// one call that `more` adds to it.
+    pub(crate) async fn admitted(
+        self,
+        build: &Arc<Build>,
+        more: Option<&SourcePolicy>,
+    ) -> Result<Self, SolveError> {
+        if more.is_none() && build.policy().is_empty() {
+            return Ok(self);
+        }
+        let admit = |edge: Option<Edge>| async move {
+            match (edge, more) {
+                (Some(edge), None) => build.admit(&edge).await.map(Some),
+                (Some(edge), Some(policy)) => build.admit_by(policy, &edge).await.map(Some),
+                (None, _) => Ok(None),
+            }
+        };
+        let refs = match self.refs {
+            Refs::Single(edge) => Refs::Single(admit(edge).await?),
+            Refs::Many(refs) => {
+                let refs = refs
+                    .into_iter()
+                    .map(|(id, edge)| async move { Ok::<_, SolveError>((id, admit(edge).await?)) });
+                Refs::Many(try_join_all(refs).await?.into_iter().collect())
+            }
+        };
+        Ok(Self { refs, ..self })
     }
 }
 

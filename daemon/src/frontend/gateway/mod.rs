@@ -4,7 +4,7 @@
 mod convert;
 mod files;
 mod service;
-mod sources;
+mod source_meta;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::graph::Edge;
 use crate::solver::{Build, SolveError};
 
 pub(crate) use service::GatewayService;
+pub(crate) use source_meta::source_meta;
 
 /// A name that no result has.
 #[derive(Debug, thiserror::Error)]
