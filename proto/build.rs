@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-const FILES: [&str; 19] = [
+const FILES: [&str; 20] = [
     "auth.proto",
     "caps.proto",
     "content.proto",
@@ -19,6 +19,7 @@ const FILES: [&str; 19] = [
     "ssh.proto",
     "stack.proto",
     "stat.proto",
+    "trace.proto",
     "upload.proto",
     "wire.proto",
     "worker.proto",

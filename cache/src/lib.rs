@@ -55,6 +55,7 @@ mod key;
 mod record_type;
 
 pub mod content;
+pub mod filter;
 pub mod gc;
 mod index;
 pub mod remote;

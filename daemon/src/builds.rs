@@ -117,6 +117,11 @@ impl Builds {
         self.entries.lock().values().filter(|entry| matches!(entry, Entry::Active(_))).count()
     }
 
+    /// Whether there is a build of that id, running or just ended.
+    pub(crate) fn is_known(&self, id: &str) -> bool {
+        self.entries.lock().contains_key(id)
+    }
+
     /// The running build of that id, which may still be on its way.
     pub(crate) async fn get(&self, id: &str) -> Option<ActiveBuild> {
         let active = |entry: &Entry| match entry {

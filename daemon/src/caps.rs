@@ -67,6 +67,8 @@ pub(crate) const LLB: &[&str] = &[
     "diffop",
     "exporter.image.attestations",
     "exporter.multiple",
+    "source.policy",
+    "source.policy.session",
 ];
 
 /// Capabilities of the gateway.

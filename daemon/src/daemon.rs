@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use crate::builds::Builds;
 use crate::caches::CacheMounts;
 use crate::config::Config;
+use crate::history::History;
 use crate::kept_dirs::KeptDirs;
 use crate::layers::{Layers, LocalTrees};
 use crate::ops::source::git::Repositories;
@@ -37,6 +38,7 @@ pub(crate) struct Daemon {
     pub(crate) builds: Arc<Builds>,
     /// Who made graphs that clients may hand to others.
     pub(crate) producers: Producers,
+    pub(crate) history: Arc<History>,
     /// Steps under way, by their first output's key.
     pub(crate) flights: Flights<CacheKey, Arc<Outputs>>,
     /// Limits how many steps run at once.
@@ -63,6 +65,7 @@ impl Daemon {
         let trees = LocalTrees::open(root, index.clone())?;
         let repositories = Repositories::open(root, index.clone())?;
         let registry = kiln_registry::Client::new(config.registry.clone());
+        let history = History::new(index.clone(), content.clone(), config.history);
         let exec_turns = Semaphore::new(config.max_parallelism.unwrap_or(Semaphore::MAX_PERMITS));
         let daemon = Arc::new(Self {
             config,
@@ -78,6 +81,7 @@ impl Daemon {
             sessions: Arc::default(),
             builds: Arc::default(),
             producers: Producers::default(),
+            history: Arc::new(history),
             flights: Flights::new(),
             exec_turns,
             pack_turns: Semaphore::new(2),

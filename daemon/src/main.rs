@@ -3,7 +3,7 @@
 //! The modules, in the order in which a build flows through them: [`control`] and [`session`]
 //! take requests and reach back to clients; [`frontend`] makes a [`graph`]; [`solver`] evaluates
 //! it by [`ops`] on [`layers`]; [`image`], [`remote`] and [`exporter`] exchange results with the
-//! world.
+//! world; [`history`] remembers what was built.
 
 mod attestation;
 mod attributes;
@@ -17,11 +17,13 @@ mod daemon;
 mod exporter;
 mod frontend;
 mod graph;
+mod history;
 mod image;
 mod kept_dirs;
 mod layers;
 mod memory;
 mod ops;
+mod policy;
 mod provenance;
 mod remote;
 mod serve;

@@ -8,16 +8,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use futures::stream::{SelectAll, StreamExt as _};
 use kiln_executor::{Executor, Zygote};
+use kiln_proto::content::content_server::ContentServer;
 use kiln_proto::control::control_server::ControlServer;
 use kiln_proto::gateway::llb_bridge_server::LlbBridgeServer;
 use kiln_proto::session::{CONNECTION_WINDOW, MAX_MESSAGE, STREAM_WINDOW};
+use kiln_proto::trace::trace_service_server::TraceServiceServer;
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::config::{Config, Listener};
-use crate::control::ControlService;
+use crate::control::{ContentService, ControlService, TraceReceiver};
 use crate::daemon::Daemon;
 use crate::frontend::gateway::GatewayService;
 use crate::upkeep;
@@ -39,7 +41,7 @@ pub(crate) fn lock_root(root: &Path) -> anyhow::Result<File> {
 /// Serves until a signal or the idle timeout says otherwise.
 ///
 /// The end has this order: no new connections; running builds get [`DRAIN`] to finish, then are
-/// cancelled; the last results are made durable.
+/// cancelled; their records are written; the last results are made durable.
 pub(crate) async fn run(config: Config, zygote: Zygote) -> anyhow::Result<()> {
     let executor = Executor::new(zygote, config.executor())?;
     let idle_timeout = config.idle_timeout;
@@ -62,6 +64,9 @@ pub(crate) async fn run(config: Config, zygote: Zygote) -> anyhow::Result<()> {
     let gateway = LlbBridgeServer::new(GatewayService::OfDaemon(daemon.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
+    let content = ContentServer::new(ContentService(daemon.clone()));
+    let traces = TraceServiceServer::new(TraceReceiver(daemon.clone()))
+        .max_decoding_message_size(MAX_MESSAGE);
     let ending = CancellationToken::new();
     let server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
@@ -70,6 +75,8 @@ pub(crate) async fn run(config: Config, zygote: Zygote) -> anyhow::Result<()> {
         .add_service(health_service)
         .add_service(control)
         .add_service(gateway)
+        .add_service(content)
+        .add_service(traces)
         .serve_with_incoming_shutdown(incoming.boxed(), ending.clone().cancelled_owned());
     tokio::pin!(server);
     tokio::select! {
@@ -85,6 +92,7 @@ pub(crate) async fn run(config: Config, zygote: Zygote) -> anyhow::Result<()> {
             }
         }
     }
+    daemon.history.close().await;
     stop.cancel();
     upkeep.await?;
     Ok(())

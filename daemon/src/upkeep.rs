@@ -18,6 +18,8 @@ use crate::daemon::Daemon;
 const DURABLE_EVERY: Duration = Duration::from_secs(5);
 /// How often the limits on space are looked at.
 const COLLECT_EVERY: Duration = Duration::from_secs(60);
+/// How often old records of builds are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(120);
 
 /// Brings index and disk into agreement. Called once, before anything is built.
 pub(crate) fn reconcile(daemon: &Daemon) -> anyhow::Result<()> {
@@ -61,7 +63,11 @@ pub(crate) async fn run(daemon: Arc<Daemon>, stop: CancellationToken) {
             repeat(&daemon, &stop, COLLECT_EVERY, collect_garbage).await;
         }
     };
-    tokio::join!(repeat(&daemon, &stop, DURABLE_EVERY, make_durable), collect);
+    tokio::join!(
+        repeat(&daemon, &stop, DURABLE_EVERY, make_durable),
+        repeat(&daemon, &stop, EXPIRE_EVERY, |daemon| daemon.history.expire()),
+        collect
+    );
     attempt(&daemon, make_durable).await;
 }
 

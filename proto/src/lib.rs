@@ -28,11 +28,13 @@ pub use wire::moby::buildkit::v1 as control;
 pub use wire::moby::buildkit::v1::apicaps;
 pub use wire::moby::buildkit::v1::frontend as gateway;
 pub use wire::moby::buildkit::v1::sourcepolicy;
+pub use wire::moby::buildkit::v1::sourcepolicy::policysession;
 pub use wire::moby::buildkit::v1::types;
 pub use wire::moby::exporter::v1 as exporter;
 pub use wire::moby::filesync::v1 as filesync;
 pub use wire::moby::sshforward::v1 as ssh;
 pub use wire::moby::upload::v1 as upload;
+pub use wire::opentelemetry::proto::collector::trace::v1 as trace;
 pub use wire::pb;
 pub use wire::stack;
 

@@ -18,7 +18,7 @@ mod policy;
 mod space;
 mod usage;
 
-pub use filter::{Filter, InvalidFilter};
+pub use filter::Filter;
 pub use plan::plan;
 pub use policy::{Limits, Policy, default_policies};
 pub use space::{DiskStat, InvalidSpace, Space};

@@ -91,19 +91,24 @@ impl Index {
         Ok(blobs)
     }
 
-    /// All blobs, in order of their digests.
-    pub(super) fn blobs(&self) -> Result<Vec<Blob>> {
+    /// All blobs, in order of their digests. Walks over everything.
+    pub fn blob_rows(&self) -> Result<Vec<(Digest, BlobRow)>> {
         self.db
-            .scan::<BlobRow>(Family::Blobs, &[])
+            .scan(Family::Blobs, &[])
             .map(|row| {
                 let (key, row) = row?;
                 let bytes = key.as_ref().try_into().map_err(|_| IndexError::Damaged {
                     family: Family::Blobs.name(),
                     key: hex::encode(&key),
                 })?;
-                Ok(Blob { digest: Digest::from_bytes(bytes), size: row.size })
+                Ok((Digest::from_bytes(bytes), row))
             })
             .collect()
+    }
+
+    pub(super) fn blobs(&self) -> Result<Vec<Blob>> {
+        let rows = self.blob_rows()?.into_iter();
+        Ok(rows.map(|(digest, row)| Blob { digest, size: row.size }).collect())
     }
 
     /// Deletes all rows of a blob.

@@ -37,11 +37,15 @@ impl Index {
         batch.write()
     }
 
-    /// Removes the entry of a build.
-    pub fn remove_history(&self, reference: &str) -> Result<()> {
+    /// Removes the entry of a build; `false` if there is none. Its blobs go with the next collection
+    /// if nothing else needs them.
+    pub fn remove_history(&self, reference: &str) -> Result<bool> {
+        let _pins = self.pins.lock();
+        let existed = self.db.contains(Family::History, reference.as_bytes())?;
         let mut batch = Batch::new(&self.db);
         batch.delete(Family::History, reference.as_bytes());
-        batch.write()
+        batch.write()?;
+        Ok(existed)
     }
 
     /// All entries with the references of their builds.

@@ -7,6 +7,7 @@ use super::{
     db::{Batch, decode},
     durable::Volatile,
     error::Result,
+    history::HistoryEntry,
     image::ImageRow,
     layer::LayerRow,
     links,
@@ -53,6 +54,8 @@ pub struct Dropped {
     pub blobs: usize,
     /// Images that lost a blob.
     pub images: usize,
+    /// Entries of the build history that lost a blob.
+    pub history: usize,
 }
 
 /// Data that may have been lost with the power.
@@ -74,7 +77,7 @@ impl Index {
         self.reconcile_blobs(&suspects, on_disk, &mut reconciled)?;
         self.reconcile_layers(&suspects, on_disk, &mut reconciled)?;
         self.reconcile_dirs(&suspects, on_disk, &mut reconciled)?;
-        self.reconcile_images(&mut reconciled)?;
+        self.reconcile_owners(&mut reconciled)?;
         // Only now: a crash in between begins anew.
         let mut batch = Batch::new(&self.db);
         batch.put(Family::Meta, BOOT_KEY, &boot_id);
@@ -206,7 +209,8 @@ impl Index {
         Ok(())
     }
 
-    fn reconcile_images(&self, reconciled: &mut Reconciled) -> Result<()> {
+    /// Drops the images and the entries of the history that lost a blob.
+    fn reconcile_owners(&self, reconciled: &mut Reconciled) -> Result<()> {
         let blobs: HashSet<_> = self.blobs()?.into_iter().map(|blob| blob.digest).collect();
         let mut batch = Batch::new(&self.db);
         for row in self.db.scan_raw(Family::Images, &[]) {
@@ -217,6 +221,15 @@ impl Index {
             if !is_whole {
                 batch.delete(Family::Images, &key);
                 reconciled.dropped.images += 1;
+            }
+        }
+        for row in self.db.scan_raw(Family::History, &[]) {
+            let (key, bytes) = row?;
+            let is_whole = decode::<HistoryEntry>(Family::History, &key, &bytes)
+                .is_ok_and(|entry| entry.blobs.iter().all(|blob| blobs.contains(blob)));
+            if !is_whole {
+                batch.delete(Family::History, &key);
+                reconciled.dropped.history += 1;
             }
         }
         batch.write()

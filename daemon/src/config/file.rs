@@ -12,6 +12,7 @@ use kiln_registry::{HostConfig, ImageRef};
 use serde::Deserialize;
 
 use super::units::{DiskSpace, Duration};
+use crate::history::Expiry;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -32,6 +33,7 @@ pub(super) struct ConfigFile {
     /// A directory of JSON files whose members provenance has besides its own.
     #[serde(rename = "provenanceEnvDir")]
     pub(super) provenance_env_dir: Option<PathBuf>,
+    pub(super) history: History,
     otel: Otel,
     cdi: Cdi,
 }
@@ -228,6 +230,26 @@ struct Cdi {
 pub(super) struct System {
     #[serde(rename = "maxRegistryConcurrency")]
     pub(super) max_registry_concurrency: Option<NonZeroUsize>,
+}
+
+/// `[history]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct History {
+    #[serde(rename = "maxAge")]
+    max_age: Option<Duration>,
+    #[serde(rename = "maxEntries")]
+    max_entries: Option<usize>,
+}
+
+impl History {
+    pub(super) fn expiry(&self) -> Expiry {
+        let default = Expiry::default();
+        Expiry {
+            max_age: self.max_age.map_or(default.max_age, |age| age.0),
+            max_entries: self.max_entries.unwrap_or(default.max_entries),
+        }
+    }
 }
 
 impl ConfigFile {

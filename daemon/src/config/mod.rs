@@ -18,12 +18,14 @@ use kiln_executor::ExecutorConfig;
 use kiln_registry::{ImageRef, RegistryConfig};
 use tracing_subscriber::EnvFilter;
 
+use crate::history::Expiry;
 use crate::image::Platform;
 use crate::provenance::Environment;
 use file::ConfigFile;
 
 pub(crate) use flags::Flags;
 pub(crate) use listen::Listener;
+pub(crate) use units::parse_duration;
 
 /// Everything that can be configured, checked.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) worker_id: String,
     /// What provenance says of this daemon besides.
     pub(crate) provenance_env: Environment,
+    /// How much of the build history is kept.
+    pub(crate) history: Expiry,
     cgroup_parent: Option<String>,
     frontends: file::Frontends,
     dns: file::Dns,
@@ -139,6 +143,7 @@ impl Config {
             idle_timeout: idle_timeout.map(Duration::from_secs),
             entitlements: file.insecure_entitlements,
             registry,
+            history: file.history.expiry(),
             gc: worker.gc.unwrap_or(true),
             gc_policies,
             labels: worker.labels,

@@ -43,7 +43,7 @@ impl<'de> Deserialize<'de> for DiskSpace {
 }
 
 /// Reads Go's durations as far as whole units go, or plain seconds.
-fn parse_duration(text: &str) -> Option<std::time::Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<std::time::Duration> {
     if text.is_empty() {
         return Some(std::time::Duration::ZERO);
     }

@@ -4,6 +4,8 @@
 //! A detail is a `google.protobuf.Any` whose type URL ends in `+json` and whose value is the
 //! message in the JSON of Go's `encoding/json` (moby/buildkit, `util/grpcerrors`).
 
+use std::panic::Location;
+
 use kiln_proto::rpc;
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -18,15 +20,25 @@ const TYPE_PREFIX: &str = "github.com/moby/buildkit/";
 
 /// The status of a failed build.
 pub(crate) fn to_status(error: &SolveError) -> Status {
+    from_rpc(to_rpc(error))
+}
+
+/// The status of a failed build as a message.
+pub(crate) fn to_rpc(error: &SolveError) -> rpc::Status {
     if let Some(status) = error.cause().downcast_ref::<Status>() {
         // The client's own frontend failed: its details are those of the step that failed.
-        return status.clone();
+        let details = rpc::Status::decode(status.details()).unwrap_or_default().details;
+        let message = status.message().to_owned();
+        return rpc::Status { code: status.code().into(), message, details };
     }
-    let code = code(error);
     let message = error.to_string();
-    let status =
-        rpc::Status { code: code.into(), message: message.clone(), details: details(error) };
-    Status::with_details(code, message, status.encode_to_vec().into())
+    rpc::Status { code: code(error).into(), message, details: details(error) }
+}
+
+/// What gRPC says for a message of its own.
+pub(super) fn from_rpc(status: rpc::Status) -> Status {
+    let details = status.encode_to_vec().into();
+    Status::with_details(Code::from_i32(status.code), status.message, details)
 }
 
 fn code(error: &SolveError) -> Code {
@@ -56,8 +68,23 @@ fn details(error: &SolveError) -> Vec<prost_types::Any> {
             incomplete.map(|name| json!({ "name": name, "reason": LOCAL_SOURCE })).collect();
         detail("errdefs.ProvenanceMaterialsIncomplete", &json!({ "incomplete": incomplete }))
     });
+    let stack = detail("stack.Stack", &stack(&error.origins()));
     let all = vertex.into_iter().chain(sources).chain(request).chain(capability);
-    all.chain(incomplete).collect()
+    all.chain(incomplete).chain([stack]).collect()
+}
+
+/// Where in this program a failure came about, for who looks for a mistake in it.
+fn stack(origins: &[&Location<'_>]) -> Value {
+    let frame = |origin: &&Location<'_>| {
+        let path = origin.file().trim_start_matches("daemon/src/").trim_end_matches(".rs");
+        let name = format!("{}::{}", env!("CARGO_PKG_NAME"), path.replace('/', "::"));
+        json!({ "Name": name, "File": origin.file(), "Line": origin.line() })
+    };
+    json!({
+        "frames": origins.iter().map(frame).collect::<Vec<_>>(),
+        "pid": std::process::id(),
+        "version": env!("CARGO_PKG_VERSION"),
+    })
 }
 
 fn detail(name: &str, value: &Value) -> prost_types::Any {
@@ -85,7 +112,9 @@ mod tests {
             let kind = detail.type_url.rsplit('/').next().unwrap_or_default().to_owned();
             (kind, String::from_utf8(detail.value.clone()).unwrap())
         };
-        (status.code(), sent.details.iter().map(text).collect())
+        let (stack, details) = sent.details.split_last().unwrap();
+        assert!(stack.type_url.ends_with("/stack.Stack+json"), "{stack:?}");
+        (status.code(), details.iter().map(text).collect())
     }
 
     #[test]

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt as _};
 use kiln_proto::control::control_server::Control;
 use kiln_proto::control::{
-    BuildHistoryEvent, BuildHistoryRequest, BytesMessage, DiskUsageRequest, DiskUsageResponse,
-    InfoRequest, InfoResponse, ListWorkersRequest, ListWorkersResponse, PruneRequest, SolveRequest,
+    BuildHistoryRequest, BytesMessage, DiskUsageRequest, DiskUsageResponse, InfoRequest,
+    InfoResponse, ListWorkersRequest, ListWorkersResponse, PruneRequest, SolveRequest,
     SolveResponse, StatusRequest, StatusResponse, UpdateBuildHistoryRequest,
     UpdateBuildHistoryResponse, UsageRecord,
 };
 use kiln_proto::types;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{solve, usage};
+use super::{history, solve, usage};
 use crate::daemon::Daemon;
+use crate::history::{Events, TraceContext};
 use crate::solver::to_response;
 use crate::worker;
 
@@ -29,7 +30,7 @@ impl Control for ControlService {
     type PruneStream = Answers<UsageRecord>;
     type StatusStream = Answers<StatusResponse>;
     type SessionStream = Answers<BytesMessage>;
-    type ListenBuildHistoryStream = Answers<BuildHistoryEvent>;
+    type ListenBuildHistoryStream = Events;
 
     async fn disk_usage(
         &self,
@@ -52,7 +53,8 @@ impl Control for ControlService {
         &self,
         request: Request<SolveRequest>,
     ) -> Result<Response<SolveResponse>, Status> {
-        let answer = solve::solve(&self.0, request.into_inner()).await?;
+        let trace = TraceContext::of(request.metadata(), &request.get_ref().r#ref);
+        let answer = solve::solve(&self.0, request.into_inner(), trace).await?;
         Ok(Response::new(answer))
     }
 
@@ -61,6 +63,11 @@ impl Control for ControlService {
         request: Request<StatusRequest>,
     ) -> Result<Response<Self::StatusStream>, Status> {
         let id = request.into_inner().r#ref;
+        if !self.0.builds.is_known(&id)
+            && let Some(recorded) = history::status(&self.0, &id).await?
+        {
+            return Ok(Response::new(recorded.boxed()));
+        }
         let progress = self.0.builds.progress(&id).await;
         let progress = progress.ok_or_else(|| Status::not_found(format!("no such build {id}")))?;
         let stream = futures::stream::unfold(progress.watch(), |mut watcher| async move {
@@ -96,15 +103,16 @@ impl Control for ControlService {
 
     async fn listen_build_history(
         &self,
-        _: Request<BuildHistoryRequest>,
+        request: Request<BuildHistoryRequest>,
     ) -> Result<Response<Self::ListenBuildHistoryStream>, Status> {
-        Err(Status::unimplemented("this daemon keeps no build history"))
+        history::listen(&self.0, request.into_inner()).await
     }
 
     async fn update_build_history(
         &self,
-        _: Request<UpdateBuildHistoryRequest>,
+        request: Request<UpdateBuildHistoryRequest>,
     ) -> Result<Response<UpdateBuildHistoryResponse>, Status> {
-        Err(Status::unimplemented("this daemon keeps no build history"))
+        history::update(&self.0, request.into_inner()).await?;
+        Ok(Response::new(UpdateBuildHistoryResponse {}))
     }
 }

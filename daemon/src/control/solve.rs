@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use kiln_proto::control::{SolveRequest, SolveResponse};
 use tonic::Status;
 
-use super::to_status;
+use super::error::{from_rpc, to_rpc};
 use crate::attestation::{self, Wanted};
 use crate::builds::ActiveBuild;
 use crate::daemon::Daemon;
@@ -16,36 +16,41 @@ use crate::exporter;
 use crate::frontend::gateway::GatewayBuild;
 use crate::frontend::{self, Assignment, FrontendResult, Ref, Refs, Request};
 use crate::graph::{DefinitionError, from_definition, from_input};
+use crate::history::{Outcome, TraceContext};
+use crate::policy::SourcePolicy;
 use crate::remote;
+use crate::session::Session;
 use crate::solver::{Build, BuildRequest, SolveError};
 
 /// Runs a build until its exports are done. Dropping the future cancels it.
 pub(super) async fn solve(
     daemon: &Arc<Daemon>,
     request: SolveRequest,
+    trace: TraceContext,
 ) -> Result<SolveResponse, Status> {
     let id = request.r#ref.clone();
-    let outcome = run(daemon, request).await;
+    let outcome = run(daemon, request, trace).await;
     if outcome.is_err() {
         daemon.builds.refuse(&id);
     }
     outcome
 }
 
-async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveResponse, Status> {
+async fn run(
+    daemon: &Arc<Daemon>,
+    request: SolveRequest,
+    trace: TraceContext,
+) -> Result<SolveResponse, Status> {
     if request.r#ref.is_empty() {
         return Err(Status::invalid_argument("a build needs a ref"));
     }
     refuse_unsupported(&request)?;
-    let session = match request.session.as_str() {
-        "" => None,
-        id => {
-            let session = daemon.sessions.get(id).await;
-            Some(session.ok_or_else(|| {
-                Status::failed_precondition(format!("no active session for {id}"))
-            })?)
-        }
-    };
+    let client = session(daemon, &request.session).await?;
+    let policy = SourcePolicy::new(
+        request.source_policy.as_slice(),
+        session(daemon, &request.source_policy_session).await?,
+    )
+    .map_err(|error| Status::invalid_argument(error.to_string()))?;
     let entitlements: BTreeSet<String> = request.entitlements.iter().cloned().collect();
     for entitlement in &entitlements {
         daemon
@@ -55,7 +60,8 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
     }
     let invalid = |error: anyhow::Error| Status::invalid_argument(format!("{error:#}"));
     let wanted = Wanted::parse(&request.frontend_attrs).map_err(|error| invalid(error.into()))?;
-    let build = BuildRequest { id: request.r#ref.clone(), session: session.clone(), entitlements };
+    let build =
+        BuildRequest { id: request.r#ref.clone(), session: client.clone(), entitlements, policy };
     let build = Build::new(daemon.clone(), build);
     let cache = request.cache.clone().unwrap_or_default();
     let imports =
@@ -73,6 +79,11 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
         .builds
         .register(active)
         .map_err(|duplicate| Status::already_exists(duplicate.to_string()))?;
+    // Clients ask themselves things by builds, too, which nobody wants to read about.
+    let recording = (!request.internal).then(|| {
+        let exporters = exporter::exporters(&request);
+        daemon.history.start(&request, &exporters, &build.progress, trace)
+    });
 
     let running = async {
         let result = async {
@@ -83,7 +94,7 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
         };
         // Meanwhile: lookups wait for a cache that is not read yet, and nothing else does.
         let (result, ()) = tokio::join!(result, imports.load(&build));
-        let result = result?;
+        let result = result?.admitted(&build, None).await?;
         let finish = || finish(&build, &request, &wanted, &result, &cache_exports).boxed();
         let outcome = finish().await;
         let is_lost = |error: &SolveError| error.has_lost_layer();
@@ -96,7 +107,7 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
         finish().await
     };
     let closed = async {
-        match &session {
+        match &client {
             Some(session) => session.closed().cancelled().await,
             None => std::future::pending().await,
         }
@@ -105,22 +116,34 @@ async fn run(daemon: &Arc<Daemon>, request: SolveRequest) -> Result<SolveRespons
         outcome = running => outcome,
         () = closed => Err(SolveError::canceled()),
     };
-    if let Err(error) = &outcome {
-        tracing::debug!(build = build.id, %error, "build failed");
+    let (answer, outcome) = match outcome {
+        Ok((response, outcome)) => (Ok(response), outcome),
+        Err(error) => {
+            tracing::debug!(build = build.id, %error, "build failed");
+            let error = to_rpc(&error);
+            (Err(from_rpc(error.clone())), Outcome::failed(error))
+        }
+    };
+    if let Some(recording) = recording {
+        recording.end(outcome);
     }
-    outcome.map_err(|error| to_status(&error))
+    answer
+}
+
+/// The session of that id, which may still be on its way; none if there is no id.
+async fn session(daemon: &Daemon, id: &str) -> Result<Option<Arc<Session>>, Status> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    let found = daemon.sessions.get(id).await;
+    let missing = || Status::failed_precondition(format!("no active session for {id}"));
+    found.ok_or_else(missing).map(Some)
 }
 
 /// Requests whose wishes this daemon would not carry out are refused, not half done.
 fn refuse_unsupported(request: &SolveRequest) -> Result<(), Status> {
     let refuse =
         |what: &str| Err(Status::unimplemented(format!("{what} is not supported by this daemon")));
-    if request.source_policy.as_ref().is_some_and(|policy| !policy.rules.is_empty()) {
-        return refuse("a source policy");
-    }
-    if !request.source_policy_session.is_empty() {
-        return refuse("a source policy session");
-    }
     if request.proxy_network {
         return refuse("a proxy network");
     }
@@ -162,16 +185,18 @@ async fn finish(
     wanted: &Wanted,
     result: &FrontendResult,
     cache_exports: &remote::Exports,
-) -> Result<SolveResponse, SolveError> {
+) -> Result<(SolveResponse, Outcome), SolveError> {
+    let metadata = result.metadata.iter();
+    let metadata =
+        metadata.map(|(key, value)| (key.clone(), String::from_utf8_lossy(value).into_owned()));
+    let mut outcome = Outcome::of(metadata.collect());
     try_join_all(result.refs.edges().into_iter().map(|edge| build.solve(edge))).await?;
     let mut attested = result.clone();
     attestation::complete(build, wanted, &mut attested).await?;
-    let mut exporter_response = exporter::run(build, request, &attested).await?;
+    let mut exporter_response = exporter::run(build, request, &attested, &mut outcome).await?;
     // What a frontend has to say to its client, whatever is exported.
-    let said = result.metadata.iter().filter(|(key, _)| key.starts_with("frontend."));
-    exporter_response.extend(
-        said.map(|(key, value)| (key.clone(), String::from_utf8_lossy(value).into_owned())),
-    );
+    let said = outcome.metadata.iter().filter(|(key, _)| key.starts_with("frontend."));
+    exporter_response.extend(said.map(|(key, value)| (key.clone(), value.clone())));
     exporter_response.extend(cache_exports.run(build, &result.refs).await?);
-    Ok(SolveResponse { exporter_response })
+    Ok((SolveResponse { exporter_response }, outcome))
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kiln_cache::RecordType;
-use kiln_cache::gc::{Filter, InvalidFilter, Limits, Policy, Space, Usage};
+use kiln_cache::filter::InvalidFilter;
+use kiln_cache::gc::{Filter, Limits, Policy, Space, Usage, UsageId};
 use kiln_proto::control::{DiskUsageRequest, PruneRequest, UsageRecord};
 use tonic::Status;
 
@@ -67,11 +68,14 @@ pub(super) async fn prune(
 }
 
 fn record(row: &Usage) -> UsageRecord {
+    // Clients take it for what a build holds now. The daemon's own data never goes, but nobody will
+    // give it back either.
+    let in_use = row.in_use && !matches!(row.id, UsageId::Content | UsageId::Index);
     #[expect(deprecated, reason = "older clients read the field that newer ones do not")]
     UsageRecord {
         id: row.id.to_string(),
         mutable: row.mutable,
-        in_use: row.in_use,
+        in_use,
         size: i64::try_from(row.size).unwrap_or(i64::MAX),
         parent: row.parents.first().map(ToString::to_string).unwrap_or_default(),
         created_at: Some(row.created_at.into()),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::image::{Assembled, AssembledImage, assemble, response};
 use super::options::ImageOptions;
-use super::{Parts, push, send};
+use super::{Exported, Parts, push, send};
 use crate::attributes::Attributes;
 use crate::solver::Build;
 
@@ -33,7 +33,7 @@ pub(super) async fn export(
     mut attributes: Attributes,
     id: &str,
     kind: Kind,
-) -> anyhow::Result<BTreeMap<String, String>> {
+) -> anyhow::Result<Exported> {
     let options = ImageOptions::take(&mut attributes, false)?;
     let is_tar = attributes.flag("tar", true)?;
     attributes.finish()?;
@@ -57,6 +57,7 @@ pub(super) async fn export(
             }
         }
         let response = response(&assembled, &names);
+        let image = Some(assembled.summary());
         let session = build.session()?.clone();
         if !is_tar {
             let _status = vertex.status("copying files");
@@ -65,13 +66,13 @@ pub(super) async fn export(
                 session.write_blob(STORE, &blob, source).await?;
             }
             // The client enters the image into the index of its layout.
-            return Ok(response);
+            return Ok(Exported { response, image });
         }
         let content = build.daemon.content.clone();
         let _status = vertex.status("sending tarball");
         let write = move |out: &mut dyn Write| write(&content, &assembled, &names, kind, out);
         send::stream(&session, id, &response, write).await?;
-        anyhow::Ok(response)
+        anyhow::Ok(Exported { response, image })
     };
     vertex.run(work).await
 }

@@ -17,7 +17,7 @@ use tonic::Status;
 
 use super::send as delivery;
 use super::tree::{Root, Roots};
-use super::{Part, Parts};
+use super::{Exported, Part, Parts};
 use crate::attestation::{Attestation, Statement, StatementSubject, unbundle};
 use crate::attributes::Attributes;
 use crate::solver::{Build, Snapshot};
@@ -129,7 +129,7 @@ pub(super) async fn export_local(
     parts: &Parts,
     mut attributes: Attributes,
     id: &str,
-) -> anyhow::Result<BTreeMap<String, String>> {
+) -> anyhow::Result<Exported> {
     let layout = Layout::take(parts, &mut attributes)?;
     match attributes.take("mode").as_deref() {
         None | Some("" | "copy") => {}
@@ -157,7 +157,7 @@ pub(super) async fn export_local(
         let count = move |size: usize| status.add(size as u64);
         let (sent, ()) = tokio::join!(send(Arc::new(roots), &mut incoming, packets, count), encode);
         sent.context("cannot send files to the client")?;
-        anyhow::Ok(BTreeMap::new())
+        anyhow::Ok(Exported::default())
     };
     vertex.run(work).await
 }
@@ -167,7 +167,7 @@ pub(super) async fn export_tar(
     parts: &Parts,
     mut attributes: Attributes,
     id: &str,
-) -> anyhow::Result<BTreeMap<String, String>> {
+) -> anyhow::Result<Exported> {
     let layout = Layout::take(parts, &mut attributes)?;
     attributes.finish()?;
     let vertex = build.progress.internal(&format!("export:{id}"), "exporting to client tarball");
@@ -177,7 +177,7 @@ pub(super) async fn export_tar(
         let session = build.session()?.clone();
         let write = move |out: &mut dyn Write| roots.write_tar(out);
         delivery::stream(&session, id, &BTreeMap::new(), write).await?;
-        anyhow::Ok(BTreeMap::new())
+        anyhow::Ok(Exported::default())
     };
     vertex.run(work).await
 }

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use super::attestation::{self, AttestationManifest};
 use super::blobs::{self, LayerBlob};
 use super::options::ImageOptions;
-use super::{Part, Parts, config, push};
+use super::{Exported, Part, Parts, config, push};
 use crate::attributes::Attributes;
+use crate::history::ExportedImage;
 use crate::image::{Platform, manifest};
 use crate::solver::{Build, VertexProgress};
 
@@ -23,6 +24,15 @@ pub(super) struct Assembled {
     /// The manifest, or an index of several.
     pub(super) target: Descriptor,
     pub(super) images: Vec<AssembledImage>,
+}
+
+impl Assembled {
+    /// The image without its layers.
+    pub(super) fn summary(&self) -> ExportedImage {
+        let of_image = |one: &AssembledImage| [one.manifest.digest, one.config.digest];
+        let blobs = self.images.iter().flat_map(of_image).chain([self.target.digest]);
+        ExportedImage { target: self.target.clone(), blobs: blobs.collect() }
+    }
 }
 
 /// One platform's image.
@@ -59,7 +69,7 @@ pub(super) async fn export(
     build: &Arc<Build>,
     parts: &Parts,
     mut attributes: Attributes,
-) -> anyhow::Result<BTreeMap<String, String>> {
+) -> anyhow::Result<Exported> {
     let options = ImageOptions::take(&mut attributes, true)?;
     let push = attributes.flag("push", false)?;
     let push_by_digest = attributes.flag("push-by-digest", false)?;
@@ -91,7 +101,10 @@ pub(super) async fn export(
                 push::push(build, image, &assembled, push_by_digest, insecure, &vertex).await?;
             }
         }
-        anyhow::Ok(response(&assembled, &images))
+        anyhow::Ok(Exported {
+            response: response(&assembled, &images),
+            image: Some(assembled.summary()),
+        })
     };
     vertex.run(work).await
 }

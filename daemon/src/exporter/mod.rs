@@ -22,6 +22,7 @@ use kiln_proto::control::{Exporter, SolveRequest};
 use crate::attestation::Attestation;
 use crate::attributes::Attributes;
 use crate::frontend::{FrontendResult, Refs};
+use crate::history::{ExportedImage, Outcome};
 use crate::image::Platform;
 use crate::solver::{Build, SolveError, Stack};
 
@@ -49,12 +50,16 @@ struct Part {
     attestations: Vec<Attestation>,
 }
 
-/// Runs the exporters that the request names, and returns what the client is to know of them.
-pub(crate) async fn run(
-    build: &Arc<Build>,
-    request: &SolveRequest,
-    result: &FrontendResult,
-) -> Result<BTreeMap<String, String>, SolveError> {
+/// What one exporter did.
+#[derive(Default)]
+struct Exported {
+    /// What the client is to know.
+    response: BTreeMap<String, String>,
+    image: Option<ExportedImage>,
+}
+
+/// The exporters that a request names.
+pub(crate) fn exporters(request: &SolveRequest) -> Vec<Exporter> {
     let mut exporters = request.exporters.clone();
     // Clients that know both fields fill in both.
     if exporters.is_empty() && !request.exporter_deprecated.is_empty() {
@@ -63,6 +68,18 @@ pub(crate) async fn run(
             attrs: request.exporter_attrs_deprecated.clone(),
         });
     }
+    exporters
+}
+
+/// Runs the exporters that the request names, and returns what the client is to know of them. The
+/// images that they make are part of the build's outcome.
+pub(crate) async fn run(
+    build: &Arc<Build>,
+    request: &SolveRequest,
+    result: &FrontendResult,
+    outcome: &mut Outcome,
+) -> Result<BTreeMap<String, String>, SolveError> {
+    let exporters = exporters(request);
     if request.enable_session_exporter && exporters.is_empty() {
         return Err(anyhow::anyhow!("exporters chosen by the session are not supported").into());
     }
@@ -87,7 +104,12 @@ pub(crate) async fn run(
                  and tar"
             )),
         };
-        response.extend(answer?);
+        let Exported { response: answer, image } = answer?;
+        response.extend(answer);
+        if let Some(image) = image {
+            let pin = build.daemon.index.pin_blobs(&image.blobs);
+            outcome.exported(index, &image, pin);
+        }
     }
     Ok(response)
 }

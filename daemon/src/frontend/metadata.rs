@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use kiln_proto::pb;
 use kiln_proto::pb::op::Op;
 use kiln_registry::ImageRef;
@@ -11,6 +12,7 @@ use crate::compression::Decoder;
 use crate::graph::{Edge, Vertex};
 use crate::image::{Platform, Resolve, ResolvedImage, resolve};
 use crate::ops::source::{git, http, is_stream, oci_layout, without_credentials};
+use crate::policy::{SourcePolicy, Wanted};
 use crate::provenance::ImageSource;
 use crate::solver::{Build, SolveError, VertexProgress};
 
@@ -31,6 +33,47 @@ pub(crate) async fn load(
     let resolved = vertex.run(resolve(work, image, platform, mode)).await?;
     work.note_image(ImageSource::in_registry(image.to_string(), platform, resolved.digest));
     Ok(resolved)
+}
+
+/// A policy makes something else than an image of an image.
+#[derive(Debug, thiserror::Error)]
+#[error("ref {image} was converted by policy to non-image {updated}")]
+pub(crate) struct NotAnImage {
+    image: String,
+    /// The identifier of the source.
+    pub(crate) updated: String,
+}
+
+/// What `policy` makes of a source that is to be looked up.
+pub(crate) async fn permitted(
+    build: &Arc<Build>,
+    policy: &SourcePolicy,
+    wanted: Wanted,
+) -> Result<Wanted, SolveError> {
+    let decided = policy.decide(build, wanted).await;
+    Ok(decided.context("could not resolve image due to policy")?)
+}
+
+/// [Loads](load) the image that `policy` makes of `image`, and says which it is.
+pub(crate) async fn load_permitted(
+    work: &Assignment,
+    policy: &SourcePolicy,
+    image: &ImageRef,
+    platform: &Platform,
+    mode: Resolve,
+    log_name: &str,
+) -> Result<(ImageRef, ResolvedImage), SolveError> {
+    let mut image = image.clone();
+    if !policy.is_empty() {
+        let wanted = Wanted::image(&image, Some(platform.to_pb()));
+        let updated = permitted(work, policy, wanted).await?.source.identifier;
+        let Some(name) = updated.strip_prefix("docker-image://") else {
+            return Err(NotAnImage { image: image.to_string(), updated }.into());
+        };
+        image = name.parse()?;
+    }
+    let resolved = load(work, &image, platform, mode, log_name).await?;
+    Ok((image, resolved))
 }
 
 /// What a web server says of a file; the step is called `log_name`, or something like it if that is
@@ -84,6 +127,7 @@ pub(crate) async fn source_time(
     vertex: &Arc<Vertex>,
     log_name: &str,
 ) -> Result<Option<i64>, SolveError> {
+    let vertex = &work.admit(&vertex.output(0)).await?.vertex;
     let Op::Source(op) = vertex.op() else { return Ok(None) };
     match op.identifier.split_once("://") {
         Some(("http" | "https", rest)) => {

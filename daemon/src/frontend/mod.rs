@@ -11,10 +11,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 
 use crate::attestation::Attestation;
 use crate::graph::Edge;
-use crate::solver::SolveError;
+use crate::policy::SourcePolicy;
+use crate::solver::{Build, SolveError};
 
 pub(crate) use assignment::{Assignment, Request};
 
@@ -69,6 +71,38 @@ impl Refs {
             Self::Single(one) => one.as_ref(),
             Self::Many(refs) => refs.get(id)?.as_ref(),
         }
+    }
+}
+
+impl FrontendResult {
+    /// The result with the graphs that the build's source policy makes of its own, or the policy of
+    /// one call that `more` adds to it.
+    pub(crate) async fn admitted(
+        self,
+        build: &Arc<Build>,
+        more: Option<&SourcePolicy>,
+    ) -> Result<Self, SolveError> {
+        if more.is_none() && build.policy().is_empty() {
+            return Ok(self);
+        }
+        let admit = |found: Option<Ref>| async move {
+            let Some(Ref { edge, work }) = found else { return Ok(None) };
+            let edge = match more {
+                None => build.admit(&edge).await?,
+                Some(policy) => build.admit_by(policy, &edge).await?,
+            };
+            Ok::<_, SolveError>(Some(Ref { edge, work }))
+        };
+        let refs = match self.refs {
+            Refs::Single(edge) => Refs::Single(admit(edge).await?),
+            Refs::Many(refs) => {
+                let refs = refs
+                    .into_iter()
+                    .map(|(id, edge)| async move { Ok::<_, SolveError>((id, admit(edge).await?)) });
+                Refs::Many(try_join_all(refs).await?.into_iter().collect())
+            }
+        };
+        Ok(Self { refs, ..self })
     }
 }
 

@@ -1,5 +1,6 @@
 //! One step of a build and where it came from.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -142,6 +143,26 @@ impl Vertex {
         &self.meta
     }
 
+    /// This vertex and all that it needs, each after its inputs.
+    pub(crate) fn with_inputs(self: &Arc<Self>) -> Vec<Arc<Self>> {
+        let mut order = Vec::new();
+        let (mut entered, mut done) = (HashSet::new(), HashSet::new());
+        // Not by recursion: graphs can be deep.
+        let mut stack = vec![self.clone()];
+        while let Some(vertex) = stack.last().cloned() {
+            if entered.insert(vertex.digest) {
+                let inputs = vertex.inputs.iter().map(|edge| edge.vertex.clone());
+                stack.extend(inputs.filter(|input| !entered.contains(&input.digest)));
+                continue;
+            }
+            stack.pop();
+            if done.insert(vertex.digest) {
+                order.push(vertex);
+            }
+        }
+        order
+    }
+
     /// The name that progress shows.
     pub(crate) fn name(&self) -> String {
         if !self.meta.name.is_empty() {
@@ -197,6 +218,32 @@ fn file_name(file: &pb::FileOp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn source(identifier: &str) -> Arc<Vertex> {
+        let op = pb::SourceOp { identifier: identifier.to_owned(), ..Default::default() };
+        Vertex::new(pb::op::Op::Source(op), vec![], None, VertexMeta::default())
+    }
+
+    fn merge(inputs: &[&Arc<Vertex>]) -> Arc<Vertex> {
+        let op = pb::MergeOp {
+            inputs: (0..inputs.len() as i64).map(|input| pb::MergeInput { input }).collect(),
+        };
+        let inputs = inputs.iter().map(|input| input.output(0)).collect();
+        Vertex::new(pb::op::Op::Merge(op), inputs, None, VertexMeta::default())
+    }
+
+    #[test]
+    fn inputs_come_before_what_needs_them_and_each_comes_once() {
+        let (a, b) = (source("a"), source("b"));
+        let middle = merge(&[&a, &b, &a]);
+        let root = merge(&[&middle, &a, &middle]);
+        let order = root.with_inputs();
+        let at = |vertex: &Arc<Vertex>| {
+            order.iter().position(|one| one.digest() == vertex.digest()).unwrap()
+        };
+        assert_eq!(order.len(), 4);
+        assert!(at(&a) < at(&middle) && at(&b) < at(&middle) && at(&middle) < at(&root));
+    }
 
     #[test]
     fn each_line_of_an_instruction_is_a_range_up_to_a_measure() {

@@ -19,6 +19,7 @@ use crate::graph::{Edge, Vertex, VertexDigest};
 use crate::image::Origin;
 use crate::ops;
 use crate::ops::source::{git, http};
+use crate::policy::SourcePolicy;
 use crate::provenance::Pins;
 use crate::remote::{ImportedCache, Imports, Wanted};
 use crate::session::{Session, SessionAuthenticator};
@@ -34,6 +35,10 @@ pub(crate) struct Build {
     session: Option<Arc<Session>>,
     /// What the client allows its steps to do beyond the usual, as far as it may.
     entitlements: BTreeSet<String>,
+    /// Which sources may be used.
+    policy: SourcePolicy,
+    /// Vertices of graphs that the policy admits.
+    admitted: Mutex<HashSet<VertexDigest>>,
     /// Caches that the client named, asked after the daemon's own.
     imports: Vec<Arc<ImportedCache>>,
     guesses: Memo<VertexDigest, Probe>,
@@ -62,6 +67,7 @@ pub(crate) struct BuildRequest {
     pub(crate) id: String,
     pub(crate) session: Option<Arc<Session>>,
     pub(crate) entitlements: BTreeSet<String>,
+    pub(crate) policy: SourcePolicy,
 }
 
 /// A step needs a right that was not granted.
@@ -71,7 +77,7 @@ pub(crate) struct NotEntitled(String);
 
 impl Build {
     pub(crate) fn new(daemon: Arc<Daemon>, request: BuildRequest) -> Self {
-        let BuildRequest { id, session, entitlements } = request;
+        let BuildRequest { id, session, entitlements, policy } = request;
         let registry = match &session {
             Some(session) => {
                 daemon.registry.with_auth(Arc::new(SessionAuthenticator(session.clone())))
@@ -85,6 +91,8 @@ impl Build {
             registry,
             session,
             entitlements,
+            policy,
+            admitted: Mutex::default(),
             imports: Vec::new(),
             guesses: Memo::new(),
             probes: Memo::new(),
@@ -142,6 +150,32 @@ impl Build {
             return Ok(());
         }
         Err(NotEntitled(entitlement.to_owned()))
+    }
+
+    /// Which sources this build may use.
+    pub(crate) fn policy(&self) -> &SourcePolicy {
+        &self.policy
+    }
+
+    /// The graph to be built in the place of the one that leads to `edge`, as the build's source
+    /// policy has it.
+    pub(crate) async fn admit(self: &Arc<Self>, edge: &Edge) -> Result<Edge, SolveError> {
+        if self.policy.is_empty() || self.admitted.lock().contains(&edge.vertex.digest()) {
+            return Ok(edge.clone());
+        }
+        self.admit_by(&self.policy, edge).await
+    }
+
+    /// The same by another policy than the build's own, which has a say in it already.
+    pub(crate) async fn admit_by(
+        self: &Arc<Self>,
+        policy: &SourcePolicy,
+        edge: &Edge,
+    ) -> Result<Edge, SolveError> {
+        let edge = policy.admit(self, edge).await?;
+        let vertices = edge.vertex.with_inputs();
+        self.admitted.lock().extend(vertices.iter().map(|vertex| vertex.digest()));
+        Ok(edge)
     }
 
     /// Keeps something from being collected until the build ends.
@@ -247,6 +281,7 @@ impl Build {
 
     /// The snapshot that an edge stands for, made if need be. Its layers may still be remote.
     pub(crate) async fn solve(self: &Arc<Self>, edge: &Edge) -> Result<Snapshot, SolveError> {
+        let edge = self.admit(edge).await?;
         let outputs = self.result(&edge.vertex).await?;
         outputs.snapshots.get(edge.output).cloned().ok_or_else(|| {
             let cause = anyhow::anyhow!("step has no output {}", edge.output);

@@ -1,6 +1,7 @@
 //! Why a build failed, and where in the graph.
 
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 
 use crate::graph::{SourceLocation, Vertex, VertexDigest};
@@ -12,6 +13,8 @@ pub(crate) struct SolveError(Arc<Failure>);
 
 struct Failure {
     cause: anyhow::Error,
+    /// Where in this program it became a failure of the build.
+    origin: &'static Location<'static>,
     vertex: Option<VertexDigest>,
     locations: Vec<SourceLocation>,
 }
@@ -26,31 +29,46 @@ pub(crate) struct ProcessError {
     pub(crate) exit_code: Option<u32>,
 }
 
+/// The error of what was given up, by which clients know it.
+pub(crate) const CANCELED: &str = "context canceled";
+
 /// The build was given up by its client.
 #[derive(Debug, thiserror::Error)]
-#[error("context canceled")]
+#[error("{CANCELED}")]
 pub(crate) struct Canceled;
 
 impl SolveError {
     /// The failure of one vertex.
+    #[track_caller]
     pub(crate) fn at(vertex: &Vertex, cause: impl Into<anyhow::Error>) -> Self {
-        let (digest, locations) = (Some(vertex.digest()), vertex.meta().locations.clone());
-        Self(Arc::new(Failure { cause: cause.into(), vertex: digest, locations }))
+        Self::new(cause.into(), Some(vertex.digest()), vertex.meta().locations.clone())
+    }
+
+    #[track_caller]
+    fn new(
+        cause: anyhow::Error,
+        vertex: Option<VertexDigest>,
+        locations: Vec<SourceLocation>,
+    ) -> Self {
+        Self(Arc::new(Failure { cause, origin: Location::caller(), vertex, locations }))
     }
 
     /// A mistake in a source text.
+    #[track_caller]
     pub(crate) fn in_source(location: SourceLocation, cause: impl Into<anyhow::Error>) -> Self {
         Self::in_sources(vec![location], cause)
     }
 
     /// A mistake that takes several places of source texts to make.
+    #[track_caller]
     pub(crate) fn in_sources(
         locations: Vec<SourceLocation>,
         cause: impl Into<anyhow::Error>,
     ) -> Self {
-        Self(Arc::new(Failure { cause: cause.into(), vertex: None, locations }))
+        Self::new(cause.into(), None, locations)
     }
 
+    #[track_caller]
     pub(crate) fn canceled() -> Self {
         Canceled.into()
     }
@@ -69,6 +87,14 @@ impl SolveError {
 
     pub(crate) fn locations(&self) -> &[SourceLocation] {
         &self.0.locations
+    }
+
+    /// Where in this program the failure came about, the innermost place first.
+    pub(crate) fn origins(&self) -> Vec<&'static Location<'static>> {
+        let causes = self.cause().chain().filter_map(|cause| cause.downcast_ref::<Shared>());
+        let mut origins: Vec<_> = causes.flat_map(|shared| shared.0.origins()).collect();
+        origins.push(self.0.origin);
+        origins
     }
 
     /// The failure as the cause of another one.
@@ -112,8 +138,9 @@ impl fmt::Display for Shared {
 impl std::error::Error for Shared {}
 
 impl<E: Into<anyhow::Error>> From<E> for SolveError {
+    #[track_caller]
     fn from(cause: E) -> Self {
-        Self(Arc::new(Failure { cause: cause.into(), vertex: None, locations: Vec::new() }))
+        Self::new(cause.into(), None, Vec::new())
     }
 }
 
@@ -127,5 +154,20 @@ impl fmt::Display for SolveError {
 impl fmt::Debug for SolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.0.cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_knows_where_it_came_about() {
+        let inner = || -> Result<(), SolveError> { Err(anyhow::anyhow!("inner"))? };
+        let inner = inner().unwrap_err();
+        let outer = SolveError::from(inner.into_cause().context("outer"));
+        let lines: Vec<_> = outer.origins().iter().map(|origin| origin.line()).collect();
+        assert!(outer.origins().iter().all(|origin| origin.file() == file!()));
+        assert!(lines[0] < lines[1] && lines.len() == 2, "{lines:?}");
     }
 }

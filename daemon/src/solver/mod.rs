@@ -16,8 +16,8 @@ mod progress;
 mod snapshot;
 
 pub(crate) use build::{Build, BuildRequest, NotEntitled};
-pub(crate) use error::{ProcessError, SolveError};
+pub(crate) use error::{CANCELED, ProcessError, SolveError};
 pub(crate) use flight::Flights;
 pub(crate) use key::{CacheMap, Dep, Selector};
-pub(crate) use progress::{Progress, StatusProgress, VertexProgress, to_response};
+pub(crate) use progress::{Progress, StatusProgress, VertexProgress, Watcher, now, to_response};
 pub(crate) use snapshot::{Outputs, Snapshot, Stack};

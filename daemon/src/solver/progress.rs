@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use prost_types::Timestamp;
 use tokio::sync::watch;
 
+use super::CANCELED;
 use crate::graph::{Vertex as GraphVertex, VertexDigest};
 
 /// Log bytes kept for one vertex; that there was more is said.
@@ -19,9 +20,6 @@ pub(crate) const MAX_LOG_BYTES: usize = 2 << 20;
 /// What each piece of a log counts besides its text: a log of single bytes takes up far more memory
 /// than its text does.
 const LOG_PIECE: usize = 32;
-
-/// The error of what was given up.
-const CANCELED: &str = "context canceled";
 
 /// The progress of one build. Cheap to clone.
 #[derive(Clone)]

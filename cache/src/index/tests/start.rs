@@ -15,6 +15,10 @@ fn a_start_drops_rows_without_data_and_names_data_without_rows() {
     let lost = fixture.blob("lost").row;
     fixture.index.put_image("whole", &image(&blob, &[], &[])).unwrap();
     fixture.index.put_image("broken", &image(&lost, &[], &[])).unwrap();
+    for (reference, blob) in [("whole", &blob), ("broken", &lost)] {
+        let entry = HistoryEntry { data: Vec::new(), blobs: vec![blob.digest] };
+        fixture.index.put_history(reference, &entry).unwrap();
+    }
     fixture.store.remove(&lost.digest).unwrap();
     let garbage = fixture.store.put(b"garbage").unwrap();
     let base = fixture.step("base", &[]);
@@ -27,13 +31,15 @@ fn a_start_drops_rows_without_data_and_names_data_without_rows() {
     layers.sort_unstable();
     assert_eq!(layers, [above, LayerId(999_999)]);
     assert_eq!(reconciled.blobs, [garbage.digest]);
-    let dropped = Dropped { layers: 2, records: 2, dirs: 0, blobs: 1, images: 1 };
+    let dropped = Dropped { layers: 2, records: 2, dirs: 0, blobs: 1, images: 1, history: 1 };
     assert_eq!(reconciled.dropped, dropped);
     assert!(fixture.hit(&key("base")).is_some());
     assert!(fixture.hit(&key("gone")).is_none());
     assert!(fixture.hit(&key("above")).is_none());
     let names: Vec<_> = fixture.index.images().unwrap().into_iter().map(|row| row.0).collect();
     assert_eq!(names, ["whole"]);
+    let references: Vec<_> = fixture.index.history_all().map(|row| row.unwrap().0).collect();
+    assert_eq!(references, ["whole"]);
     assert_eq!(fixture.reconcile(&[base], "boot-1").dropped, Dropped::default());
 }
 

@@ -122,15 +122,16 @@ async fn resolve(conversion: &Conversion<'_>, key: &BaseKey) -> Result<Resolved,
         if conversion.options.multi_platform { format!("{platform} ") } else { String::new() };
     let step = format!("[{prefix}internal] load metadata for {reference}");
     let mode = conversion.options.resolve_mode;
-    let resolved = metadata::load(conversion.work, &reference, platform, mode, &step)
-        .await
-        .map_err(|error| {
-            if error.is_canceled() {
-                return error;
-            }
-            let what = format!("failed to resolve source metadata for {reference}: {error}");
-            anyhow::Error::msg(what).into()
-        })?;
+    let policy = conversion.work.policy();
+    let loaded =
+        metadata::load_permitted(conversion.work, policy, &reference, platform, mode, &step).await;
+    let (reference, resolved) = loaded.map_err(|error| {
+        if error.is_canceled() {
+            return error;
+        }
+        let what = format!("failed to resolve source metadata for {reference}");
+        error.into_cause().context(what).into()
+    })?;
     let image = Image::parse(&resolved.config)?;
     let root = match reference.digest() {
         _ if image.is_scratch() => Root::Scratch,

@@ -16,7 +16,8 @@ use super::image::Image;
 use super::load::{CONTEXT, IGNORE_FILE, LocalSource, patterns_of_source};
 use super::options::Options;
 use super::remote_source::{RemoteSource, git, http};
-use crate::frontend::{Assignment, metadata};
+use crate::frontend::Assignment;
+use crate::frontend::metadata::{self, NotAnImage};
 use crate::graph::Edge;
 use crate::image::{Origin, Platform, read_by_digest};
 use crate::ops::source::without_credentials;
@@ -121,8 +122,33 @@ pub(super) async fn load(
     key: &str,
     platform: &Platform,
 ) -> Result<NamedContext, SolveError> {
+    let mut specifier = conversion.options.contexts.get(key).cloned().unwrap_or_default();
+    for _ in 0..MOST_CONVERSIONS {
+        let loaded = load_from(conversion, key, &specifier, platform).await;
+        let updated = match &loaded {
+            Err(error) => error.cause().downcast_ref::<NotAnImage>(),
+            Ok(_) => None,
+        };
+        match updated {
+            Some(NotAnImage { updated, .. }) => specifier.clone_from(updated),
+            None => return loaded,
+        }
+    }
+    Err(anyhow!("the source policy converts the context {key} over and over").into())
+}
+
+/// How often a policy may convert the image that a context is to something else, which may be an
+/// image again.
+const MOST_CONVERSIONS: usize = 10;
+
+/// Loads it from where `specifier` says.
+async fn load_from(
+    conversion: &Conversion<'_>,
+    key: &str,
+    specifier: &str,
+    platform: &Platform,
+) -> Result<NamedContext, SolveError> {
     let options = conversion.options;
-    let specifier = options.contexts.get(key).map_or("", String::as_str);
     match RemoteSource::parse(specifier).map_err(anyhow::Error::from)? {
         Some(RemoteSource::Git(repository)) => {
             let step = named(format!("[internal] load git source {}", repository.remote));
@@ -140,7 +166,7 @@ pub(super) async fn load(
     match kind {
         "docker-image" => image(conversion, key, rest.trim_start_matches("//"), platform).await,
         "oci-layout" => layout(conversion, key, rest.trim_start_matches("//"), platform).await,
-        "local" => local(conversion.work, options, key, rest).await,
+        "local" => local(conversion.work, options, key, rest.trim_start_matches("//")).await,
         "input" => input(conversion, key, rest),
         _ => Err(anyhow!("unsupported context source {kind} for {key}").into()),
     }
@@ -158,7 +184,10 @@ async fn image(
     let reference: ImageRef = name.parse()?;
     let mode = conversion.options.resolve_mode;
     let step = format!("[context {key}] load metadata for {name}");
-    let resolved = metadata::load(conversion.work, &reference, platform, mode, &step).await?;
+    let policy = conversion.work.policy();
+    let (reference, resolved) =
+        metadata::load_permitted(conversion.work, policy, &reference, platform, mode, &step)
+            .await?;
     let root = match reference.digest() {
         Some(_) => reference.to_string(),
         None => format!("{reference}@{}", resolved.digest),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use futures::{StreamExt as _, stream};
 use kiln_executor::{Exit, ExitStatus, Mount, ProcessIo, Running};
 use kiln_proto::gateway::llb_bridge_server::LlbBridgeServer;
@@ -95,12 +95,14 @@ async fn load(work: &Assignment, source: &str, request: &Request) -> Result<Fron
     };
     let host = Platform::host();
     let step = format!("resolve image config for docker-image://{image}");
-    let found = metadata::load(work, &image, &host, Resolve::Default, &step).await;
-    let found = found.map_err(|error| {
+    let mode = Resolve::Default;
+    let loaded = metadata::load_permitted(work, work.policy(), &image, &host, mode, &step).await;
+    let (image, found) = loaded.map_err(|error| {
         if error.is_canceled() {
             return error;
         }
-        anyhow!("failed to resolve source metadata for {image}: {error}").into()
+        let what = format!("failed to resolve source metadata for {image}");
+        error.into_cause().context(what).into()
     })?;
     let identifier = match image.digest() {
         Some(_) => format!("docker-image://{image}"),
@@ -109,6 +111,7 @@ async fn load(work: &Assignment, source: &str, request: &Request) -> Result<Fron
     let op = pb::SourceOp { identifier, ..pb::SourceOp::default() };
     let op = pb::op::Op::Source(op);
     let root = Vertex::new(op, Vec::new(), Some(host.to_pb()), VertexMeta::default()).output(0);
+    let root = work.admit(&root).await?;
     let config = serde_json::from_slice(&found.config)
         .with_context(|| format!("the config of the frontend {image}"))?;
     Ok(Frontend { source: source.to_owned(), root, config })

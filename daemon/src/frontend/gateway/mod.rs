@@ -8,7 +8,7 @@ pub(crate) mod external;
 mod files;
 mod process;
 mod service;
-mod sources;
+mod source_meta;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use crate::solver::SolveError;
 use containers::Containers;
 
 pub(crate) use service::GatewayService;
+pub(crate) use source_meta::source_meta;
 
 /// A name that no result has.
 #[derive(Debug, thiserror::Error)]

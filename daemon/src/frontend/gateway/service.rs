@@ -15,18 +15,20 @@ use kiln_proto::gateway::{
     ResolveSourceMetaRequest, ResolveSourceMetaResponse, ReturnRequest, ReturnResponse,
     SolveRequest, SolveResponse, StatFileRequest, StatFileResponse, WarnRequest, WarnResponse,
 };
+use kiln_proto::sourcepolicy::Policy;
 use kiln_proto::{apicaps, header};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{GatewayBuild, container, convert, files, process, sources};
+use super::{GatewayBuild, container, convert, files, process, source_meta};
 use crate::caps;
 use crate::control::to_status;
 use crate::daemon::Daemon;
 use crate::frontend::{self, FrontendResult, Ref, Refs, metadata};
 use crate::graph::{from_definition, from_input};
 use crate::image::{Platform, Resolve};
+use crate::policy::{SourcePolicy, Wanted};
 use crate::solver::SolveError;
 use crate::worker;
 
@@ -63,6 +65,11 @@ fn invalid(error: &impl std::fmt::Display) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
+/// The build's source policy, with what a call adds to it.
+fn more_rules(gateway: &GatewayBuild, policies: &[Policy]) -> Result<SourcePolicy, Status> {
+    gateway.work.policy().with(policies).map_err(|error| invalid(&error))
+}
+
 /// Runs blocking work.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Status> + Send + 'static,
@@ -97,9 +104,8 @@ impl LlbBridge for GatewayService {
         let gateway = self.build(&request).await?;
         let request = request.into_inner();
         let work = &gateway.work;
-        if !request.source_policies.is_empty() {
-            return unsupported("a source policy");
-        }
+        let policy = more_rules(&gateway, &request.source_policies)?;
+        let more = (!request.source_policies.is_empty()).then_some(&policy);
         let definition = request.definition.filter(|definition| !definition.def.is_empty());
         let result = match definition {
             Some(definition) => {
@@ -119,6 +125,7 @@ impl LlbBridge for GatewayService {
                 frontend::solve(work, request).await.map_err(|error| to_status(&error))?
             }
         };
+        let result = result.admitted(work, more).await.map_err(|error| to_status(&error))?;
         if request.evaluate {
             for (_, found) in result.refs.all() {
                 if let Some(Ref { edge, work }) = found {
@@ -169,9 +176,17 @@ impl LlbBridge for GatewayService {
         let mode = Resolve::parse(&request.resolve_mode).map_err(|error| invalid(&error))?;
         let image =
             request.r#ref.parse().map_err(|error: kiln_registry::RefError| invalid(&error))?;
-        let found = metadata::load(&gateway.work, &image, &platform, mode, &request.log_name)
-            .await
-            .map_err(|error| to_status(&error))?;
+        let policy = more_rules(&gateway, &request.source_policies)?;
+        let (image, found) = metadata::load_permitted(
+            &gateway.work,
+            &policy,
+            &image,
+            &platform,
+            mode,
+            &request.log_name,
+        )
+        .await
+        .map_err(|error| to_status(&error))?;
         Ok(Response::new(ResolveImageConfigResponse {
             digest: found.digest.to_string(),
             config: found.config.into(),
@@ -185,31 +200,20 @@ impl LlbBridge for GatewayService {
     ) -> Result<Response<ResolveSourceMetaResponse>, Status> {
         let gateway = self.build(&request).await?;
         let request = request.into_inner();
-        let source = request.source.unwrap_or_default();
-        let platform = request.platform.as_ref().map_or_else(Platform::host, Platform::from);
-        let identifier = source.identifier.clone();
-        match identifier.split_once("://") {
-            Some(("docker-image", name)) => {
-                let mode =
-                    Resolve::parse(&request.resolve_mode).map_err(|error| invalid(&error))?;
-                sources::image(&gateway, name, source, &platform, mode, &request.log_name).await
-            }
-            Some(("oci-layout", name)) => {
-                sources::layout(&gateway, name, source, &platform, &request.log_name).await
-            }
-            Some(("http" | "https", _)) => {
-                sources::http(&gateway, request.http, source, &request.log_name).await
-            }
-            Some(("git", _)) => {
-                sources::git(&gateway, request.git, source, &request.log_name).await
-            }
-            // There is nothing to be said of a client's directory.
-            Some(("local", _)) => Ok(Response::new(ResolveSourceMetaResponse {
-                source: Some(source),
-                ..Default::default()
-            })),
-            _ => unsupported(&format!("metadata of {identifier:?}")),
-        }
+        let policy = more_rules(&gateway, &request.source_policies)?;
+        let wanted = Wanted {
+            source: request.source.unwrap_or_default(),
+            platform: request.platform.clone(),
+        };
+        let wanted = metadata::permitted(&gateway.work, &policy, wanted)
+            .await
+            .map_err(|error| to_status(&error))?;
+        let request = ResolveSourceMetaRequest {
+            source: Some(wanted.source),
+            source_policies: vec![],
+            ..request
+        };
+        source_meta(&gateway.work, request).await.map(Response::new)
     }
 
     async fn read_file(

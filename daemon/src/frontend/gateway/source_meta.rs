@@ -2,24 +2,52 @@
 
 use kiln_proto::gateway::{
     ResolveSourceGitRequest, ResolveSourceGitResponse, ResolveSourceHttpRequest,
-    ResolveSourceHttpResponse, ResolveSourceImageResponse, ResolveSourceMetaResponse,
+    ResolveSourceHttpResponse, ResolveSourceImageResponse, ResolveSourceMetaRequest,
+    ResolveSourceMetaResponse,
 };
 use kiln_proto::pb;
 use kiln_registry::{ImageRef, RefError};
 use prost_types::Timestamp;
-use tonic::{Response, Status};
+use tonic::Status;
 
-use super::GatewayBuild;
 use crate::control::to_status;
-use crate::frontend::metadata;
+use crate::frontend::{Assignment, metadata};
 use crate::image::{Platform, Resolve, ResolvedImage};
 use crate::solver::SolveError;
 
-type Answer = Result<Response<ResolveSourceMetaResponse>, Status>;
+type Answer = Result<ResolveSourceMetaResponse, Status>;
+
+/// Looks up what is asked of a source. The build's policy has no say in it.
+pub(crate) async fn source_meta(work: &Assignment, request: ResolveSourceMetaRequest) -> Answer {
+    let source = request.source.unwrap_or_default();
+    let platform = request.platform.as_ref().map_or_else(Platform::host, Platform::from);
+    let identifier = source.identifier.clone();
+    match identifier.split_once("://") {
+        Some(("docker-image", name)) => {
+            let mode = Resolve::parse(&request.resolve_mode)
+                .map_err(|error| Status::invalid_argument(error.to_string()))?;
+            image(work, name, source, &platform, mode, &request.log_name).await
+        }
+        Some(("oci-layout", name)) => {
+            layout(work, name, source, &platform, &request.log_name).await
+        }
+        Some(("http" | "https", _)) => http(work, request.http, source, &request.log_name).await,
+        Some(("git", _)) => git(work, request.git, source, &request.log_name).await,
+        // There is nothing to be said of a client's directory.
+        Some(("local", _)) => Ok(ResolveSourceMetaResponse {
+            source: Some(source),
+            ..ResolveSourceMetaResponse::default()
+        }),
+        _ => {
+            let what = format!("metadata of {identifier:?} is not supported by this daemon yet");
+            Err(Status::unimplemented(what))
+        }
+    }
+}
 
 /// A file of a web server.
-pub(super) async fn http(
-    gateway: &GatewayBuild,
+async fn http(
+    work: &Assignment,
     request: Option<ResolveSourceHttpRequest>,
     source: pb::SourceOp,
     log_name: &str,
@@ -28,7 +56,7 @@ pub(super) async fn http(
         let what = "a checksum with a suffix is not supported by this daemon yet";
         return Err(Status::unimplemented(what));
     }
-    let found = metadata::http_metadata(&gateway.work, &source, log_name)
+    let found = metadata::http_metadata(work, &source, log_name)
         .await
         .map_err(|error| to_status(&error))?;
     let http = ResolveSourceHttpResponse {
@@ -38,21 +66,20 @@ pub(super) async fn http(
         checksum_response: None,
     };
     let (source, http) = (Some(source), Some(http));
-    Ok(Response::new(ResolveSourceMetaResponse { source, http, ..Default::default() }))
+    Ok(ResolveSourceMetaResponse { source, http, ..Default::default() })
 }
 
 /// A branch, tag or commit of a git repository.
-pub(super) async fn git(
-    gateway: &GatewayBuild,
+async fn git(
+    work: &Assignment,
     request: Option<ResolveSourceGitRequest>,
     source: pb::SourceOp,
     log_name: &str,
 ) -> Answer {
     let wants_objects = request.is_some_and(|request| request.return_object);
-    let (resolved, objects) =
-        metadata::git_metadata(&gateway.work, &source, wants_objects, log_name)
-            .await
-            .map_err(|error| to_status(&error))?;
+    let (resolved, objects) = metadata::git_metadata(work, &source, wants_objects, log_name)
+        .await
+        .map_err(|error| to_status(&error))?;
     let objects = objects.unwrap_or_default();
     let commit = objects.commit_id.or(resolved.commit);
     let git = ResolveSourceGitResponse {
@@ -63,12 +90,12 @@ pub(super) async fn git(
         tag_object: objects.tag.unwrap_or_default().into(),
     };
     let (source, git) = (Some(source), Some(git));
-    Ok(Response::new(ResolveSourceMetaResponse { source, git, ..Default::default() }))
+    Ok(ResolveSourceMetaResponse { source, git, ..Default::default() })
 }
 
 /// An image of a registry, or of the daemon's own store.
-pub(super) async fn image(
-    gateway: &GatewayBuild,
+async fn image(
+    work: &Assignment,
     name: &str,
     source: pb::SourceOp,
     platform: &Platform,
@@ -77,19 +104,19 @@ pub(super) async fn image(
 ) -> Answer {
     let image: ImageRef =
         name.parse().map_err(|error: RefError| Status::invalid_argument(error.to_string()))?;
-    let found = metadata::load(&gateway.work, &image, platform, mode, log_name).await;
+    let found = metadata::load(work, &image, platform, mode, log_name).await;
     of_image(source, found)
 }
 
 /// An image of an OCI layout that the client serves.
-pub(super) async fn layout(
-    gateway: &GatewayBuild,
+async fn layout(
+    work: &Assignment,
     name: &str,
     source: pb::SourceOp,
     platform: &Platform,
     log_name: &str,
 ) -> Answer {
-    let found = metadata::layout_metadata(&gateway.work, &source, name, platform, log_name).await;
+    let found = metadata::layout_metadata(work, &source, name, platform, log_name).await;
     of_image(source, found)
 }
 
@@ -101,5 +128,5 @@ fn of_image(source: pb::SourceOp, found: Result<ResolvedImage, SolveError>) -> A
         ..Default::default()
     });
     let source = Some(source);
-    Ok(Response::new(ResolveSourceMetaResponse { source, image, ..Default::default() }))
+    Ok(ResolveSourceMetaResponse { source, image, ..Default::default() })
 }
