@@ -18,6 +18,7 @@ use crate::frontend::{self, Assignment, FrontendResult, Ref, Refs, Request};
 use crate::graph::{DefinitionError, from_definition, from_input};
 use crate::history::{Outcome, TraceContext};
 use crate::policy::SourcePolicy;
+use crate::provenance;
 use crate::remote;
 use crate::session::Session;
 use crate::solver::{Build, BuildRequest, SolveError};
@@ -191,6 +192,13 @@ async fn finish(
         metadata.map(|(key, value)| (key.clone(), String::from_utf8_lossy(value).into_owned()));
     let mut outcome = Outcome::of(metadata.collect());
     try_join_all(result.refs.edges().into_iter().map(|edge| build.solve(edge))).await?;
+    if !request.internal {
+        match provenance::for_record(build, result, wanted.provenance.as_ref()) {
+            Ok(provenance) => outcome.comes_from(build.clone(), provenance),
+            // The record goes without. If it matters to an exporter, that will say so.
+            Err(error) => tracing::debug!(build = build.id, "no provenance: {error:#}"),
+        }
+    }
     let mut attested = result.clone();
     attestation::complete(build, wanted, &mut attested).await?;
     let mut exporter_response = exporter::run(build, request, &attested, &mut outcome).await?;

@@ -1,10 +1,16 @@
 //! How a build ended, as far as its record says.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use kiln_cache::{Descriptor, Digest, Pin};
+use kiln_cache::{Descriptor, Digest, Hit, Pin};
 use kiln_proto::control::{self, BuildHistoryRecord, BuildResultInfo};
 use kiln_proto::rpc;
+
+use super::store::Store;
+use crate::attestation::{MEDIA_TYPE, PREDICATE_TYPE};
+use crate::provenance::Provenance;
+use crate::solver::Build;
 
 /// What one exporter made of the result, if it made an image.
 #[derive(Clone, Debug)]
@@ -25,6 +31,8 @@ pub(crate) struct Outcome {
     blobs: Vec<Digest>,
     /// Keeps the blobs until the record does.
     pins: Vec<Pin>,
+    /// Where the results come from, by platform where there are several, and the build that knows.
+    provenance: Option<(Arc<Build>, Vec<(Option<String>, Arc<Provenance>)>)>,
     pub(super) error: Option<rpc::Status>,
 }
 
@@ -46,24 +54,47 @@ impl Outcome {
         self.result.result_deprecated.get_or_insert_with(|| target.clone());
         self.result.results.insert(i64::try_from(exporter).unwrap_or(i64::MAX), target);
         self.blobs.extend(&image.blobs);
-        self.keep(&image.target, pin);
+        self.blobs.push(image.target.digest);
+        self.pins.push(pin);
     }
 
-    /// Attaches a statement about a result: that of `platform`, or the only one. The statement's
-    /// blob is kept with the record; its annotation `in-toto.io/predicate-type` says what it states.
-    #[cfg_attr(not(test), expect(dead_code, reason = "provenance is about to use it"))]
-    pub(crate) fn attach(&mut self, platform: Option<&str>, statement: &Descriptor, pin: Pin) {
+    /// Notes where the results come from, by platform where there are several. It is written down
+    /// with the record.
+    pub(crate) fn comes_from(
+        &mut self,
+        build: Arc<Build>,
+        provenance: Vec<(Option<String>, Arc<Provenance>)>,
+    ) {
+        self.provenance = Some((build, provenance));
+    }
+
+    /// Attaches the provenance, each predicate kept in `store`. Blocks.
+    pub(super) fn attach_provenance(&mut self, store: &Store) -> anyhow::Result<()> {
+        let Some((build, all)) = self.provenance.take() else { return Ok(()) };
+        for (platform, provenance) in all {
+            let stored = store.put_blob(MEDIA_TYPE, &provenance.write(&build)?)?;
+            self.attach(platform.as_deref(), provenance.predicate_type(), stored)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches what is stated about a result: that of `platform`, or the only one.
+    fn attach(
+        &mut self,
+        platform: Option<&str>,
+        predicate_type: &str,
+        stored: Hit<control::Descriptor>,
+    ) -> anyhow::Result<()> {
+        let Hit { row: mut statement, pin } = stored;
+        self.blobs.push(statement.digest.parse()?);
+        self.pins.push(pin);
+        statement.annotations.insert(PREDICATE_TYPE.to_owned(), predicate_type.to_owned());
         let result = match platform {
             Some(id) => self.results.entry(id.to_owned()).or_default(),
             None => &mut self.result,
         };
-        result.attestations.push(to_wire(statement));
-        self.keep(statement, pin);
-    }
-
-    fn keep(&mut self, blob: &Descriptor, pin: Pin) {
-        self.blobs.push(blob.digest);
-        self.pins.push(pin);
+        result.attestations.push(statement);
+        Ok(())
     }
 
     /// Completes a record. Returns the blobs that are to be kept with it, and what keeps them until
@@ -102,8 +133,10 @@ mod tests {
         let image = blob("image");
         let exported = ExportedImage { target: image.clone(), blobs: vec![Digest::of("config")] };
         outcome.exported(1, &exported, pin(&image));
+        let statement = blob("statement");
         for platform in [None, Some("linux/amd64")] {
-            outcome.attach(platform, &blob("statement"), pin(&blob("statement")));
+            let stored = Hit { row: to_wire(&statement), pin: pin(&statement) };
+            outcome.attach(platform, "kind", stored).unwrap();
         }
         let mut record = BuildHistoryRecord::default();
         let (blobs, pins) = outcome.describe(&mut record);
@@ -112,7 +145,9 @@ mod tests {
         let result = record.result.unwrap();
         assert_eq!(result.results[&1], to_wire(&image));
         assert_eq!(result.result_deprecated, Some(to_wire(&image)));
-        assert_eq!(result.attestations, [to_wire(&blob("statement"))]);
+        let mut statement = to_wire(&statement);
+        statement.annotations.insert(PREDICATE_TYPE.to_owned(), "kind".to_owned());
+        assert_eq!(result.attestations, [statement]);
         assert_eq!(record.results["linux/amd64"].attestations, result.attestations);
         assert_eq!(record.exporter_response["key"], "value");
     }

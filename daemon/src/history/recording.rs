@@ -164,7 +164,7 @@ impl History {
     fn save(
         &self,
         mut record: BuildHistoryRecord,
-        outcome: Outcome,
+        mut outcome: Outcome,
         log: &Log,
     ) -> (BuildHistoryRecord, anyhow::Result<()>) {
         record.num_total_steps = log.count(|_| true);
@@ -175,6 +175,9 @@ impl History {
         // The details are in a blob of their own.
         record.error =
             error.as_ref().map(|error| rpc::Status { details: Vec::new(), ..error.clone() });
+        if let Err(error) = outcome.attach_provenance(&self.store) {
+            tracing::warn!(build = record.r#ref, "cannot record provenance: {error:#}");
+        }
         let (mut blobs, mut pins) = outcome.describe(&mut record);
         let mut put = |media_type: &str, bytes: &[u8]| {
             let stored = self.store.put_blob(media_type, bytes)?;

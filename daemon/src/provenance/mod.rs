@@ -25,7 +25,7 @@ use std::time::SystemTime;
 
 use time::OffsetDateTime;
 
-use crate::frontend::{FrontendResult, Ref};
+use crate::frontend::{FrontendResult, Ref, Refs};
 use crate::image::Platform;
 use crate::solver::Build;
 use build_config::BuildConfig;
@@ -100,6 +100,19 @@ pub(crate) fn of_result(
         all.insert(id.clone(), Arc::new(Provenance { options, predicate, of }));
     }
     Ok(all)
+}
+
+/// The provenance of a result for the record of its build, of which the client may have `wanted`
+/// another form; by platform id where there are several.
+pub(crate) fn for_record(
+    build: &Build,
+    result: &FrontendResult,
+    wanted: Option<&ProvenanceOptions>,
+) -> anyhow::Result<Vec<(Option<String>, Arc<Provenance>)>> {
+    let options = ProvenanceOptions::of_record(wanted);
+    let all = of_result(build, result, &result.platforms()?, &options)?;
+    let is_single = matches!(result.refs, Refs::Single(_));
+    Ok(all.into_iter().map(|(id, one)| ((!is_single).then_some(id), one)).collect())
 }
 
 impl Provenance {

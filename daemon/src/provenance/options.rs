@@ -67,6 +67,12 @@ impl Default for ProvenanceOptions {
 }
 
 impl ProvenanceOptions {
+    /// All that is known, for the daemon's own records.
+    pub(super) fn of_record(wanted: Option<&Self>) -> Self {
+        let builder_id = wanted.map(|wanted| wanted.builder_id.clone()).unwrap_or_default();
+        Self { builder_id, ..Self::default() }
+    }
+
     /// Reads the options of `attest:provenance`.
     pub(crate) fn parse(given: &BTreeMap<String, String>) -> Result<Self, InvalidOption> {
         let mut options = Self::default();

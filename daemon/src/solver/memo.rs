@@ -18,13 +18,17 @@ pub(crate) type Answer<T> = Shared<BoxFuture<'static, Result<Arc<T>, SolveError>
 /// thousand tasks that wait for one another and not a stack a thousand futures deep. Dropping
 /// the `Memo` aborts what nobody else waits for.
 pub(crate) struct Memo<K, T> {
-    /// None once closed.
-    answers: Mutex<Option<HashMap<K, Answer<T>>>>,
+    answers: Mutex<Answers<K, T>>,
+}
+
+struct Answers<K, T> {
+    by_key: HashMap<K, Answer<T>>,
+    is_closed: bool,
 }
 
 impl<K: Eq + Hash, T: Send + Sync + 'static> Memo<K, T> {
     pub(super) fn new() -> Self {
-        Self { answers: Mutex::new(Some(HashMap::new())) }
+        Self { answers: Mutex::new(Answers { by_key: HashMap::new(), is_closed: false }) }
     }
 
     /// The answer for `key`, which `compute` makes if nobody asked before; that it is canceled if
@@ -35,10 +39,10 @@ impl<K: Eq + Hash, T: Send + Sync + 'static> Memo<K, T> {
         compute: impl FnOnce() -> BoxFuture<'static, Result<Arc<T>, SolveError>>,
     ) -> Answer<T> {
         let mut answers = self.answers.lock();
-        let Some(answers) = answers.as_mut() else {
+        if answers.is_closed {
             return ready(Err(SolveError::canceled())).boxed().shared();
-        };
-        let answer = answers.entry(key).or_insert_with(|| {
+        }
+        let answer = answers.by_key.entry(key).or_insert_with(|| {
             let task = AbortOnDropHandle::new(tokio::spawn(compute()));
             async move { task.await.unwrap_or_else(|error| Err(SolveError::lost(error))) }
                 .boxed()
@@ -47,24 +51,28 @@ impl<K: Eq + Hash, T: Send + Sync + 'static> Memo<K, T> {
         answer.clone()
     }
 
-    /// The answer for `key`, if there is one already and it is no error.
+    /// The answer for `key`, if there is one already and it is no error. A closed memo still knows.
     pub(crate) fn known(&self, key: &K) -> Option<Arc<T>> {
         let answers = self.answers.lock();
-        answers.as_ref()?.get(key)?.peek()?.as_ref().ok().cloned()
+        answers.by_key.get(key)?.peek()?.as_ref().ok().cloned()
     }
 
     /// Forgets all answers, which aborts those that nobody else waits for.
     pub(super) fn clear(&self) {
         // Taken out first: an aborted task may own the last handles of others.
-        let answers = self.answers.lock().as_mut().map(std::mem::take);
-        drop(answers);
+        let forgotten = std::mem::take(&mut self.answers.lock().by_key);
+        drop(forgotten);
     }
 
-    /// Forgets all answers for good. Somebody may still ask, for a task is aborted only when it
-    /// next waits, but nothing is computed any more.
+    /// Forgets what is not answered yet, for good. Somebody may still ask, for a task is aborted
+    /// only when it next waits, but nothing is computed any more.
     pub(super) fn close(&self) {
-        let answers = self.answers.lock().take();
-        drop(answers);
+        let unanswered: Vec<_> = {
+            let mut answers = self.answers.lock();
+            answers.is_closed = true;
+            answers.by_key.extract_if(|_, answer| answer.peek().is_none()).collect()
+        };
+        drop(unanswered);
     }
 }
 
@@ -91,5 +99,13 @@ mod tests {
         assert!(late.await.unwrap_err().is_canceled());
         // Whoever waits already is still answered.
         assert!(waiting.now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_closed_memo_knows_what_it_was_told() {
+        let memo = Memo::new();
+        memo.get("one", || ready(Ok(Arc::new(1))).boxed()).await.unwrap();
+        memo.close();
+        assert_eq!(memo.known(&"one").as_deref(), Some(&1));
     }
 }
