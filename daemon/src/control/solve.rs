@@ -10,7 +10,7 @@ use tonic::Status;
 use super::error::{from_rpc, to_rpc};
 use crate::builds::ActiveBuild;
 use crate::daemon::Daemon;
-use crate::exporter::{self, Exports};
+use crate::exporter::{self, Exports, Solved};
 use crate::frontend::gateway::GatewayBuild;
 use crate::frontend::{self, FrontendRequest, FrontendResult, Refs};
 use crate::graph::{from_definition, from_input};
@@ -27,7 +27,8 @@ pub(super) async fn solve(
     trace: TraceContext,
 ) -> Result<SolveResponse, Status> {
     let id = request.r#ref.clone();
-    let outcome = run(daemon, request, trace).await;
+    // It is large, and would be moved about with the call.
+    let outcome = Box::pin(run(daemon, request, trace)).await;
     if outcome.is_err() {
         daemon.builds.refuse(&id);
     }
@@ -178,7 +179,8 @@ async fn finish(
             Some(edge) => Some(build.solve(edge).await?),
             None => None,
         };
-        Ok::<_, SolveError>((id.map(str::to_owned), snapshot))
+        let cached = edge.filter(|_| cache_exports.is_inline).cloned();
+        Ok::<_, SolveError>(Solved { id: id.map(str::to_owned), snapshot, cached })
     });
     let solved = try_join_all(solves).await?;
     let exports = Exports { solved, metadata: result.metadata.clone() };

@@ -16,6 +16,7 @@ use super::{Exported, Part, config, push};
 use crate::attributes::Attributes;
 use crate::history::ExportedImage;
 use crate::image::{Platform, manifest};
+use crate::remote::inline_cache;
 use crate::solver::{Build, VertexProgress};
 
 /// An image whose manifests and configs are in the content store.
@@ -100,7 +101,14 @@ pub(super) async fn assemble(
         let status = vertex.status("exporting layers");
         let layers = blobs::blobs(build, &part.stack, &options.into()).await?;
         drop(status);
-        let image = assemble_one(build, part, layers, options, vertex)?;
+        let cache = match &part.cached {
+            Some(edge) => {
+                let _status = vertex.status("preparing layers for inline cache");
+                inline_cache(build, edge, &layers).await?
+            }
+            None => None,
+        };
+        let image = assemble_one(build, part, layers, cache, options, vertex)?;
         if let Some(platform) = &part.platform {
             let mut entry = serde_json::to_value(&image.manifest)?;
             entry["platform"] = serde_json::to_value(platform)?;
@@ -120,11 +128,12 @@ fn assemble_one(
     build: &Build,
     part: &Part,
     layers: Vec<LayerBlob>,
+    cache: Option<String>,
     options: &ImageOptions,
     vertex: &VertexProgress,
 ) -> anyhow::Result<AssembledImage> {
-    let config =
-        config::complete(part.config.as_deref(), part.platform.as_ref(), &layers, options.epoch)?;
+    let (config, platform) = (part.config.as_deref(), part.platform.as_ref());
+    let config = config::complete(config, platform, &layers, options.epoch, cache)?;
     let (config_type, manifest_type) = if options.oci_mediatypes {
         (manifest::OCI_CONFIG, manifest::OCI_MANIFEST)
     } else {

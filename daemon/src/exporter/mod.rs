@@ -18,6 +18,7 @@ use bytes::Bytes;
 use kiln_proto::control::{Exporter, SolveRequest};
 
 use crate::attributes::Attributes;
+use crate::graph::Edge;
 use crate::history::{ExportedImage, Outcome};
 use crate::image::Platform;
 use crate::solver::{Build, Snapshot, SolveError, Stack};
@@ -27,10 +28,19 @@ pub(crate) use push::{fetch_blob, push_layer, push_manifest, push_stored};
 
 /// What there is to export.
 pub(crate) struct Exports {
-    /// The file systems by platform id; `None` is scratch.
-    pub(crate) solved: Vec<(Option<String>, Option<Snapshot>)>,
+    pub(crate) solved: Vec<Solved>,
     /// What the frontend said of them.
     pub(crate) metadata: BTreeMap<String, Bytes>,
+}
+
+/// One file system of a result.
+pub(crate) struct Solved {
+    /// The platform id, if there are several.
+    pub(crate) id: Option<String>,
+    /// `None` is scratch.
+    pub(crate) snapshot: Option<Snapshot>,
+    /// The graph that made it, if an image of it is to be a cache, too.
+    pub(crate) cached: Option<Edge>,
 }
 
 /// One file system of an export.
@@ -43,6 +53,8 @@ struct Part {
     config: Option<Bytes>,
     /// The time at which it counts as made, in seconds, if the frontend has one.
     epoch: Option<i64>,
+    /// The graph that made it, if an image of it is to be a cache, too.
+    cached: Option<Edge>,
 }
 
 /// What one exporter did.
@@ -112,7 +124,7 @@ pub(crate) async fn run(
 async fn parts(build: &Arc<Build>, exports: &Exports) -> anyhow::Result<Vec<Part>> {
     let platforms = platforms(exports)?;
     let mut parts = Vec::new();
-    for (id, snapshot) in &exports.solved {
+    for Solved { id, snapshot, cached } in &exports.solved {
         let stack = match snapshot {
             Some(snapshot) => build.daemon.layers.freeze(snapshot).await?,
             None => Stack::default(),
@@ -131,7 +143,8 @@ async fn parts(build: &Arc<Build>, exports: &Exports) -> anyhow::Result<Vec<Part
         let id = id.clone().unwrap_or_default();
         let platform = platforms.iter().find(|(known, _)| *known == id);
         let platform = platform.map(|(_, platform)| platform.clone());
-        parts.push(Part { id, platform, stack, config, epoch });
+        let cached = cached.clone();
+        parts.push(Part { id, platform, stack, config, epoch, cached });
     }
     // As they were asked for, which is what an index has them in.
     parts.sort_by_key(|part| platforms.iter().position(|(id, _)| *id == part.id));

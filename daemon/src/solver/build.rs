@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, try_join_all};
+use kiln_cache::remote::ExportRecord;
 use kiln_cache::{CacheKey, Digest, Hit, LayerId, Pin, Record, Remote};
 use kiln_proto::session::methods;
 use parking_lot::Mutex;
@@ -224,6 +225,19 @@ impl Build {
             }
         }
         None
+    }
+
+    /// What is known of the step that has one of its keys in `key`, for a cache that is exported: by
+    /// a record, which is returned, or by an imported cache alone.
+    pub(crate) fn exported_record(
+        &self,
+        key: CacheKey,
+    ) -> anyhow::Result<Option<(ExportRecord, Option<Hit<Record>>)>> {
+        if let Some(hit) = self.daemon.index.lookup(&[key])? {
+            return Ok(Some((hit.row.clone().into(), Some(hit))));
+        }
+        let known = self.imports.iter().find_map(|import| import.record(&key));
+        Ok(known.map(|record| (record, None)))
     }
 
     /// Notes that the client serves a content store of that name to this build.
