@@ -50,6 +50,8 @@ pub(crate) struct Build {
     pub(crate) git: Memo<String, git::Resolved>,
     /// What progress says of a layer's transfer is said of the vertex that brought the layer in.
     transfers: Mutex<HashMap<LayerId, VertexProgress>>,
+    /// Cache mounts that were cleared for steps without cache.
+    cleared_caches: Mutex<HashSet<String>>,
     /// Content stores that the client is known to serve.
     stores: Mutex<HashSet<String>>,
     /// Places that did not have a layer that they should have.
@@ -96,6 +98,7 @@ impl Build {
             http: Memo::new(),
             git: Memo::new(),
             transfers: Mutex::default(),
+            cleared_caches: Mutex::default(),
             stores: Mutex::default(),
             lost_places: Mutex::default(),
             pins: Mutex::default(),
@@ -183,6 +186,12 @@ impl Build {
         let stored = self.daemon.index.commit_blob(ingest, None)?;
         self.hold(stored.pin);
         Ok(stored.row.digest)
+    }
+
+    /// Whether a step without cache is the first of this build that uses the cache mount of that
+    /// name: it does not see what others left there, those after it see what it leaves.
+    pub(crate) fn clears_cache(&self, name: &str) -> bool {
+        self.cleared_caches.lock().insert(name.to_owned())
     }
 
     /// Reports transfers of `layers` at `vertex` from now on.

@@ -8,26 +8,30 @@ use kiln_proto::pb;
 
 use super::mounts::input;
 use crate::caches::{CacheLease, WantedCache};
+use crate::graph::Vertex;
 use crate::solver::{Build, Snapshot};
 
 /// For each mount of a step, the directory if it is a cache mount. Mounts of the same cache share
 /// it, whatever their sharing mode: that is about other steps.
 pub(super) type Caches = Vec<Option<Arc<CacheLease>>>;
 
-/// Takes all cache mounts of a step. `waiting` hears of locks that have to be waited for.
+/// Takes all cache mounts of a step, which are empty in a build's first step without cache. `waiting`
+/// hears of locks that have to be waited for.
 pub(super) async fn take(
     build: &Arc<Build>,
+    vertex: &Vertex,
     exec: &pb::ExecOp,
     inputs: &[Snapshot],
     waiting: impl Fn(&str),
 ) -> anyhow::Result<Caches> {
     let mut caches = vec![None; exec.mounts.len()];
     let mut by_name: BTreeMap<String, (WantedCache<'_>, Vec<usize>)> = BTreeMap::new();
+    let is_fresh = vertex.meta().ignore_cache;
     for (position, mount) in exec.mounts.iter().enumerate() {
         if mount.mount_type() == pb::MountType::Cache {
             let options = mount.cache_opt.as_ref().context("cache mount without options")?;
             let seed = input(mount, inputs)?;
-            let wanted = WantedCache::new(build, options, seed, &mount.selector).await?;
+            let wanted = WantedCache::new(build, options, seed, &mount.selector, is_fresh).await?;
             let name = wanted.name.clone();
             by_name.entry(name).or_insert((wanted, Vec::new())).1.push(position);
         }
