@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
 use crate::{digest::Digest, layer::DiffId};
 
 /// The annotation that gives a layer blob's uncompressed digest.
@@ -35,6 +37,11 @@ impl Descriptor {
     /// The uncompressed digest that the annotations name.
     pub fn diff_id(&self) -> Option<DiffId> {
         self.annotations.get(UNCOMPRESSED)?.parse().ok()
+    }
+
+    /// The time that the annotations name.
+    pub fn created_at(&self) -> Option<OffsetDateTime> {
+        OffsetDateTime::parse(self.annotations.get(CREATED_AT)?, &Rfc3339).ok()
     }
 }
 

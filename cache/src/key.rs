@@ -67,7 +67,7 @@ impl Link {
 
 /// An op's digest bound to one of the op's outputs; what BuildKit's cache manifest calls the
 /// `digest` of a record.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct OutputDigest(pub(crate) Digest);
 
 impl OutputDigest {

@@ -48,6 +48,8 @@ pub(crate) struct WantedCache<'a> {
     /// What a new one starts with: the files at `selector`.
     seed: Option<&'a Snapshot>,
     selector: &'a str,
+    /// Whether what earlier builds left in it must not be seen.
+    is_fresh: bool,
 }
 
 /// The right to use one cache mount; given back on drop.
@@ -73,6 +75,9 @@ impl CacheMounts {
         waiting: &impl Fn(&str),
     ) -> anyhow::Result<CacheLease> {
         let (name, sharing) = (&wanted.name, wanted.options.sharing());
+        if wanted.is_fresh && build.clears_cache(name) {
+            self.clear(name).await?;
+        }
         let mut released = self.users.released.subscribe();
         let mut told = false;
         loop {
@@ -104,6 +109,14 @@ impl CacheMounts {
         }
     }
 
+    /// Removes the directories of that name, but those that other steps use now.
+    async fn clear(&self, name: &str) -> anyhow::Result<()> {
+        let removed = self.index.remove_dirs(DirKind::CacheMount, name)?;
+        let dirs = self.dirs.clone();
+        let remove = move || removed.into_iter().try_for_each(|id| dirs.remove(id));
+        tokio::task::spawn_blocking(remove).await?
+    }
+
     /// A directory of that name that is free for this kind of use.
     fn take(&self, name: &str, sharing: pb::CacheSharingOpt) -> anyhow::Result<Option<CacheLease>> {
         for found in self.index.dirs(DirKind::CacheMount, name)? {
@@ -130,7 +143,7 @@ impl CacheMounts {
         build: &Arc<Build>,
         wanted: &WantedCache<'_>,
     ) -> anyhow::Result<CacheLease> {
-        let &WantedCache { ref name, options, seed, selector } = wanted;
+        let &WantedCache { ref name, options, seed, selector, .. } = wanted;
         let layers = &build.daemon.layers;
         let source = match seed {
             Some(seed) => layers.view(seed)?,
@@ -175,6 +188,7 @@ impl<'a> WantedCache<'a> {
         options: &'a pb::CacheOpt,
         seed: Option<&'a Snapshot>,
         selector: &'a str,
+        is_fresh: bool,
     ) -> anyhow::Result<Self> {
         let mut name = options.id.clone();
         if let Some(seed) = seed {
@@ -182,7 +196,7 @@ impl<'a> WantedCache<'a> {
             let seed = build.daemon.layers.freeze(seed).await?;
             name = format!("{name}:{:?}:{selector}", seed.ids().last());
         }
-        Ok(Self { name, options, seed, selector })
+        Ok(Self { name, options, seed, selector, is_fresh })
     }
 }
 

@@ -7,6 +7,7 @@ use kiln_cache::DirId;
 use kiln_snapshotter::create_trees_dir;
 
 /// The directories of one kind: `<root>/<kind>/<id>`.
+#[derive(Clone)]
 pub(crate) struct KeptDirs(PathBuf);
 
 impl KeptDirs {

@@ -17,12 +17,13 @@ use crate::tap::Tap;
 const LIMIT: Duration = Duration::from_mins(3);
 
 /// Variables that mean something to `kiln`.
-const FOREIGN: [&str; 8] = [
+const FOREIGN: [&str; 9] = [
     "BUILDKIT_COLORS",
     "BUILDKIT_HOST",
     "BUILDKIT_PROGRESS",
     "BUILDX_METADATA_WARNINGS",
     "DOCKER_CONFIG",
+    "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY",
     "NO_COLOR",
     "SOURCE_DATE_EPOCH",
     "XDG_STATE_HOME",

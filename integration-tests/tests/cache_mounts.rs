@@ -28,6 +28,26 @@ fn a_cache_mount_keeps_what_a_failed_step_has_put_there() {
 }
 
 #[test]
+fn a_step_without_cache_does_not_see_what_earlier_builds_left() {
+    let world = World::start();
+    let context = Context::new().dockerfile(
+        "
+        FROM busybox
+        ARG NAME
+        RUN --mount=type=cache,target=/c touch /c/$NAME && ls /c
+        ",
+    );
+    let listed = |name: &str, flags: &[&str]| {
+        let name = format!("NAME={name}");
+        let build = world.build(&context).args(["--build-arg", &name]).args(flags).succeeds();
+        build.step("RUN --mount=type=cache,target=/c touch /c/$NAME && ls /c").log
+    };
+    assert_eq!(listed("one", &[]), ["one"]);
+    assert_eq!(listed("two", &["--no-cache"]), ["two"]);
+    assert_eq!(listed("three", &[]), ["three", "two"]);
+}
+
+#[test]
 fn the_content_of_a_cache_mount_is_no_part_of_the_key() {
     let world = World::start();
     let context = Context::new().dockerfile(

@@ -40,6 +40,34 @@ fn an_empty_daemon_hits_every_step_of_a_cache_in_a_registry() {
 }
 
 #[test]
+fn an_image_that_holds_its_cache_is_made_anew_from_it_just_as_it_was() {
+    let world = World::start();
+    let context = project();
+    let name = world.registry.reference("app:inline");
+    let with_cache = ["--cache-to", "type=inline", "--push", "-t", &name];
+    world.build(&context).args(with_cache).succeeds();
+    let image = world.registry.image("app:inline");
+    assert!(image.config["moby.buildkit.cache.v0"].is_string());
+
+    let second = Daemon::start(&world.registry);
+    let build = second.build(&context).args(with_cache).args(["--cache-from", &name]).succeeds();
+    assert_eq!(build.ran(), <[&str; 0]>::default(), "{}", build.stderr);
+    assert_eq!(world.registry.image("app:inline").digest, image.digest);
+}
+
+#[test]
+fn an_image_on_top_of_one_that_holds_its_cache_does_not_hold_it_too() {
+    let world = World::start();
+    let base = world.registry.reference("base:1");
+    let inline = ["--build-arg", "BUILDKIT_INLINE_CACHE=1", "--push", "-t", &base];
+    world.build(&project()).args(inline).succeeds();
+    assert!(world.registry.image("base:1").config["moby.buildkit.cache.v0"].is_string());
+    let context = Context::new().dockerfile(&format!("FROM {base}\nRUN true\n"));
+    let image = world.image(&context);
+    assert!(image.config["moby.buildkit.cache.v0"].is_null());
+}
+
+#[test]
 fn the_step_after_the_cached_ones_runs_on_what_the_cache_holds() {
     let world = World::start();
     let context = project();

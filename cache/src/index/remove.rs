@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::SystemTime};
 
 use super::{
-    DirId, Index,
+    DirId, DirKind, Index,
     db::Batch,
     error::Result,
     links,
@@ -106,6 +106,22 @@ impl Index {
         self.delete_records_of(batch, id)?;
         self.delete_layer(batch, &row)?;
         Ok(true)
+    }
+
+    /// Removes the directories of one kind and name that nobody holds; removing them from the disk is
+    /// the caller's.
+    pub fn remove_dirs(&self, kind: DirKind, name: &str) -> Result<Vec<DirId>> {
+        let pins = self.pins.lock();
+        let mut batch = Batch::new(&self.db);
+        let mut removed = Vec::new();
+        for link in self.db.scan_raw(Family::Links, &links::dirs_of(kind, name)) {
+            let Some(id) = links::trailing_number(&link?.0).map(DirId) else { continue };
+            if self.remove_dir(&pins, &mut batch, id)? {
+                removed.push(id);
+            }
+        }
+        batch.write()?;
+        Ok(removed)
     }
 
     fn remove_dir(&self, pins: &PinLock<'_>, batch: &mut Batch<'_>, id: DirId) -> Result<bool> {

@@ -23,7 +23,31 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct ExportGraph {
     /// Inputs come before what they are linked from, as far as there are no circles.
-    records: Vec<Record>,
+    records: Vec<ExportRecord>,
+}
+
+/// A record as far as others are told of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExportRecord {
+    /// The primary key.
+    pub(super) key: CacheKey,
+    /// The op and its output.
+    pub(super) digest: OutputDigest,
+    /// For each input, the links under which it is known.
+    pub(super) inputs: Vec<Vec<Link>>,
+    /// When its result was made, if it has one.
+    pub(super) created_at: SystemTime,
+}
+
+impl From<Record> for ExportRecord {
+    fn from(record: Record) -> Self {
+        Self {
+            key: record.key,
+            digest: OutputDigest::new(&record.op, i64::from(record.output)),
+            inputs: record.inputs,
+            created_at: record.created_at,
+        }
+    }
 }
 
 /// A config, and the blobs that it refers to.
@@ -42,11 +66,11 @@ impl ExportGraph {
     /// The first error of `find`.
     pub fn collect<E>(
         keys: &[CacheKey],
-        mut find: impl FnMut(&CacheKey) -> Result<Option<Record>, E>,
+        mut find: impl FnMut(&CacheKey) -> Result<Option<ExportRecord>, E>,
     ) -> Result<Self, E> {
         enum Visit {
             Enter(CacheKey),
-            Leave(Box<Record>),
+            Leave(Box<ExportRecord>),
         }
         // The order of the keys must not show.
         let mut keys = keys.to_vec();
@@ -73,11 +97,6 @@ impl ExportGraph {
         Ok(Self { records })
     }
 
-    /// The records, each with a result that may be exported.
-    pub fn records(&self) -> &[Record] {
-        &self.records
-    }
-
     /// Makes the config. `chains` holds, by the primary key of a record, the blobs of its result,
     /// bottom first, for those records whose results are to be exported.
     pub fn export(&self, chains: &HashMap<CacheKey, Vec<Descriptor>>) -> Exported {
@@ -95,15 +114,11 @@ impl Exported {
         let blobs: HashMap<_, _> = self.blobs.iter().map(|blob| (blob.digest, blob)).collect();
         for layer in &mut self.config.layers {
             let Some(blob) = blobs.get(&layer.blob) else { continue };
-            let created_at = blob.annotations.get(crate::CREATED_AT).and_then(|text| {
-                let format = &time::format_description::well_known::Rfc3339;
-                time::OffsetDateTime::parse(text, format).ok()
-            });
             layer.annotations = Some(LayerAnnotations {
                 media_type: blob.media_type.clone(),
                 diff_id: blob.diff_id().map(|diff_id| *diff_id.digest()),
                 size: i64::try_from(blob.size).unwrap_or(i64::MAX),
-                created_at: created_at.unwrap_or(time::OffsetDateTime::UNIX_EPOCH),
+                created_at: blob.created_at().unwrap_or(time::OffsetDateTime::UNIX_EPOCH),
             });
         }
     }
@@ -125,7 +140,7 @@ struct Export {
 impl Export {
     /// Adds a record as what it was made of, never as its key: whoever imports it computes the key
     /// anew, and gets the usual one where this one was changed to keep a step from being found.
-    fn add(&mut self, record: &Record, blobs: &[Descriptor]) {
+    fn add(&mut self, record: &ExportRecord, blobs: &[Descriptor]) {
         let results = self.result(blobs, record.created_at).into_iter().collect();
         let inputs = record
             .inputs
@@ -133,7 +148,7 @@ impl Export {
             .map(|links| links.iter().map(|link| self.link(link)).collect())
             .collect();
         let position = self.config.records.len() as i64;
-        let digest = OutputDigest::new(&record.op, i64::from(record.output)).0;
+        let digest = record.digest.0;
         self.config.records.push(CacheRecord { results, chains: Vec::new(), digest, inputs });
         self.records.insert(record.key, position);
     }

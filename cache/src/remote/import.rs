@@ -1,10 +1,16 @@
 //! From a cache config to keys and results. The config comes from anybody.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::SystemTime,
+};
 
 use time::OffsetDateTime;
 
-use super::config::{CacheConfig, CacheInput, CacheLayer, CacheRecord};
+use super::{
+    config::{CacheConfig, CacheInput, CacheLayer, CacheRecord},
+    export::ExportRecord,
+};
 use crate::{
     descriptor::Descriptor,
     digest::Digest,
@@ -131,6 +137,20 @@ impl ImportedCache {
     /// has a result for it: with `mode=min` most records have none.
     pub fn primary(&self, key: &CacheKey) -> Option<CacheKey> {
         self.records.get(key).map(|&record| self.primary[record])
+    }
+
+    /// What the cache says of the step that `key` is one of the keys of, for others to be told: none
+    /// if it does not know how the key comes about.
+    pub fn record(&self, key: &CacheKey) -> Option<ExportRecord> {
+        let at = *self.records.get(key)?;
+        let record = &self.config.records[at];
+        // A record without inputs is a key, and nothing more can be said of it.
+        (!record.inputs.is_empty()).then(|| ExportRecord {
+            key: self.primary[at],
+            digest: OutputDigest(record.digest),
+            inputs: self.links(record),
+            created_at: SystemTime::UNIX_EPOCH,
+        })
     }
 
     /// All keys, in no order.

@@ -9,10 +9,13 @@
 //! config: they are computed from it, by the same function that the solver uses. Of several links of
 //! one input, which are alternatives, the first is the one that keys of dependants are made from.
 //! BuildKit attaches no meaning to that order.
+//!
+//! The cache of an image may also be in the image's own config, as records alone.
 
 mod config;
 mod export;
 mod import;
+mod inline;
 mod manifest;
 
 #[cfg(test)]
@@ -22,6 +25,7 @@ pub use config::{
     CONFIG_MEDIA_TYPE, CacheConfig, CacheInput, CacheLayer, CacheRecord, CacheResult,
     ChainedResult, LayerAnnotations,
 };
-pub use export::{ExportGraph, Exported};
+pub use export::{ExportGraph, ExportRecord, Exported};
 pub use import::{ImportError, ImportedCache, ImportedHit};
+pub use inline::INLINE_CACHE;
 pub use manifest::{CacheManifest, ManifestFormat};

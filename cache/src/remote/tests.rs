@@ -70,7 +70,8 @@ impl Records {
     }
 
     fn graph(&self, keys: &[CacheKey]) -> ExportGraph {
-        let find = |key: &CacheKey| Ok::<_, Infallible>(self.by_key.get(key).cloned());
+        let find =
+            |key: &CacheKey| Ok::<_, Infallible>(self.by_key.get(key).cloned().map(Into::into));
         ExportGraph::collect(keys, find).unwrap()
     }
 
@@ -132,6 +133,47 @@ fn with_mode_min_keys_lead_to_the_last_result_only() {
     assert_eq!(imported.lookup(&[run]), None);
     assert_eq!(imported.primary(&run), Some(run));
     assert_eq!(imported.lookup(&[copy]).unwrap().blobs.len(), 3);
+}
+
+#[test]
+fn a_cache_in_an_image_refers_to_the_layers_of_the_image() {
+    let (records, [_, run, copy]) = sample();
+    let image = |names: &[&str]| names.iter().map(|name| blob(name)).collect::<Vec<_>>();
+    let inline = |layers: &[Descriptor]| {
+        let digests: Vec<_> = layers.iter().map(|layer| layer.digest).collect();
+        records.export(&[copy]).inline(&digests)
+    };
+    // In the order of the image, and in another.
+    for names in [["base", "run", "copy"], ["copy", "base", "run"]] {
+        let layers = image(&names);
+        let json = serde_json::to_vec(&inline(&layers).unwrap()).unwrap();
+        let imported = ImportedCache::parse_inline(&json, &layers).unwrap();
+        for (key, names) in [(run, &["base", "run"][..]), (copy, &["base", "run", "copy"])] {
+            let digests: Vec<_> = names.iter().map(Digest::of).collect();
+            let hit = imported.lookup(&[key]).unwrap();
+            assert_eq!(hit.blobs.iter().map(|blob| blob.digest).collect::<Vec<_>>(), digests);
+        }
+    }
+    assert_eq!(inline(&image(&["other"])), None);
+    let layers = image(&["base"]);
+    let json = serde_json::to_vec(&inline(&layers).unwrap()).unwrap();
+    let imported = ImportedCache::parse_inline(&json, &layers).unwrap();
+    assert_eq!(imported.lookup(&[copy]), None, "its layers are not in the image");
+}
+
+#[test]
+fn what_an_imported_cache_knows_of_steps_is_exported_again() {
+    let (mut records, [_, run, copy]) = sample();
+    records.chains.retain(|key, _| *key == copy);
+    let first = records.export(&[copy]);
+    let imported = import(&first);
+    assert!(imported.record(&run).is_some());
+    // A daemon that found the last step in the cache has a record of that one only.
+    let find = |key: &CacheKey| {
+        let own = records.by_key.get(key).filter(|record| record.key == copy);
+        Ok::<_, Infallible>(own.cloned().map(Into::into).or_else(|| imported.record(key)))
+    };
+    assert_eq!(ExportGraph::collect(&[copy], find).unwrap().export(&records.chains), first);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod exports;
 mod inputs;
 mod interrupt;
 mod outcome;
+mod policy;
 mod provenance;
 mod request;
 mod solve;

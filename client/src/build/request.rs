@@ -3,6 +3,7 @@
 use super::caches::Caches;
 use super::exports::Exports;
 use super::inputs::Inputs;
+use super::policy;
 use crate::args::call::{self, Call};
 use crate::args::context::{self, NamedContext};
 use crate::args::entitlement::{self, Allowed};
@@ -18,8 +19,9 @@ use crate::paths;
 use crate::session::{Credentials, Services};
 use anyhow::{Context, Result, bail};
 use kiln_proto::control::SolveRequest;
+use kiln_proto::sourcepolicy::Policy;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// The frontend that every daemon has.
@@ -117,11 +119,18 @@ impl Plan {
                 .unwrap_or_default(),
             exporters: exports.exporters.clone(),
             internal: call.is_some(),
+            source_policy: policy()?,
             ..SolveRequest::default()
         };
         let Inputs { shared_key, temporary, .. } = inputs;
         Ok(Self { request, services, shared_key, call, exports, caches, _temporary: temporary })
     }
+}
+
+/// The policy about sources that the environment names.
+fn policy() -> Result<Option<Policy>> {
+    let path = paths::env(policy::VARIABLE).filter(|path| !path.is_empty());
+    path.map(|path| policy::read(Path::new(&path))).transpose()
 }
 
 /// Names a build, in the letters and digits that BuildKit's clients use.

@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 
 use crate::frontend::{UnsupportedCapability, UnsupportedRequest};
 use crate::graph::{SourceLocation, go_json};
+use crate::policy::Denied;
 use crate::provenance::{IncompleteMaterials, LOCAL_SOURCE};
 use crate::solver::SolveError;
 
@@ -68,9 +69,16 @@ fn details(error: &SolveError) -> Vec<prost_types::Any> {
             incomplete.map(|name| json!({ "name": name, "reason": LOCAL_SOURCE })).collect();
         detail("errdefs.ProvenanceMaterialsIncomplete", &json!({ "incomplete": incomplete }))
     });
+    let denied = error.find::<Denied>().and_then(Denied::messages);
+    let denied = denied.map(|messages| {
+        let messages: Vec<_> =
+            messages.iter().map(|said| json!({ "message": said.message })).collect();
+        let decision = json!({ "action": "DENY", "denyMessages": messages });
+        detail("policysession.DecisionResponse", &decision)
+    });
     let stack = detail("stack.Stack", &stack(&error.origins()));
-    let all = vertex.into_iter().chain(sources).chain(request).chain(capability);
-    all.chain(incomplete).chain([stack]).collect()
+    let details = vertex.into_iter().chain(sources).chain(request).chain(capability);
+    details.chain(incomplete).chain(denied).chain([stack]).collect()
 }
 
 /// Where in this program a failure came about, for who looks for a mistake in it.
@@ -103,6 +111,8 @@ fn source(location: &SourceLocation) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use kiln_proto::policysession::DenyMessage;
+
     use super::*;
 
     fn details_of(error: &SolveError) -> (Code, Vec<(String, String)>) {
@@ -115,6 +125,22 @@ mod tests {
         let (stack, details) = sent.details.split_last().unwrap();
         assert!(stack.type_url.ends_with("/stack.Stack+json"), "{stack:?}");
         (status.code(), details.iter().map(text).collect())
+    }
+
+    #[test]
+    fn what_a_client_says_of_a_denied_source_comes_back_to_it() {
+        let denied = Denied::ByClient {
+            identifier: "local://a".to_owned(),
+            action: "DENY",
+            messages: vec![DenyMessage { message: "no".to_owned() }],
+        };
+        // Several steps may fail for it.
+        let shared = SolveError::from(denied).into_cause().context("outer");
+        let expected = (
+            "policysession.DecisionResponse+json".to_owned(),
+            r#"{"action":"DENY","denyMessages":[{"message":"no"}]}"#.to_owned(),
+        );
+        assert_eq!(details_of(&shared.into()), (Code::Unknown, vec![expected]));
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub(super) async fn solve(
     trace: TraceContext,
 ) -> Result<SolveResponse, Status> {
     let id = request.r#ref.clone();
-    let outcome = run(daemon, request, trace).await;
+    // It is large, and would be moved about with the call.
+    let outcome = Box::pin(run(daemon, request, trace)).await;
     if outcome.is_err() {
         daemon.builds.refuse(&id);
     }
@@ -201,7 +202,9 @@ async fn finish(
     }
     let mut attested = result.clone();
     attestation::complete(build, wanted, &mut attested).await?;
-    let mut exporter_response = exporter::run(build, request, &attested, &mut outcome).await?;
+    let is_cache = cache_exports.is_inline;
+    let mut exporter_response =
+        exporter::run(build, request, &attested, is_cache, &mut outcome).await?;
     // What a frontend has to say to its client, whatever is exported.
     let said = outcome.metadata.iter().filter(|(key, _)| key.starts_with("frontend."));
     exporter_response.extend(said.map(|(key, value)| (key.clone(), value.clone())));

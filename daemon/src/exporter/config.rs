@@ -3,6 +3,7 @@
 //! Times are those of the layers, so that a cached build gives the same image again.
 
 use anyhow::{Context as _, bail};
+use kiln_cache::remote::INLINE_CACHE;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -10,12 +11,13 @@ use time::format_description::well_known::Rfc3339;
 use super::blobs::LayerBlob;
 use crate::image::Platform;
 
-/// The config of an image of `layers`.
+/// The config of an image of `layers`, which holds the image's `cache` if it has one.
 pub(super) fn complete(
     config: Option<&[u8]>,
     platform: &Platform,
     layers: &[LayerBlob],
     epoch: Option<i64>,
+    cache: Option<String>,
 ) -> anyhow::Result<Vec<u8>> {
     let mut config: Map<String, Value> = match config {
         Some(json) => serde_json::from_slice(json).context("invalid image config")?,
@@ -28,6 +30,11 @@ pub(super) fn complete(
     }
     let diff_ids: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
     config.insert("rootfs".into(), json!({ "type": "layers", "diff_ids": diff_ids }));
+    // A base image's is not this one's.
+    config.remove(INLINE_CACHE);
+    if let Some(cache) = cache {
+        config.insert(INLINE_CACHE.into(), cache.into());
+    }
     let mut history = match config.remove("history") {
         Some(Value::Array(history)) => history,
         _ => Vec::new(),

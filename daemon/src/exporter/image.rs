@@ -17,6 +17,7 @@ use super::{Exported, Part, Parts, config, push};
 use crate::attributes::Attributes;
 use crate::history::ExportedImage;
 use crate::image::{Platform, manifest};
+use crate::remote::inline_cache;
 use crate::solver::{Build, VertexProgress};
 
 /// An image whose manifests and configs are in the content store.
@@ -128,7 +129,14 @@ pub(super) async fn assemble(
         let status = vertex.status("exporting layers");
         let layers = blobs::blobs(build, &part.stack, &options.into()).await?;
         drop(status);
-        let mut image = assemble_one(build, part, layers, options, vertex)?;
+        let cache = match &part.cached {
+            Some(edge) => {
+                let _status = vertex.status("preparing layers for inline cache");
+                inline_cache(build, edge, &layers).await?
+            }
+            None => None,
+        };
+        let mut image = assemble_one(build, part, layers, cache, options, vertex)?;
         if has_index {
             image.attestations = attestation::write(build, part, &image, options, vertex).await?;
         }
@@ -158,10 +166,12 @@ fn assemble_one(
     build: &Build,
     part: &Part,
     layers: Vec<LayerBlob>,
+    cache: Option<String>,
     options: &ImageOptions,
     vertex: &VertexProgress,
 ) -> anyhow::Result<AssembledImage> {
-    let config = config::complete(part.config.as_deref(), &part.platform, &layers, options.epoch)?;
+    let config = part.config.as_deref();
+    let config = config::complete(config, &part.platform, &layers, options.epoch, cache)?;
     let (config_type, manifest_type) = if options.oci_mediatypes {
         (manifest::OCI_CONFIG, manifest::OCI_MANIFEST)
     } else {

@@ -22,6 +22,7 @@ use kiln_proto::control::{Exporter, SolveRequest};
 use crate::attestation::Attestation;
 use crate::attributes::Attributes;
 use crate::frontend::{FrontendResult, Refs};
+use crate::graph::Edge;
 use crate::history::{ExportedImage, Outcome};
 use crate::image::Platform;
 use crate::solver::{Build, SolveError, Stack};
@@ -48,6 +49,8 @@ struct Part {
     /// The time at which it counts as made, in seconds, if the frontend has one.
     epoch: Option<i64>,
     attestations: Vec<Attestation>,
+    /// The graph that made it, if an image of it is to be a cache, too.
+    cached: Option<Edge>,
 }
 
 /// What one exporter did.
@@ -72,11 +75,12 @@ pub(crate) fn exporters(request: &SolveRequest) -> Vec<Exporter> {
 }
 
 /// Runs the exporters that the request names, and returns what the client is to know of them. The
-/// images that they make are part of the build's outcome.
+/// images that they make are part of the build's outcome, and caches if `is_cache` says so.
 pub(crate) async fn run(
     build: &Arc<Build>,
     request: &SolveRequest,
     result: &FrontendResult,
+    is_cache: bool,
     outcome: &mut Outcome,
 ) -> Result<BTreeMap<String, String>, SolveError> {
     let exporters = exporters(request);
@@ -86,7 +90,7 @@ pub(crate) async fn run(
     if exporters.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let parts = parts(build, result).await?;
+    let parts = parts(build, result, is_cache).await?;
     let mut response = BTreeMap::new();
     for (index, exporter) in exporters.iter().enumerate() {
         let id = index.to_string();
@@ -114,7 +118,11 @@ pub(crate) async fn run(
     Ok(response)
 }
 
-async fn parts(build: &Arc<Build>, result: &FrontendResult) -> anyhow::Result<Parts> {
+async fn parts(
+    build: &Arc<Build>,
+    result: &FrontendResult,
+    is_cache: bool,
+) -> anyhow::Result<Parts> {
     let is_by_platform = matches!(result.refs, Refs::Many(_));
     let mut all: Vec<Part> = Vec::new();
     for (id, platform) in result.platforms()? {
@@ -152,6 +160,7 @@ async fn parts(build: &Arc<Build>, result: &FrontendResult) -> anyhow::Result<Pa
             config: find("containerimage.config").cloned(),
             epoch: epoch.transpose()?,
             attestations: result.attestations.get(&id).cloned().unwrap_or_default(),
+            cached: found.filter(|_| is_cache).map(|found| found.edge.clone()),
             id,
         });
     }

@@ -208,6 +208,9 @@ pub(crate) fn unfetched(
         row.blobs = vec![descriptor.clone()];
         row.presence = Presence::lazy(remote);
         description.clone_into(&mut row.description);
+        if let Some(time) = descriptor.created_at() {
+            row.created_at = time.into();
+        }
         let pin: Pin = index.save_layers(&[row])?;
         stack = stack.with(id, pin);
     }

@@ -46,8 +46,19 @@ pub(crate) enum Denied {
     ByClient { identifier: String, action: &'static str, messages: Vec<DenyMessage> },
 }
 
+impl Denied {
+    /// What the client says about it, if it has decided and says anything.
+    pub(crate) fn messages(&self) -> Option<&[DenyMessage]> {
+        match self {
+            Self::ByClient { messages, .. } if !messages.is_empty() => Some(messages),
+            Self::ByRule(_) | Self::ByClient { .. } => None,
+        }
+    }
+}
+
 fn because(messages: &[DenyMessage]) -> String {
-    messages.iter().map(|said| format!(": {}", said.message)).collect()
+    let said: Vec<&str> = messages.iter().map(|said| said.message.as_str()).collect();
+    if said.is_empty() { String::new() } else { format!(": {}", said.join(", ")) }
 }
 
 /// More conversions of one source than make sense: they lead back to where they began.

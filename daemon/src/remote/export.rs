@@ -21,7 +21,12 @@ use crate::frontend::Refs;
 use crate::solver::{Build, Snapshot, SolveError, Stack, VertexProgress};
 
 /// Caches that a client wants.
-pub(crate) struct Exports(Vec<Export>);
+#[derive(Default)]
+pub(crate) struct Exports {
+    places: Vec<Export>,
+    /// Whether images get their caches in their configs.
+    pub(crate) is_inline: bool,
+}
 
 struct Export {
     place: Place,
@@ -51,7 +56,17 @@ struct Selected {
 impl Exports {
     /// Reads what a request says of exports.
     pub(crate) fn parse(entries: &[CacheOptionsEntry]) -> anyhow::Result<Self> {
-        entries.iter().map(Export::parse).collect::<Result<_, _>>().map(Self)
+        let mut exports = Self::default();
+        for entry in entries {
+            if entry.r#type == "inline" {
+                // Attributes change nothing: an image holds what its own layers are the results of,
+                // whatever the mode, and they are as the exporter has them.
+                exports.is_inline = true;
+            } else {
+                exports.places.push(Export::parse(entry)?);
+            }
+        }
+        Ok(exports)
     }
 
     /// Exports what the build has made. Returns what the client is to know.
@@ -61,7 +76,7 @@ impl Exports {
         refs: &Refs,
     ) -> Result<BTreeMap<String, String>, SolveError> {
         let mut response = BTreeMap::new();
-        for (index, export) in self.0.iter().enumerate() {
+        for (index, export) in self.places.iter().enumerate() {
             let name = match export.place {
                 Place::Registry { .. } => "exporting cache to registry",
                 Place::Directory(_) => "exporting cache to client directory",
@@ -144,13 +159,17 @@ impl Export {
         }
         let mut stacks = HashMap::new();
         let graph = ExportGraph::collect(&keys, |key| {
-            let Some(hit) = build.daemon.index.lookup(&[*key])? else { return Ok(None) };
-            let is_wanted =
-                self.mode == Mode::Max || hit.row.result.iter().all(|id| in_result.contains(id));
-            if is_wanted && build.is_obtainable(&hit.row.result)? {
-                stacks.insert(hit.row.key, Stack::new(hit.row.result.clone(), hit.pin));
+            let Some((record, hit)) = build.exported_record(*key)? else { return Ok(None) };
+            let is_wanted = |result: &[LayerId]| {
+                self.mode == Mode::Max || result.iter().all(|id| in_result.contains(id))
+            };
+            if let Some(hit) = hit
+                && is_wanted(&hit.row.result)
+                && build.is_obtainable(&hit.row.result)?
+            {
+                stacks.insert(hit.row.key, Stack::new(hit.row.result, hit.pin));
             }
-            anyhow::Ok(Some(hit.row))
+            anyhow::Ok(Some(record))
         })?;
         Ok(Selected { graph, stacks })
     }
@@ -241,7 +260,7 @@ impl Selected {
 }
 
 /// A layer's descriptor, with what an importer has to know of it.
-fn describe(layer: &LayerBlob) -> anyhow::Result<Descriptor> {
+pub(super) fn describe(layer: &LayerBlob) -> anyhow::Result<Descriptor> {
     let created_at = OffsetDateTime::from(layer.row.created_at).format(&Rfc3339)?;
     let mut descriptor = layer.descriptor.clone();
     descriptor.annotations.insert(UNCOMPRESSED.to_owned(), layer.diff_id.to_string());

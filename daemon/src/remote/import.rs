@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use futures::future::join_all;
-use kiln_cache::remote::{CacheManifest, ImportedCache as Keys, ImportedHit};
+use kiln_cache::remote::{CacheManifest, ExportRecord, ImportedCache as Keys, ImportedHit};
 use kiln_cache::{CacheKey, Descriptor, Digest, Hit, Record, RecordType};
 use kiln_proto::control::CacheOptionsEntry;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::OnceCell;
 
-use super::{Place, store_id};
+use super::{Place, inline, store_id};
 use crate::attributes::Attributes;
 use crate::image::{Origin, unfetched};
 use crate::solver::Build;
@@ -31,8 +31,9 @@ pub(crate) struct ImportedCache {
     place: Place,
     /// The manifest's digest, where the client knows it.
     digest: Option<Digest>,
-    /// What it holds; nothing if it cannot be used, of which the user was told.
-    loaded: OnceCell<Option<Keys>>,
+    /// What it holds, of an image for each of its platforms; nothing if it cannot be used, of which
+    /// the user was told.
+    loaded: OnceCell<Vec<Keys>>,
 }
 
 /// A step whose result is looked for.
@@ -131,7 +132,7 @@ impl ImportedCache {
     }
 
     /// What the cache holds. The first who asks reads it.
-    async fn keys(&self, build: &Arc<Build>) -> Option<&Keys> {
+    async fn keys(&self, build: &Arc<Build>) -> &[Keys] {
         let load = || async {
             let name = match &self.place {
                 Place::Registry { image, .. } => image.to_string(),
@@ -141,12 +142,12 @@ impl ImportedCache {
                 &format!("import:{name}"),
                 &format!("importing cache manifest from {name}"),
             );
-            vertex.run(self.read(build)).await.ok()
+            vertex.run(self.read(build)).await.unwrap_or_default()
         };
-        self.loaded.get_or_init(load).await.as_ref()
+        self.loaded.get_or_init(load).await
     }
 
-    async fn read(&self, build: &Arc<Build>) -> anyhow::Result<Keys> {
+    async fn read(&self, build: &Arc<Build>) -> anyhow::Result<Vec<Keys>> {
         let origin = self.origin();
         let json = match (&self.place, self.digest) {
             (Place::Registry { image, .. }, digest) => {
@@ -162,7 +163,7 @@ impl ImportedCache {
             (Place::Directory(_), None) => bail!("digest is missing"),
         };
         let Some(manifest) = CacheManifest::parse(&json)? else {
-            bail!("it is an image without a cache");
+            return inline::read(build, &origin, &json).await;
         };
         if manifest.config.size > MAX_CONFIG {
             bail!("its config has {} bytes, more than {MAX_CONFIG}", manifest.config.size);
@@ -175,7 +176,7 @@ impl ImportedCache {
             if actual != manifest.config.digest {
                 bail!("content of {} has digest {actual}", manifest.config.digest);
             }
-            Ok(Keys::parse(&config, &manifest.layers)?)
+            Ok(vec![Keys::parse(&config, &manifest.layers)?])
         })
         .await?
     }
@@ -190,7 +191,8 @@ impl ImportedCache {
         if build.has_lost(&origin.to_string()) {
             return Ok(None);
         }
-        let Some(hit) = self.keys(build).await.and_then(|keys| keys.lookup(&[wanted.key])) else {
+        let mut caches = self.keys(build).await.iter();
+        let Some(hit) = caches.find_map(|keys| keys.lookup(&[wanted.key])) else {
             return Ok(None);
         };
         let ImportedHit { key, inputs, blobs, created_at } = hit;
@@ -221,8 +223,13 @@ impl ImportedCache {
         build: &Arc<Build>,
         keys: &[CacheKey],
     ) -> Option<Vec<CacheKey>> {
-        let known = self.keys(build).await?;
-        keys.iter().map(|key| known.primary(key)).collect()
+        let mut caches = self.keys(build).await.iter();
+        caches.find_map(|known| keys.iter().map(|key| known.primary(key)).collect())
+    }
+
+    /// What the cache says of a step, as far as it was read.
+    pub(crate) fn record(&self, key: &CacheKey) -> Option<ExportRecord> {
+        self.loaded.get()?.iter().find_map(|keys| keys.record(key))
     }
 }
 

@@ -1,13 +1,15 @@
 //! Caches outside the daemon: imported to be looked up, exported after a build.
 //!
 //! What a cache *is* stands in [`kiln_cache::remote`]; here it is fetched from, and brought to, a
-//! registry or a directory of the client.
+//! registry or a directory of the client. Images hold caches, too: in their configs.
 
 mod export;
 mod import;
+mod inline;
 
 pub(crate) use export::Exports;
 pub(crate) use import::{ImportedCache, Imports, Wanted};
+pub(crate) use inline::inline_cache;
 
 use anyhow::{Context as _, bail};
 use kiln_registry::ImageRef;
@@ -45,7 +47,8 @@ impl Place {
                 Ok(Self::Directory(path))
             }
             other => bail!(
-                "cache type {other:?} is not supported by this daemon: registry and local are"
+                "cache type {other:?} is not supported by this daemon: registry, local and, for exports, \
+                 inline are"
             ),
         }
     }

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, try_join_all};
+use kiln_cache::remote::ExportRecord;
 use kiln_cache::{CacheKey, Digest, Hit, LayerId, Pin, Record, Remote};
 use kiln_proto::session::methods;
 use parking_lot::Mutex;
@@ -54,6 +55,8 @@ pub(crate) struct Build {
     finished_at: OnceLock<SystemTime>,
     /// What progress says of a layer's transfer is said of the vertex that brought the layer in.
     transfers: Mutex<HashMap<LayerId, VertexProgress>>,
+    /// Cache mounts that were cleared for steps without cache.
+    cleared_caches: Mutex<HashSet<String>>,
     /// Content stores that the client is known to serve.
     stores: Mutex<HashSet<String>>,
     /// Places that did not have a layer that they should have.
@@ -103,6 +106,7 @@ impl Build {
             started_at: SystemTime::now(),
             finished_at: OnceLock::new(),
             transfers: Mutex::default(),
+            cleared_caches: Mutex::default(),
             stores: Mutex::default(),
             lost_places: Mutex::default(),
             pins: Mutex::default(),
@@ -192,6 +196,12 @@ impl Build {
         Ok(stored.row.digest)
     }
 
+    /// Whether a step without cache is the first of this build that uses the cache mount of that
+    /// name: it does not see what others left there, those after it see what it leaves.
+    pub(crate) fn clears_cache(&self, name: &str) -> bool {
+        self.cleared_caches.lock().insert(name.to_owned())
+    }
+
     /// Reports transfers of `layers` at `vertex` from now on.
     pub(crate) fn report_transfers(&self, layers: &[LayerId], vertex: &VertexProgress) {
         let mut transfers = self.transfers.lock();
@@ -232,6 +242,19 @@ impl Build {
             }
         }
         None
+    }
+
+    /// What is known of the step that has one of its keys in `key`, for a cache that is exported: by
+    /// a record, which is returned, or by an imported cache alone.
+    pub(crate) fn exported_record(
+        &self,
+        key: CacheKey,
+    ) -> anyhow::Result<Option<(ExportRecord, Option<Hit<Record>>)>> {
+        if let Some(hit) = self.daemon.index.lookup(&[key])? {
+            return Ok(Some((hit.row.clone().into(), Some(hit))));
+        }
+        let known = self.imports.iter().find_map(|import| import.record(&key));
+        Ok(known.map(|record| (record, None)))
     }
 
     /// Notes that the client serves a content store of that name to this build.

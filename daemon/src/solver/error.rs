@@ -89,6 +89,14 @@ impl SolveError {
         &self.0.locations
     }
 
+    /// The first cause of that type, also of the failures that this one came from.
+    pub(crate) fn find<T: std::error::Error + Send + Sync + 'static>(&self) -> Option<&T> {
+        self.cause().chain().find_map(|cause| {
+            let shared = || cause.downcast_ref::<Shared>()?.0.find();
+            cause.downcast_ref::<T>().or_else(shared)
+        })
+    }
+
     /// Where in this program the failure came about, the innermost place first.
     pub(crate) fn origins(&self) -> Vec<&'static Location<'static>> {
         let causes = self.cause().chain().filter_map(|cause| cause.downcast_ref::<Shared>());

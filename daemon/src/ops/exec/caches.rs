@@ -14,9 +14,11 @@ use crate::solver::{Build, Snapshot};
 /// it, whatever their sharing mode: that is about other steps.
 pub(super) type Caches = Vec<Option<Arc<CacheLease>>>;
 
-/// Takes all cache mounts of a step. `waiting` hears of locks that have to be waited for.
+/// Takes all cache mounts of a step; empty, if it `is_fresh` and the first such step of its build.
+/// `waiting` hears of locks that have to be waited for.
 pub(super) async fn take(
     build: &Arc<Build>,
+    is_fresh: bool,
     exec: &pb::ExecOp,
     inputs: &[Snapshot],
     waiting: impl Fn(&str),
@@ -27,7 +29,7 @@ pub(super) async fn take(
         if mount.mount_type() == pb::MountType::Cache {
             let options = mount.cache_opt.as_ref().context("cache mount without options")?;
             let seed = input(mount, inputs)?;
-            let wanted = WantedCache::new(build, options, seed, &mount.selector).await?;
+            let wanted = WantedCache::new(build, options, seed, &mount.selector, is_fresh).await?;
             let name = wanted.name.clone();
             by_name.entry(name).or_insert((wanted, Vec::new())).1.push(position);
         }

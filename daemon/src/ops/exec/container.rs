@@ -58,7 +58,7 @@ impl Container {
     ) -> anyhow::Result<Self> {
         entitlements::require(&build, &exec)?;
         // There is no step whose log could say what is waited for.
-        let caches = caches::take(&build, &exec, &inputs, |_| {}).await?;
+        let caches = caches::take(&build, false, &exec, &inputs, |_| {}).await?;
         for input in &inputs {
             build.daemon.layers.fetch(&build, input).await?;
         }

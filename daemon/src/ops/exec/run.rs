@@ -28,7 +28,7 @@ pub(crate) async fn execute(
     }
     // A step that waits for a lock keeps no other from running.
     let waiting = |what: &str| progress.log(2, format!("waiting for {what}\n").into());
-    let caches = caches::take(build, exec, inputs, waiting).await?;
+    let caches = caches::take(build, vertex.meta().ignore_cache, exec, inputs, waiting).await?;
     let _turn = daemon.exec_turns.acquire().await;
     for input in inputs {
         daemon.layers.fetch(build, input).await?;
