@@ -91,4 +91,5 @@ pub(crate) const GATEWAY: &[&str] = &[
     "gateway.evaluate",
     "gateway.warnings",
     "source.metaresolver",
+    "source.metaresolver.image.attestations",
 ];

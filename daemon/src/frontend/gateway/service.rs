@@ -110,10 +110,8 @@ impl LlbBridge for GatewayService {
             }
         };
         if request.evaluate {
-            for (_, found) in result.refs.all() {
-                if let Some(Ref { edge, work }) = found {
-                    work.look_at(edge).await.map_err(|error| to_status(&error))?;
-                }
+            for Ref { edge, work } in result.refs.all() {
+                work.look_at(edge).await.map_err(|error| to_status(&error))?;
             }
         }
         let result = convert::to_message(&gateway, &result);
@@ -182,7 +180,9 @@ impl LlbBridge for GatewayService {
             Some(("docker-image", name)) => {
                 let mode =
                     Resolve::parse(&request.resolve_mode).map_err(|error| invalid(&error))?;
-                sources::image(&gateway, name, source, &platform, mode, &request.log_name).await
+                let asked = request.image.unwrap_or_default();
+                let log_name = &request.log_name;
+                sources::image(&gateway, name, source, &platform, mode, &asked, log_name).await
             }
             Some(("oci-layout", name)) => {
                 sources::layout(&gateway, name, source, &platform, &request.log_name).await
