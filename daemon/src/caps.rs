@@ -98,4 +98,5 @@ pub(crate) const GATEWAY: &[&str] = &[
     "gateway.exec.secretenv",
     "gateway.exec.signals",
     "gateway.exec.filesystem",
+    "source.metaresolver.image.attestations",
 ];

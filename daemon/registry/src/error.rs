@@ -199,6 +199,9 @@ pub enum Malformed {
     /// A digest header that is no digest.
     #[error("the answer has an invalid Docker-Content-Digest header")]
     DigestHeader,
+    /// A list of referrers that is no index.
+    #[error("the answer is no index of manifests")]
+    Index,
     /// Another range than was asked for.
     #[error("the answer is not the range that was asked for")]
     Range,

@@ -58,6 +58,7 @@ mod blob;
 mod digest;
 mod manifest;
 mod push;
+mod referrers;
 mod upload;
 
 pub use auth::{Authenticator, AuthenticatorError, Credentials, Token, TokenRequest};

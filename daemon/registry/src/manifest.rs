@@ -181,7 +181,7 @@ fn described(
     Ok(Some(Descriptor::new(media_type, size, digest)))
 }
 
-async fn read_manifest(response: Response, purpose: &Purpose) -> Result<Bytes, Error> {
+pub(crate) async fn read_manifest(response: Response, purpose: &Purpose) -> Result<Bytes, Error> {
     read_limited(response, MAX_MANIFEST_SIZE).await.map_err(|error| match error {
         Error::TooLarge { limit, .. } => {
             Error::TooLarge { subject: purpose.subject.clone(), limit }

@@ -72,8 +72,8 @@ pub(super) async fn write(
     drop(vertex.status(format!("exporting attestation manifest {digest}")));
     let mut manifest = Descriptor::new(manifest::OCI_MANIFEST, digest, json.len() as u64);
     manifest.annotations = BTreeMap::from([
-        ("vnd.docker.reference.digest".to_owned(), image.manifest.digest.to_string()),
-        ("vnd.docker.reference.type".to_owned(), "attestation-manifest".to_owned()),
+        (manifest::REFERENCE_DIGEST.to_owned(), image.manifest.digest.to_string()),
+        (manifest::REFERENCE_TYPE.to_owned(), manifest::ATTESTATION.to_owned()),
     ]);
     Ok(Some(AttestationManifest { manifest, config, statements }))
 }

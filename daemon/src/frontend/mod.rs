@@ -52,17 +52,17 @@ impl Default for Refs {
 }
 
 impl Refs {
-    /// All of them, with the platform ids of several.
-    pub(crate) fn all(&self) -> Vec<(Option<&str>, Option<&Ref>)> {
+    /// Those that are not scratch.
+    pub(crate) fn all(&self) -> Vec<&Ref> {
         match self {
-            Self::Single(one) => vec![(None, one.as_ref())],
-            Self::Many(refs) => refs.iter().map(|(id, one)| (Some(&**id), one.as_ref())).collect(),
+            Self::Single(one) => one.iter().collect(),
+            Self::Many(refs) => refs.values().flatten().collect(),
         }
     }
 
-    /// Those that are not scratch.
+    /// The graphs of those that are not scratch.
     pub(crate) fn edges(&self) -> Vec<&Edge> {
-        self.all().into_iter().filter_map(|(_, one)| Some(&one?.edge)).collect()
+        self.all().into_iter().map(|one| &one.edge).collect()
     }
 
     /// The one for the platform of that id; where there is only one, it is for all.

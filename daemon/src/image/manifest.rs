@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
-use kiln_cache::{Descriptor, DiffId};
+use kiln_cache::{Descriptor, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 
 use super::Platform;
@@ -19,6 +19,12 @@ pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 pub(crate) const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+/// Annotations in an index of manifests that are about others and are no images.
+pub(crate) const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+pub(crate) const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
+/// The type of manifests of what is attested.
+pub(crate) const ATTESTATION: &str = "attestation-manifest";
 
 /// An image manifest (OCI image spec, "Image Manifest"; Docker's schema 2 is alike).
 #[derive(Clone, Debug, Deserialize)]
@@ -65,7 +71,7 @@ impl Index {
         let mut best: Option<(usize, &Descriptor)> = None;
         let mut offered = Vec::new();
         for entry in &self.manifests {
-            if entry.descriptor.annotations.contains_key("vnd.docker.reference.type") {
+            if entry.descriptor.annotations.contains_key(REFERENCE_TYPE) {
                 continue; // an attestation, no image
             }
             let Some(named) = &entry.platform else {
@@ -87,6 +93,16 @@ impl Index {
             return Ok(found);
         }
         bail!("no match for platform {platform} in manifest: it has {}", offered.join(", "))
+    }
+
+    /// The manifest of what is attested of the image `manifest`.
+    pub(crate) fn attestation_of(&self, manifest: &Digest) -> Option<&Descriptor> {
+        let is = |entry: &&IndexEntry| {
+            let annotation = |name: &str| entry.descriptor.annotations.get(name);
+            annotation(REFERENCE_TYPE).is_some_and(|it| it == ATTESTATION)
+                && annotation(REFERENCE_DIGEST).is_some_and(|it| *it == manifest.to_string())
+        };
+        Some(&self.manifests.iter().find(is)?.descriptor)
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct ResolvedImage {
     /// The image config's JSON.
     pub(crate) config: Vec<u8>,
     layers: Vec<(Descriptor, DiffId)>,
-    origin: Option<Origin>,
+    pub(super) origin: Option<Origin>,
 }
 
 /// Resolves a reference of an image from a registry or the daemon's own store.
@@ -131,7 +131,7 @@ pub(crate) async fn read_by_digest(
     read(build, Some(origin), target, platform).await
 }
 
-async fn small_blob(
+pub(super) async fn small_blob(
     build: &Arc<Build>,
     origin: Option<&Origin>,
     descriptor: &Descriptor,

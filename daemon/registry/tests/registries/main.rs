@@ -9,5 +9,6 @@ mod distribution;
 mod hostile;
 mod mirrors;
 mod redirects;
+mod referrers;
 mod tls;
 mod transfers;

@@ -127,10 +127,8 @@ impl LlbBridge for GatewayService {
         };
         let result = result.admitted(work, more).await.map_err(|error| to_status(&error))?;
         if request.evaluate {
-            for (_, found) in result.refs.all() {
-                if let Some(Ref { edge, work }) = found {
-                    work.look_at(edge).await.map_err(|error| to_status(&error))?;
-                }
+            for Ref { edge, work } in result.refs.all() {
+                work.look_at(edge).await.map_err(|error| to_status(&error))?;
             }
         }
         let result = convert::to_message(&gateway, &result);

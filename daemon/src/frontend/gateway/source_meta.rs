@@ -1,19 +1,20 @@
 //! What clients ask of sources without their files.
 
+use bytes::Bytes;
+use kiln_cache::Digest;
 use kiln_proto::gateway::{
     ResolveSourceGitRequest, ResolveSourceGitResponse, ResolveSourceHttpRequest,
-    ResolveSourceHttpResponse, ResolveSourceImageResponse, ResolveSourceMetaRequest,
-    ResolveSourceMetaResponse,
+    ResolveSourceHttpResponse, ResolveSourceImageRequest, ResolveSourceImageResponse,
+    ResolveSourceMetaRequest, ResolveSourceMetaResponse,
 };
-use kiln_proto::pb;
+use kiln_proto::{gateway, pb};
 use kiln_registry::{ImageRef, RefError};
 use prost_types::Timestamp;
 use tonic::Status;
 
 use crate::control::to_status;
 use crate::frontend::{Assignment, metadata};
-use crate::image::{Platform, Resolve, ResolvedImage};
-use crate::solver::SolveError;
+use crate::image::{AttestationChain, Platform, Resolve, ResolvedImage};
 
 type Answer = Result<ResolveSourceMetaResponse, Status>;
 
@@ -26,7 +27,8 @@ pub(crate) async fn source_meta(work: &Assignment, request: ResolveSourceMetaReq
         Some(("docker-image", name)) => {
             let mode = Resolve::parse(&request.resolve_mode)
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
-            image(work, name, source, &platform, mode, &request.log_name).await
+            let asked = request.image.unwrap_or_default();
+            image(work, name, source, &platform, mode, &asked, &request.log_name).await
         }
         Some(("oci-layout", name)) => {
             layout(work, name, source, &platform, &request.log_name).await
@@ -93,19 +95,53 @@ async fn git(
     Ok(ResolveSourceMetaResponse { source, git, ..Default::default() })
 }
 
-/// An image of a registry, or of the daemon's own store.
+/// An image of a registry, or of the daemon's own store, and what is attested of it.
 async fn image(
     work: &Assignment,
     name: &str,
     source: pb::SourceOp,
     platform: &Platform,
     mode: Resolve,
+    asked: &ResolveSourceImageRequest,
     log_name: &str,
 ) -> Answer {
     let image: ImageRef =
         name.parse().map_err(|error: RefError| Status::invalid_argument(error.to_string()))?;
     let found = metadata::load(work, &image, platform, mode, log_name).await;
-    of_image(source, found)
+    let found = found.map_err(|error| to_status(&error))?;
+    let mut answer = of_image(&found);
+    if asked.no_config {
+        answer.config = Bytes::new();
+    }
+    if asked.attestation_chain || !asked.resolve_attestations.is_empty() {
+        let predicates = &asked.resolve_attestations;
+        let chain = AttestationChain::resolve(work, &image, &found, platform, predicates).await;
+        let chain = chain.map_err(|error| to_status(&error.into()))?;
+        answer.attestation_chain = chain.map(chain_message);
+    }
+    let (source, image) = (Some(source), Some(answer));
+    Ok(ResolveSourceMetaResponse { source, image, ..Default::default() })
+}
+
+fn chain_message(chain: AttestationChain) -> gateway::AttestationChain {
+    let blobs = chain.blobs.into_iter().map(|(blob, data)| {
+        let descriptor = gateway::Descriptor {
+            media_type: blob.media_type,
+            digest: blob.digest.to_string(),
+            size: i64::try_from(blob.size).unwrap_or(i64::MAX),
+            annotations: blob.annotations,
+        };
+        let digest = descriptor.digest.clone();
+        (digest, gateway::Blob { descriptor: Some(descriptor), data: data.into() })
+    });
+    let text = |digest: Option<Digest>| digest.map(|it| it.to_string()).unwrap_or_default();
+    gateway::AttestationChain {
+        root: chain.root.to_string(),
+        image_manifest: chain.image.to_string(),
+        attestation_manifest: text(chain.attestation),
+        signature_manifests: chain.signature.iter().map(ToString::to_string).collect(),
+        blobs: blobs.collect(),
+    }
 }
 
 /// An image of an OCI layout that the client serves.
@@ -117,16 +153,15 @@ async fn layout(
     log_name: &str,
 ) -> Answer {
     let found = metadata::layout_metadata(work, &source, name, platform, log_name).await;
-    of_image(source, found)
+    let found = found.map_err(|error| to_status(&error))?;
+    let (source, image) = (Some(source), Some(of_image(&found)));
+    Ok(ResolveSourceMetaResponse { source, image, ..Default::default() })
 }
 
-fn of_image(source: pb::SourceOp, found: Result<ResolvedImage, SolveError>) -> Answer {
-    let found = found.map_err(|error| to_status(&error))?;
-    let image = Some(ResolveSourceImageResponse {
+fn of_image(found: &ResolvedImage) -> ResolveSourceImageResponse {
+    ResolveSourceImageResponse {
         digest: found.digest.to_string(),
-        config: found.config.into(),
-        ..Default::default()
-    });
-    let source = Some(source);
-    Ok(ResolveSourceMetaResponse { source, image, ..Default::default() })
+        config: found.config.clone().into(),
+        attestation_chain: None,
+    }
 }
