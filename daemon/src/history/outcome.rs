@@ -21,6 +21,9 @@ pub(crate) struct ExportedImage {
     pub(crate) blobs: Vec<Digest>,
 }
 
+/// The provenance of results, by platform where there are several.
+type OfResults = Vec<(Option<String>, Arc<Provenance>)>;
+
 /// What is to be recorded of a build's end.
 #[derive(Default)]
 pub(crate) struct Outcome {
@@ -31,8 +34,8 @@ pub(crate) struct Outcome {
     blobs: Vec<Digest>,
     /// Keeps the blobs until the record does.
     pins: Vec<Pin>,
-    /// Where the results come from, by platform where there are several, and the build that knows.
-    provenance: Option<(Arc<Build>, Vec<(Option<String>, Arc<Provenance>)>)>,
+    /// Where the results come from, and the build that knows.
+    provenance: Option<(Arc<Build>, OfResults)>,
     pub(super) error: Option<rpc::Status>,
 }
 
@@ -60,11 +63,7 @@ impl Outcome {
 
     /// Notes where the results come from, by platform where there are several. It is written down
     /// with the record.
-    pub(crate) fn comes_from(
-        &mut self,
-        build: Arc<Build>,
-        provenance: Vec<(Option<String>, Arc<Provenance>)>,
-    ) {
+    pub(crate) fn comes_from(&mut self, build: Arc<Build>, provenance: OfResults) {
         self.provenance = Some((build, provenance));
     }
 
