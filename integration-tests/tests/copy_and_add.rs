@@ -106,6 +106,36 @@ fn a_link_in_a_folder_is_copied_and_a_link_in_the_destination_is_followed_inside
 }
 
 #[test]
+fn a_linked_layer_is_whole_wherever_it_is_used_also_over_the_same_files() {
+    let world = World::start();
+    let context = Context::new().file("file", "linked");
+    context.write_dockerfile("FROM busybox\nCOPY file /dir/file\nCOPY --link file /dir/file");
+    let image = world.image(&context);
+    assert_eq!(image.top(), ["dir", "dir/file"]);
+    context.write_dockerfile("FROM scratch\nCOPY file /dir/file");
+    assert_eq!(world.image(&context).file("dir/file").text(), "linked");
+}
+
+#[test]
+fn what_is_removed_from_below_linked_layers_is_gone() {
+    let world = World::start();
+    let context = Context::new().file("a", "").file("b", "").dockerfile(
+        "
+        FROM busybox
+        RUN echo x > /below
+        COPY --link a /
+        COPY --link b /
+        RUN rm /below /a && echo y > /above
+        ",
+    );
+    let image = world.image(&context);
+    assert!(image.has("b") && image.has("above"));
+    assert!(!image.has("below") && !image.has("a"));
+    let unpacked = world.pushed("again:latest", world.build(&context)).1;
+    assert_eq!(unpacked.diff_ids(), image.diff_ids());
+}
+
+#[test]
 fn copy_link_makes_a_layer_that_does_not_depend_on_those_below() {
     let world = World::start();
     let context = Context::new()

@@ -145,14 +145,19 @@ async fn pack(
     let daemon = &build.daemon;
     let layers = &daemon.layers;
     layers.fetch(build, &Snapshot::Layers(stack.clone())).await?;
-    let lower = layers.view_of(&stack.ids()[..position])?;
+    // The blob is kept for every image that has the layer, and so must not depend on this one: what
+    // changes nothing is left out by what the layer was made on. If that is not below it here, it is
+    // not known well enough, and nothing is left out.
+    let below = layers.below(&row)?;
+    let is_below = stack.ids()[..position].ends_with(below.ids());
+    let lower = is_below.then(|| layers.view_of(below.ids())).transpose()?;
     let dir = layers.overlay().layer(kiln_snapshotter::LayerId(row.id.0))?;
     let ingest = daemon.content.ingest()?;
     let (format, diff_options) = (options.format, DiffOptions { max_mtime: options.max_mtime });
     let _turn = daemon.pack_turns.acquire().await;
     let task = tokio::task::spawn_blocking(move || {
         let mut encoder = Encoder::new(format, ingest)?;
-        diff(&dir, Some(&lower), &mut encoder, &diff_options)?;
+        diff(&dir, lower.as_ref(), &mut encoder, &diff_options)?;
         anyhow::Ok(encoder.finish()?)
     });
     let packed = task.await?.with_context(|| format!("cannot pack {:?}", row.id))?;

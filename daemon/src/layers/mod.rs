@@ -136,17 +136,39 @@ impl Layers {
     }
 
     /// The layers that a layer builds on, bottom first.
-    fn below(&self, row: &LayerRow) -> anyhow::Result<Stack> {
-        let mut ids = Vec::new();
-        let mut parent = row.parents.first().copied();
-        while let Some(id) = parent {
-            ids.push(id);
-            let row = self.index.layer(id)?.with_context(|| format!("{id:?} is unknown"))?;
-            parent = row.parents.first().copied();
-        }
-        ids.reverse();
+    pub(crate) fn below(&self, row: &LayerRow) -> anyhow::Result<Stack> {
+        let mut ids = self.down_to(row.id)?;
+        ids.pop();
         let pin = self.index.pin_layers(&ids);
         Ok(Stack::new(ids, pin))
+    }
+
+    /// A layer and all that it builds on, bottom first, each once.
+    fn down_to(&self, top: LayerId) -> anyhow::Result<Vec<LayerId>> {
+        // From the top, a layer comes after all that build on it: for that the last of several
+        // parents has to be looked at first.
+        let (mut found, mut known, mut next) = (Vec::new(), HashSet::new(), vec![top]);
+        while let Some(id) = next.pop() {
+            if known.insert(id) {
+                let row = self.index.layer(id)?.with_context(|| format!("{id:?} is unknown"))?;
+                found.push(id);
+                next.extend(row.parents);
+            }
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// The uppermost layers of the stacks that `stack` was merged from, from which all others follow.
+    fn tops(&self, stack: &[LayerId]) -> anyhow::Result<Vec<LayerId>> {
+        let (mut tops, mut rest) = (Vec::new(), stack);
+        while let Some((&top, below)) = rest.split_last() {
+            tops.push(top);
+            // Of a difference there are fewer layers than the uppermost was made on.
+            rest = rest.strip_suffix(&*self.down_to(top)?).unwrap_or(below);
+        }
+        tops.reverse();
+        Ok(tops)
     }
 
     /// Makes a finished layer part of the index, on top of `base`.
@@ -156,16 +178,16 @@ impl Layers {
         base: &Stack,
         description: String,
     ) -> anyhow::Result<Stack> {
-        self.commit_as(layer, base.ids().last().copied(), description, |_| {})
+        self.commit_as(layer, self.tops(base.ids())?, description, |_| {})
             .await
             .map(|(id, pin)| base.with(id, pin))
     }
 
-    /// The same for a layer that builds on `parent` alone, with its row adjusted by `adjust`.
+    /// The same for a layer that builds on `parents`, with its row adjusted by `adjust`.
     pub(crate) async fn commit_as(
         &self,
         mut layer: NewLayer,
-        parent: Option<LayerId>,
+        parents: Vec<LayerId>,
         description: String,
         adjust: impl FnOnce(&mut LayerRow),
     ) -> anyhow::Result<(LayerId, Pin)> {
@@ -177,7 +199,7 @@ impl Layers {
         })
         .await??
         .bytes;
-        let mut row = LayerRow::new(layer.id, parent.into_iter().collect());
+        let mut row = LayerRow::new(layer.id, parents);
         row.size = size;
         row.description = description;
         row.record_type = RecordType::Regular;

@@ -64,7 +64,7 @@ pub(super) async fn checkout(
     tokio::task::spawn_blocking(finish).await??;
     let description = format!("git snapshot for {}#{}", source.shown(), resolved.reference);
     let is_checkout = |row: &mut kiln_cache::LayerRow| row.record_type = RecordType::GitCheckout;
-    let (id, pin) = layers.commit_as(layer, None, description, is_checkout).await?;
+    let (id, pin) = layers.commit_as(layer, Vec::new(), description, is_checkout).await?;
     Ok(Stack::default().with(id, pin))
 }
 
