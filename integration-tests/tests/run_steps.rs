@@ -221,3 +221,38 @@ fn steps_with_the_same_text_in_other_folders_are_other_steps() {
     build.step_is("RUN pwd", &State::Done);
     assert_eq!(build.step("RUN pwd").log, ["/three"]);
 }
+
+#[test]
+fn a_step_sees_each_variable_once_and_a_secret_before_all_others() {
+    let world = World::start();
+    let context = Context::new().dockerfile(
+        "
+        FROM busybox
+        ENV TOKEN=image http_proxy=image
+        RUN --mount=type=secret,id=given,env=TOKEN --mount=type=secret,id=none,env=NONE \\
+            env | grep -e TOKEN -e NONE -e http_proxy | sort && echo end
+        ",
+    );
+    let build = world.build(&context).args(["--secret", "id=given,env=GIVEN"]);
+    let build = build.args(["--build-arg", "http_proxy=client"]).env("GIVEN", "secret");
+    let progress = build.succeeds().progress();
+    let step = progress.steps().find(|step| step.name.contains("env | grep")).expect("a step");
+    let said: Vec<&str> = step.log.iter().map(String::as_str).collect();
+    assert_eq!(said, ["NONE=", "TOKEN=secret", "http_proxy=client", "end"]);
+}
+
+#[test]
+fn a_step_that_lacks_its_source_is_the_one_that_fails() {
+    let world = World::start();
+    let context = Context::new().dockerfile("FROM busybox\nCOPY none /");
+    let outcome = world.build(&context).fails();
+    outcome.says("[2/2] COPY none /").says("ERROR: failed to calculate checksum of ref");
+}
+
+#[test]
+fn what_cannot_be_run_is_said_of_the_command() {
+    let world = World::start();
+    let context = Context::new().dockerfile("FROM busybox\nRUN [\"none\", \"x\"]");
+    let failed = "process \"none x\" did not complete successfully: exec: \"none\"";
+    world.build(&context).fails().says(failed);
+}

@@ -297,7 +297,10 @@ async fn content_link(
     let digest = ops::content::digest(build, &snapshot, selectors).await;
     let key = content_key(&digest.map_err(|cause| {
         let what = format!("failed to calculate checksum of ref {}", edge.vertex.digest());
-        SolveError::at(vertex, cause.context(what).context("failed to compute cache key"))
+        let cause = cause.context(what);
+        // The step does not come to run, but this is where it fails.
+        build.progress.vertex(vertex).complete(Some(&format!("{cause:#}")));
+        SolveError::at(vertex, cause.context("failed to compute cache key"))
     })?);
     // Where more was hashed than the files that matter, the selector has to say which those are.
     let selectors = dep.content.is_none().then(|| link_selector(dep));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use indexmap::IndexMap;
 use kiln_executor::{ExecSpec, ProcessSpec, Resources, Rlimit, RlimitResource, Security, User};
 use kiln_proto::pb;
 use kiln_snapshotter::{Follow, LayerWriter, NewEntry, Owner, View};
@@ -25,7 +26,7 @@ pub(super) async fn first(
 ) -> anyhow::Result<ProcessSpec> {
     let meta = meta(exec)?;
     let view = build.daemon.layers.view_of(mounts.base.ids())?;
-    let identity = owner::identity(&view, &meta.user)?;
+    let identity = owner::identity(&view, &meta.user).with_context(|| failed(meta))?;
     make_working_directory(&view, mounts, meta, identity.owner)?;
     let ExecSpec { args, env, cwd, user, tty } = command(build, exec, meta, identity).await?;
     let network = network::mode(exec);
@@ -83,6 +84,11 @@ async fn command(
     })
 }
 
+/// What became of a process that could not run.
+pub(super) fn failed(meta: &pb::Meta) -> String {
+    format!("process \"{}\" did not complete successfully", meta.args.join(" "))
+}
+
 fn meta(exec: &pb::ExecOp) -> anyhow::Result<&pb::Meta> {
     exec.meta.as_ref().context("exec op without a process")
 }
@@ -109,25 +115,26 @@ async fn environment(
     meta: &pb::Meta,
     home: &str,
 ) -> anyhow::Result<Vec<String>> {
-    let mut env = meta.env.clone();
-    env.extend(proxy_env(meta.proxy_env.as_ref()));
-    if !env.iter().any(|var| var.starts_with("PATH=")) {
-        env.push(format!("PATH={DEFAULT_PATH}"));
+    // Each variable once: programs disagree about which of two they see.
+    let mut env = IndexMap::new();
+    for var in &meta.env {
+        let (name, value) = var.split_once('=').unwrap_or((var, ""));
+        env.insert(name.to_owned(), value.to_owned());
     }
-    if !env.iter().any(|var| var.starts_with("HOME=")) {
-        env.push(format!("HOME={home}"));
+    env.extend(proxy_env(meta.proxy_env.as_ref()));
+    for (name, default) in [("PATH", DEFAULT_PATH), ("HOME", home)] {
+        env.entry(name.to_owned()).or_insert_with(|| default.to_owned());
     }
     for secret in &exec.secretenv {
-        if let Some(value) = build.secret(&secret.id, secret.optional).await? {
-            let value = String::from_utf8(value);
-            let value = value.with_context(|| format!("secret {} is not text", secret.id))?;
-            env.push(format!("{}={value}", secret.name));
-        }
+        let value = build.secret(&secret.id, secret.optional).await?.unwrap_or_default();
+        let value = String::from_utf8(value);
+        let value = value.with_context(|| format!("secret {} is not text", secret.id))?;
+        env.insert(secret.name.clone(), value);
     }
-    Ok(env)
+    Ok(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect())
 }
 
-fn proxy_env(proxy: Option<&pb::ProxyEnv>) -> Vec<String> {
+fn proxy_env(proxy: Option<&pb::ProxyEnv>) -> Vec<(String, String)> {
     let Some(proxy) = proxy else { return Vec::new() };
     let vars = [
         ("HTTP_PROXY", &proxy.http_proxy),
@@ -137,7 +144,7 @@ fn proxy_env(proxy: Option<&pb::ProxyEnv>) -> Vec<String> {
         ("ALL_PROXY", &proxy.all_proxy),
     ];
     let both = |(name, value): (&str, &String)| {
-        [format!("{name}={value}"), format!("{}={value}", name.to_lowercase())]
+        [(name.to_owned(), value.clone()), (name.to_lowercase(), value.clone())]
     };
     vars.into_iter().filter(|(_, value)| !value.is_empty()).flat_map(both).collect()
 }

@@ -39,10 +39,11 @@ pub(crate) async fn execute(
     let (stdout, stdout_end) = Output::new(1)?;
     let (stderr, stderr_end) = Output::new(2)?;
     let io = ProcessIo { stdin: None, stdout: stdout_end, stderr: stderr_end };
-    let mut running = daemon.executor.run(spec, io).await?;
+    let running = daemon.executor.run(spec, io).await;
+    let mut running = running.with_context(|| process::failed(meta))?;
     let ((), (), exit) =
         tokio::join!(stdout.forward(progress), stderr.forward(progress), running.wait());
-    let exit = exit.map_err(|error| explain(error, vertex))?;
+    let exit = exit.map_err(|error| explain(error, vertex).context(process::failed(meta)))?;
     let code = match exit.status {
         ExitStatus::Code(code) => code,
         ExitStatus::Signal(signal) => 128 + signal,

@@ -181,6 +181,9 @@ impl Actions<'_> {
     /// Says that a name means nothing in the image. BuildKit takes root's number without a word,
     /// so there are Dockerfiles that rely on it.
     fn warn_unknown(&self, what: &str, name: &str) {
+        if name.is_empty() {
+            return;
+        }
         self.build.progress.vertex(self.vertex).warn(VertexWarning {
             level: 1,
             short: format!("{what} {name} is not known in the image: the files are root's").into(),
