@@ -121,12 +121,12 @@ impl Evaluation<'_> {
         instruction: &Instruction,
         pairs: &[KeyValue],
     ) -> anyhow::Result<Vec<(String, String)>> {
-        StageLint::pairs(self.linter, instruction);
         let mut expanded = Vec::new();
         for pair in pairs {
             let name = self.expand(stage, instruction, &pair.key)?;
             expanded.push((name, self.expand(stage, instruction, &pair.value)?));
         }
+        StageLint::pairs(self.linter, instruction);
         Ok(expanded)
     }
 
@@ -260,7 +260,12 @@ impl Evaluation<'_> {
         let workdir = absolute(&stage.workdir, &path);
         stage.workdir.clone_from(&workdir);
         // The image says it as the Dockerfile does.
-        let written = if path.starts_with('/') { path } else { workdir.clone() };
+        let written = match path.as_str() {
+            "" if stage.image.config.working_dir.is_empty() => "/".to_owned(),
+            "" => stage.image.config.working_dir.clone(),
+            _ if path.starts_with('/') => path,
+            _ => workdir.clone(),
+        };
         stage.image.config.working_dir.clone_from(&written);
         let has_layer = workdir != "/";
         if has_layer {
