@@ -7,7 +7,9 @@
 
 mod definition;
 pub(crate) mod go_json;
+mod unify;
 mod vertex;
 
 pub(crate) use definition::{DefinitionError, from_definition, from_input, to_definition};
+pub(crate) use unify::unify;
 pub(crate) use vertex::{Edge, SourceLocation, Vertex, VertexDigest, VertexMeta};

@@ -119,6 +119,25 @@ impl Vertex {
         Arc::new(Self { digest, marshalled, op, platform, inputs, meta })
     }
 
+    /// The same step with inputs that are the same steps as its own, and other meta.
+    pub(super) fn with(&self, inputs: Vec<Arc<Self>>, meta: VertexMeta) -> Arc<Self> {
+        let outputs = self.inputs.iter().map(|edge| edge.output);
+        let inputs = inputs.into_iter().zip(outputs);
+        Arc::new(Self {
+            digest: self.digest,
+            marshalled: self.marshalled.clone(),
+            op: self.op.clone(),
+            platform: self.platform.clone(),
+            inputs: inputs.map(|(vertex, output)| Edge { vertex, output }).collect(),
+            meta,
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn meta_mut(&mut self) -> &mut VertexMeta {
+        &mut self.meta
+    }
+
     pub(crate) fn digest(&self) -> VertexDigest {
         self.digest
     }

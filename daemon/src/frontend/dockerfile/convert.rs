@@ -23,7 +23,7 @@ use super::options::Options;
 use super::outline::Outline;
 use crate::attestation::Scanned;
 use crate::frontend::{Assignment, Request};
-use crate::graph::Edge;
+use crate::graph::{Edge, unify};
 use crate::image::{InvalidPlatform, Platform};
 use crate::solver::SolveError;
 
@@ -98,13 +98,14 @@ impl Conversion<'_> {
         let matcher = Matcher::new(&ignore).context("failed parsing .dockerignore")?;
 
         // What is read of the client's directories is known after all stages are evaluated, and
-        // they in turn consist of it: so they are evaluated twice.
+        // they in turn consist of it: so they are evaluated twice. What is found the first time is
+        // found even if that fails.
         let all = Sources::new(self, &ignore, &bases.locals, &UsedPaths::default())?;
-        let mut unheard = Linter::default();
-        let first = Evaluation::new(self, &planned, &bases, &all, &matcher, &mut unheard);
+        let first = Evaluation::new(self, &planned, &bases, &all, &matcher, linter);
         let used = first.run()?.used;
         let sources = Sources::new(self, &ignore, &bases.locals, &used)?;
-        let evaluation = Evaluation::new(self, &planned, &bases, &sources, &matcher, linter);
+        let mut unheard = Linter::default();
+        let evaluation = Evaluation::new(self, &planned, &bases, &sources, &matcher, &mut unheard);
         let done = evaluation.run()?;
 
         let mut image = done.stage.image;
@@ -113,7 +114,7 @@ impl Conversion<'_> {
             image.set_platform(platform);
         }
         Ok(Converted {
-            root: done.stage.root,
+            root: done.stage.root.as_ref().map(unify),
             image,
             base_config: done.stage.base_config,
             epoch: planned.epoch.map(OffsetDateTime::unix_timestamp),
