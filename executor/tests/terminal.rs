@@ -40,25 +40,24 @@ fn read_until(terminal: &mut File, end: &str) -> String {
 #[tokio::test]
 async fn a_terminal_is_the_controlling_one_and_has_a_name_and_a_size() {
     let bench = Bench::new();
-    let script =
-        "tty; [ -t 0 ] && echo terminal; echo hello > /dev/tty; read line; stty size; exit 3";
+    let script = "tty; [ -t 0 ] && echo terminal; echo hello > /dev/tty; read line; \
+        until [ \"$(stty size)\" = '33 99' ]; do sleep 0.01; done; echo sized; exit 3";
     let mut spec = bench.spec(script);
     spec.tty = true;
     let (mut ours, io) = terminal();
     let mut running = bench.executor.run(spec, io).await.unwrap();
     let handle = running.handle().clone();
     let read = tokio::task::spawn_blocking(move || {
-        let before = read_until(&mut ours, "hello");
+        let before = read_until(&mut ours, "hello\r\n");
         handle.resize(33, 99);
-        std::thread::sleep(std::time::Duration::from_millis(50));
         ours.write_all(b"go\n").unwrap();
         // Closing the terminal here would hang up on the step.
-        (before, read_until(&mut ours, "33 99"), ours)
+        (before, read_until(&mut ours, "sized"), ours)
     });
     assert_eq!(running.wait().await.unwrap().status, ExitStatus::Code(3));
     let (before, after, _ours) = read.await.unwrap();
     assert_eq!(before, "/dev/console\r\nterminal\r\nhello\r\n");
-    assert!(after.contains("33 99"), "{after}");
+    assert!(after.contains("sized"), "{after}");
 }
 
 #[tokio::test]
