@@ -85,12 +85,17 @@ impl Bases {
                     return error;
                 }
                 let name = &key.name;
+                let file = &conversion.loaded.file;
+                if name.parse::<ImageRef>().is_err() {
+                    let what = format!("failed to parse stage name {name:?}");
+                    return located(file, location, error.into_cause().context(what));
+                }
                 let known = stages.iter().copied().chain(COMMON_IMAGES);
                 let help = kiln_dockerfile::closest(name, known);
                 let help = help.map(|meant| format!(" (did you mean {meant}?)"));
                 let help = help.unwrap_or_default();
                 let error = anyhow::anyhow!("{name}: {error}{help}");
-                located(&conversion.loaded.file, location, error)
+                located(file, location, error)
             });
             resolved.map(|(base, local)| (key, base, local))
         });
