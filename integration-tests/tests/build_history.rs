@@ -142,7 +142,8 @@ async fn a_listener_hears_of_a_build_from_its_start_to_its_removal() {
         let record = event.record.clone().expect("a record");
         (event.r#type(), record)
     };
-    let building = world.build(&project()).start();
+    let context = project();
+    let building = world.build(&context).start();
     let (kind, started) = next().await;
     assert_eq!((kind, &started.completed_at), (BuildHistoryEventType::Started, &None));
     assert_eq!(building.finish().code, Some(0));
