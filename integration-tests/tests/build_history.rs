@@ -10,7 +10,7 @@ use kiln_proto::control::{
 };
 use kiln_proto::rpc;
 use prost::Message as _;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Streaming};
 
 struct Client {
@@ -20,7 +20,8 @@ struct Client {
 
 impl Client {
     async fn connect(daemon: &Daemon) -> Self {
-        let channel = Channel::from_shared(daemon.host()).expect("address");
+        let address = format!("unix:{}", daemon.socket().display());
+        let channel = Endpoint::from_shared(address).expect("address");
         let channel = channel.connect().await.expect("the daemon");
         Self { control: ControlClient::new(channel.clone()), content: ContentClient::new(channel) }
     }
@@ -141,7 +142,8 @@ async fn a_listener_hears_of_a_build_from_its_start_to_its_removal() {
         let record = event.record.clone().expect("a record");
         (event.r#type(), record)
     };
-    let building = world.build(&project()).start();
+    let context = project();
+    let building = world.build(&context).start();
     let (kind, started) = next().await;
     assert_eq!((kind, &started.completed_at), (BuildHistoryEventType::Started, &None));
     assert_eq!(building.finish().code, Some(0));

@@ -38,9 +38,9 @@ fn a_step_without_cache_does_not_see_what_earlier_builds_left() {
         ",
     );
     let listed = |name: &str, flags: &[&str]| {
-        let name = format!("NAME={name}");
-        let build = world.build(&context).args(["--build-arg", &name]).args(flags).succeeds();
-        build.step("RUN --mount=type=cache,target=/c touch /c/$NAME && ls /c").log
+        let argument = format!("NAME={name}");
+        let build = world.build(&context).args(["--build-arg", &argument]).args(flags).succeeds();
+        build.step(&format!("RUN --mount=type=cache,target=/c touch /c/{name} && ls /c")).log
     };
     assert_eq!(listed("one", &[]), ["one"]);
     assert_eq!(listed("two", &["--no-cache"]), ["two"]);

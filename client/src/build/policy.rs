@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_no_policy_is_named() {
-        for json in ["", "[]", r#"{"rules": [{}]}"#, r#"{"rules": [{"selektor": {}}]}"#] {
+        for json in ["", "7", r#"{"rules": [{}]}"#, r#"{"rules": [{"selektor": {}}]}"#] {
             let error = format!("{:#}", policy(json).unwrap_err());
             assert!(error.contains("policy.json"), "{error}");
         }
