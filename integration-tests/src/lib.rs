@@ -31,6 +31,7 @@ mod context;
 mod daemon;
 mod dedent;
 mod gateway;
+mod history;
 mod http;
 mod image;
 mod layer;

@@ -82,6 +82,7 @@ fn no_moment_of_a_build_is_a_bad_one_to_be_killed_at() {
     }
     assert_eq!(world.image(&context).file("lines").text(), "200\n");
 
+    world.daemon.forget_builds();
     world.kiln().args(["prune", "--all", "--force"]).succeeds();
     world.daemon.stop();
     for kind in ["snapshots", "blobs/sha256", "tmp"] {

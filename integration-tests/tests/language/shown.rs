@@ -263,6 +263,10 @@ pub(crate) fn refusal(file: &str, options: &[(&str, &str)], status: &Status) -> 
     let _ = writeln!(text, "  {:?}: {}", status.code(), status.message());
     for detail in details {
         let kind = detail.type_url.rsplit('/').next().unwrap_or_default();
+        if kind.starts_with("stack.Stack") {
+            // Where it happened in the program is not what the language says.
+            continue;
+        }
         let value: Value = serde_json::from_slice(&detail.value).unwrap_or_default();
         let start = |range: &Value| range["start"]["line"].clone();
         match value["ranges"].as_array() {
