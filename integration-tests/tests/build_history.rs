@@ -1,6 +1,6 @@
 //! The history of builds, as clients of BuildKit's API read it.
 
-use kiln_integration_tests::{Context, Daemon, World};
+use kiln_integration_tests::{Context, Daemon, World, digest};
 use kiln_proto::content::ReadContentRequest;
 use kiln_proto::content::content_client::ContentClient;
 use kiln_proto::control::control_client::ControlClient;
@@ -91,7 +91,7 @@ async fn a_build_leaves_a_record_with_its_steps_and_its_log() {
     assert_eq!(first.num_completed_steps, first.num_total_steps);
     assert!(first.num_cached_steps < second.num_cached_steps);
     let image = &first.result.as_ref().expect("a result").results[&0];
-    assert_eq!(image.digest, world.registry.image("app:1").digest);
+    assert_eq!(image.digest, digest(&world.registry.manifest("app:1")));
 
     // After the daemon was started again, all of it is still there.
     world.daemon.stop();

@@ -262,5 +262,5 @@ fn the_official_frontends_are_built_in() {
         .build(&context("docker/dockerfile:1"))
         .arg("--build-arg=BUILDKIT_SYNTAX=my/other:1")
         .fails()
-        .says("failed with build-arg:BUILDKIT_SYNTAX = my/other:1");
+        .says("failed to resolve source metadata for docker.io/my/other:1");
 }
