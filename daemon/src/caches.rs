@@ -169,15 +169,18 @@ impl CacheMounts {
         });
         task.await?.with_context(|| format!("cannot make cache mount {name:?}"))?;
         let description = format!("cached mount {name} from exec");
-        let found = self.index.create_dir(DirKind::CacheMount, name, &description)?;
-        let id = found.row.id;
-        let path = self.dirs.path(id);
-        std::fs::rename(layer.path(), &path).with_context(|| path.display().to_string())?;
         let usage = match options.sharing() {
             pb::CacheSharingOpt::Shared => Use::Shared(1),
             pb::CacheSharingOpt::Private | pb::CacheSharingOpt::Locked => Use::Exclusive,
         };
-        self.users.by_dir.lock().insert(id, usage);
+        // Others may find the row before the directory is there. This lets them wait for it.
+        let mut by_dir = self.users.by_dir.lock();
+        let found = self.index.create_dir(DirKind::CacheMount, name, &description)?;
+        let id = found.row.id;
+        let path = self.dirs.path(id);
+        std::fs::rename(layer.path(), &path).with_context(|| path.display().to_string())?;
+        by_dir.insert(id, usage);
+        drop(by_dir);
         Ok(CacheLease { id, path, users: self.users.clone(), pin: found.pin })
     }
 }

@@ -181,3 +181,23 @@ fn a_read_only_cache_cannot_be_written() {
         .dockerfile("FROM busybox\nRUN --mount=type=cache,target=/c,ro touch /c/file");
     world.build(&context).fails().says("Read-only file system");
 }
+
+#[test]
+fn a_cache_that_two_steps_want_at_once_is_there_for_both() {
+    let world = World::start();
+    let context = Context::new().dockerfile(
+        "
+        FROM busybox AS a
+        RUN --mount=type=cache,target=/c touch /c/a
+        FROM busybox AS b
+        RUN --mount=type=cache,target=/c touch /c/b
+        FROM scratch
+        COPY --from=a /etc/passwd /a
+        COPY --from=b /etc/passwd /b
+        ",
+    );
+    // Each round begins without it.
+    for _ in 0..8 {
+        world.build(&context).arg("--no-cache").succeeds();
+    }
+}

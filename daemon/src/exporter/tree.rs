@@ -1,6 +1,6 @@
 //! The files of an export in one tree, for sending them one by one or as a tar file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, hash_map};
 use std::fs::File;
 use std::io::{self, Cursor, Read, Write};
 use std::iter::Peekable;
@@ -151,6 +151,15 @@ impl Item<'_> {
         }
     }
 
+    /// What other names of the same file have, too. Across layers an inode says nothing: they share
+    /// files of which the image has several.
+    fn shared_inode(&self) -> Option<(*const Root, usize, u64)> {
+        let What::Entry(entry) = &self.what else { return None };
+        let metadata = entry.metadata();
+        (metadata.is_file() && metadata.nlink > 1)
+            .then(|| (std::ptr::from_ref(self.root), entry.layer(), metadata.ino))
+    }
+
     fn stat(&self) -> Result<Stat, FsError> {
         let path = self.path.to_string_lossy().into_owned();
         match &self.what {
@@ -174,7 +183,22 @@ impl Tree for Roots {
     type File = TreeFile;
 
     fn entries(&self) -> impl Iterator<Item = Result<Stat, TreeError>> {
-        self.items().map(|item| Ok(item?.stat()?))
+        let mut names = HashMap::new();
+        self.items().map(move |item| {
+            let item = item?;
+            let mut stat = item.stat()?;
+            if let Some(inode) = item.shared_inode() {
+                match names.entry(inode) {
+                    // The fsutil protocol's hard link: a file that names one before it.
+                    hash_map::Entry::Occupied(first) => {
+                        stat.linkname.clone_from(first.get());
+                        stat.size = 0;
+                    }
+                    hash_map::Entry::Vacant(first) => drop(first.insert(stat.path.clone())),
+                }
+            }
+            Ok(stat)
+        })
     }
 
     fn open(&self, path: &str) -> io::Result<TreeFile> {
