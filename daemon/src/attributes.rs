@@ -32,9 +32,9 @@ impl Attributes {
     pub(crate) fn flag(&mut self, name: &str, default: bool) -> anyhow::Result<bool> {
         match self.left.remove(name).as_deref() {
             None => Ok(default),
-            Some("" | "1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-            Some(other) => bail!("{}: {name}={other:?} is not a boolean", self.owner),
+            Some("") => Ok(true),
+            Some(text) => boolean(text)
+                .with_context(|| format!("{}: {name}={text:?} is not a boolean", self.owner)),
         }
     }
 
@@ -60,5 +60,13 @@ impl Attributes {
                 bail!("{}: attribute {name}={value:?} is not supported", self.owner)
             }
         }
+    }
+}
+/// A boolean as Go's `strconv.ParseBool` reads it, which is how clients write them.
+pub(crate) fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
 }

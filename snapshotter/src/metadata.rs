@@ -137,6 +137,20 @@ impl Metadata {
         })
     }
 
+    /// Type and permissions in one number, as `stat` has them in `st_mode` (inode(7)).
+    pub fn st_mode(&self) -> u32 {
+        let kind = match self.kind {
+            FileKind::File => FileType::RegularFile,
+            FileKind::Directory => FileType::Directory,
+            FileKind::Symlink => FileType::Symlink,
+            FileKind::CharDevice => FileType::CharacterDevice,
+            FileKind::BlockDevice => FileType::BlockDevice,
+            FileKind::Fifo => FileType::Fifo,
+            FileKind::Socket => FileType::Socket,
+        };
+        kind.as_raw_mode() | self.mode
+    }
+
     /// Whether it is a directory.
     pub fn is_dir(&self) -> bool {
         self.kind == FileKind::Directory

@@ -142,7 +142,7 @@ impl<'a> Iterator for Merged<'a> {
     }
 }
 
-impl Item<'_> {
+impl<'a> Item<'a> {
     fn is_dir(&self) -> bool {
         match &self.what {
             What::Entry(entry) => entry.metadata().kind == FileKind::Directory,
@@ -153,11 +153,11 @@ impl Item<'_> {
 
     /// What other names of the same file have, too. Across layers an inode says nothing: they share
     /// files of which the image has several.
-    fn shared_inode(&self) -> Option<(*const Root, usize, u64)> {
+    fn shared_inode(&self) -> Option<(&'a str, usize, u64)> {
         let What::Entry(entry) = &self.what else { return None };
         let metadata = entry.metadata();
         (metadata.is_file() && metadata.nlink > 1)
-            .then(|| (std::ptr::from_ref(self.root), entry.layer(), metadata.ino))
+            .then(|| (self.root.id.as_str(), entry.layer(), metadata.ino))
     }
 
     fn stat(&self) -> Result<Stat, FsError> {
@@ -215,20 +215,6 @@ impl Tree for Roots {
     }
 }
 
-fn st_mode(entry: &Entry) -> u32 {
-    let metadata = entry.metadata();
-    let kind = match metadata.kind {
-        FileKind::File => 0o100_000,
-        FileKind::Directory => 0o040_000,
-        FileKind::Symlink => 0o120_000,
-        FileKind::CharDevice => 0o020_000,
-        FileKind::BlockDevice => 0o060_000,
-        FileKind::Fifo => 0o010_000,
-        FileKind::Socket => 0o140_000,
-    };
-    kind | metadata.mode
-}
-
 fn stat(path: String, entry: &Entry) -> Result<Stat, FsError> {
     let metadata = entry.metadata();
     let linkname = match metadata.kind {
@@ -239,7 +225,7 @@ fn stat(path: String, entry: &Entry) -> Result<Stat, FsError> {
     let is_file = metadata.is_file();
     Ok(Stat {
         path,
-        mode: GoMode::from_st_mode(st_mode(entry)).0,
+        mode: GoMode::from_st_mode(metadata.st_mode()).0,
         // The client's files are the client's user's.
         uid: 0,
         gid: 0,

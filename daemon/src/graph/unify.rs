@@ -78,9 +78,9 @@ mod tests {
 
     use super::*;
 
-    fn source(name: &str) -> Arc<Vertex> {
+    fn source(name: &str, ignore_cache: bool) -> Arc<Vertex> {
         let op = pb::SourceOp { identifier: "local://x".to_owned(), ..pb::SourceOp::default() };
-        let meta = VertexMeta { name: name.to_owned(), ..VertexMeta::default() };
+        let meta = VertexMeta { name: name.to_owned(), ignore_cache, ..VertexMeta::default() };
         Vertex::new(pb::op::Op::Source(op), Vec::new(), None, meta)
     }
 
@@ -92,8 +92,7 @@ mod tests {
 
     #[test]
     fn of_steps_that_are_the_same_the_last_one_gives_the_name() {
-        let (first, mut last) = (source("first"), source("last"));
-        Arc::get_mut(&mut last).unwrap().meta_mut().ignore_cache = true;
+        let (first, last) = (source("first", true), source("last", false));
         let graph = merged(&[&first, &last, &first]);
         let one = unify(&graph);
         assert_eq!(one.vertex.digest(), graph.vertex.digest());
@@ -105,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_graph_without_such_steps_stays_as_it_is() {
-        let shared = source("shared");
+        let shared = source("shared", false);
         let graph = merged(&[&shared, &shared]);
         assert!(Arc::ptr_eq(&unify(&graph).vertex, &graph.vertex));
     }

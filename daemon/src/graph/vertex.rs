@@ -133,11 +133,6 @@ impl Vertex {
         })
     }
 
-    #[cfg(test)]
-    pub(super) fn meta_mut(&mut self) -> &mut VertexMeta {
-        &mut self.meta
-    }
-
     pub(crate) fn digest(&self) -> VertexDigest {
         self.digest
     }

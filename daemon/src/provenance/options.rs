@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::attributes::boolean;
+
 /// How provenance is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ProvenanceOptions {
@@ -109,11 +111,7 @@ impl ProvenanceOptions {
 }
 
 fn flag(name: &'static str, value: &str) -> Result<bool, InvalidOption> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(InvalidOption::Flag { name, value: value.to_owned() }),
-    }
+    boolean(value).ok_or_else(|| InvalidOption::Flag { name, value: value.to_owned() })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use kiln_proto::pb;
 use super::limits;
 use super::remote_source::RemoteSource;
 use crate::attestation::{SbomOptions, Wanted};
+use crate::attributes::boolean;
 use crate::frontend::UnsupportedCapability;
 use crate::image::{Platform, Resolve};
 
@@ -207,15 +208,6 @@ fn network(text: &str) -> anyhow::Result<pb::NetMode> {
         "none" => Ok(pb::NetMode::None),
         "host" => Ok(pb::NetMode::Host),
         other => bail!("invalid netmode {other}"),
-    }
-}
-
-/// A boolean in any of Go's spellings.
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@
 use super::convert::Planned;
 use super::stage::Stage;
 use crate::attestation::Scanned;
+use crate::attributes::boolean;
 use crate::graph::Edge;
 
 /// Arguments of the Dockerfile that ask for it: a boolean, or the names of stages.
@@ -49,8 +50,7 @@ fn is_on(planned: &Planned, stage: &Stage, name: &str, argument: &str) -> bool {
         .rev()
         .find_map(|(declared, value)| if declared == argument { value.as_ref() } else { None });
     let value = own.or_else(|| planned.globals.values.get(argument));
-    value.is_some_and(|value| match value.as_str() {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-        stages => stages.split(',').any(|stage| stage == name),
+    value.is_some_and(|value| {
+        boolean(value) == Some(true) || value.split(',').any(|stage| stage == name)
     })
 }

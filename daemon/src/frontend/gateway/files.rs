@@ -88,15 +88,6 @@ pub(super) fn list(view: &View, path: &str, pattern: &str) -> Result<Vec<Stat>, 
 /// An entry as fsutil's messages say it; its path is the name alone.
 fn to_stat(entry: &Entry) -> Result<Stat, kiln_snapshotter::FsError> {
     let metadata = entry.metadata();
-    let kind = match metadata.kind {
-        FileKind::File => 0o100_000,
-        FileKind::Directory => 0o040_000,
-        FileKind::Symlink => 0o120_000,
-        FileKind::CharDevice => 0o020_000,
-        FileKind::BlockDevice => 0o060_000,
-        FileKind::Fifo => 0o010_000,
-        FileKind::Socket => 0o140_000,
-    };
     let linkname = match metadata.kind {
         FileKind::Symlink => entry.read_link()?.to_string_lossy().into_owned(),
         _ => String::new(),
@@ -104,7 +95,7 @@ fn to_stat(entry: &Entry) -> Result<Stat, kiln_snapshotter::FsError> {
     let name = entry.path().file_name().unwrap_or_default();
     Ok(Stat {
         path: name.to_string_lossy().into_owned(),
-        mode: GoMode::from_st_mode(kind | metadata.mode).0,
+        mode: GoMode::from_st_mode(metadata.st_mode()).0,
         uid: metadata.uid,
         gid: metadata.gid,
         size: i64::try_from(metadata.size).unwrap_or(i64::MAX),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::url::{GitUrl, Transport};
+use crate::attributes::boolean;
 use crate::ops::path::clean;
 
 /// A repository and what is wanted of it.
@@ -141,11 +142,8 @@ fn prefixed(prefix: &str, name: String) -> String {
 
 /// A boolean in any of Go's spellings; without a value it is on.
 fn switch(name: &'static str, value: &str) -> Result<bool, InvalidGitRef> {
-    match value {
-        "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        other => Err(InvalidGitRef::Value { name, value: other.to_owned() }),
-    }
+    let read = if value.is_empty() { Some(true) } else { boolean(value) };
+    read.ok_or_else(|| InvalidGitRef::Value { name, value: value.to_owned() })
 }
 
 #[cfg(test)]
