@@ -144,11 +144,12 @@ async fn pack(
 ) -> anyhow::Result<LayerBlob> {
     let daemon = &build.daemon;
     let layers = &daemon.layers;
-    layers.fetch(build, &Snapshot::Layers(stack.clone())).await?;
     // The blob is kept for every image that has the layer, and so must not depend on this one: what
     // changes nothing is left out by what the layer was made on. If that is not below it here, it is
     // not known well enough, and nothing is left out.
     let below = layers.below(&row)?;
+    let whole = below.with(row.id, daemon.index.pin_layers(&[row.id]));
+    layers.fetch(build, &Snapshot::Layers(whole)).await?;
     let is_below = stack.ids()[..position].ends_with(below.ids());
     let lower = is_below.then(|| layers.view_of(below.ids())).transpose()?;
     let dir = layers.overlay().layer(kiln_snapshotter::LayerId(row.id.0))?;
