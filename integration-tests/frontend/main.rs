@@ -1,6 +1,6 @@
 //! A frontend for tests, to be put into an image. Its build argument `DO` says what it does:
-//! nothing at all (`nothing`), fail (`fail`), or else leave the work to the built-in frontend and
-//! label the image.
+//! nothing at all (`nothing`), fail (`fail`), ask itself (`again`), or else leave the work to the
+//! built-in frontend and label the image.
 
 #![allow(clippy::print_stderr)] // A frontend's words are for who reads its errors.
 
@@ -57,8 +57,9 @@ async fn forward(mut options: BTreeMap<String, String>) -> Result<(), Box<dyn st
     let mut bridge = LlbBridgeClient::new(channel);
     options.insert("label:made.by".to_owned(), options["cmdline"].clone());
     let inputs = bridge.inputs(InputsRequest {}).await?.into_inner();
+    let is_again = options.get("build-arg:DO").is_some_and(|what| what == "again");
     let request = SolveRequest {
-        frontend: "dockerfile.v0".to_owned(),
+        frontend: if is_again { "gateway.v0" } else { "dockerfile.v0" }.to_owned(),
         frontend_opt: options.into_iter().collect(),
         frontend_inputs: inputs.definitions,
         allow_result_return: true,

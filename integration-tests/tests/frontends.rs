@@ -82,6 +82,7 @@ fn a_frontend_that_fails_is_named_with_its_last_words_and_the_line_that_asks_for
         .says("the frontend my/frontend:1 failed: exit code: 3")
         .says("last word")
         .says(">>> # syntax=my/frontend:1");
+    run("DO=again").says("the frontend my/frontend:1 is asked by a frontend that was asked by 8");
     run("DO=nothing").says("the frontend my/frontend:1 ended without a result");
     world.registry.push("my/empty:1", &[LayerTar::new().finish()], &config());
     let empty = Context::new().dockerfile("# syntax=my/empty:1\nFROM busybox");

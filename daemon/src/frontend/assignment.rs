@@ -29,6 +29,8 @@ pub(crate) struct Assignment {
     request: Option<Request>,
     /// What the client asked the daemon for, which may take several requests.
     root: Arc<Request>,
+    /// How many requests it is below.
+    depth: usize,
     seen: Mutex<Seen>,
 }
 
@@ -42,19 +44,26 @@ struct Seen {
 impl Assignment {
     /// The outermost assignment of a build that was asked for `root`.
     pub(crate) fn new(build: Arc<Build>, root: Request) -> Arc<Self> {
-        Arc::new(Self { build, request: None, root: Arc::new(root), seen: Mutex::default() })
+        let root = Arc::new(root);
+        Arc::new(Self { build, request: None, root, depth: 0, seen: Mutex::default() })
     }
 
     /// The assignment of a request that is made for this one.
     pub(crate) fn below(&self, request: Request) -> Arc<Self> {
         let (build, root) = (self.build.clone(), self.root.clone());
-        let work = Arc::new(Self { build, request: Some(request), root, seen: Mutex::default() });
+        let (request, depth) = (Some(request), self.depth + 1);
+        let work = Arc::new(Self { build, request, root, depth, seen: Mutex::default() });
         self.seen.lock().below.push(work.clone());
         work
     }
 
     pub(crate) fn request(&self) -> Option<&Request> {
         self.request.as_ref()
+    }
+
+    /// How many requests led to this one.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
     }
 
     pub(crate) fn root(&self) -> &Request {

@@ -21,6 +21,7 @@ use tokio::net::unix::pipe;
 use tonic::transport::Server;
 
 use super::{GatewayBuild, GatewayService};
+use crate::attributes::boolean;
 use crate::frontend::{
     Assignment, FrontendResult, GATEWAY, Request, UnsupportedCapability, metadata,
 };
@@ -38,8 +39,15 @@ const WITHOUT_NETWORK: &str = "moby.buildkit.frontend.network.none";
 const OWN_DEFINITION: &str = "/run/config/buildkit/metadata/frontend.bin";
 /// What is run if the image does not say.
 const COMMAND: &str = "/run";
+/// How many frontends may wait for one another; each is a container.
+const MOST_NESTED: usize = 8;
 /// How much of a frontend's last words an error has.
 const LAST_WORDS: usize = 4 << 10;
+
+/// Frontends that leave their work to one another for ever.
+#[derive(Debug, thiserror::Error)]
+#[error("the frontend {0} is asked by a frontend that was asked by {MOST_NESTED} others")]
+struct TooDeep(String);
 
 /// A frontend that did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +75,9 @@ pub(crate) async fn solve(
     GATEWAY.clone_into(&mut request.frontend);
     request.options.insert("source".to_owned(), source.to_owned());
     let work = work.below(request.clone());
+    if work.depth() > MOST_NESTED {
+        return Err(TooDeep(source.to_owned()).into());
+    }
     let frontend = load(&work, source, &request).await?;
     frontend.check(&request)?;
     let definition = |edge: &Option<Edge>| to_definition(edge.as_ref());
@@ -187,7 +198,7 @@ async fn run(
     let build: &Arc<Build> = &gateway.work;
     let root = gateway.work.look_at(&frontend.root).await?;
     let network = match frontend.label(WITHOUT_NETWORK) {
-        Some("true" | "1") => pb::NetMode::None,
+        Some(text) if boolean(text) == Some(true) => pb::NetMode::None,
         _ => pb::NetMode::Unset,
     };
     let mount = pb::Mount { dest: "/".to_owned(), output: -1, ..pb::Mount::default() };
