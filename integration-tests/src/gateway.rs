@@ -1,5 +1,6 @@
 //! Builds whose frontend is the test itself.
 
+use kiln_proto::control::Exporter;
 use kiln_proto::control::control_client::ControlClient;
 use kiln_proto::gateway::exec_message::Input;
 use kiln_proto::gateway::llb_bridge_client::LlbBridgeClient;
@@ -24,12 +25,17 @@ pub struct GatewayBuild {
 }
 
 impl GatewayBuild {
-    /// Starts a build of that name.
+    /// Starts a build of that name, of which nothing is exported.
     pub async fn start(daemon: &Daemon, id: &str) -> Self {
+        Self::start_with(daemon, id, Vec::new()).await
+    }
+
+    /// Starts a build whose result goes to `exporters`.
+    pub async fn start_with(daemon: &Daemon, id: &str, exporters: Vec<Exporter>) -> Self {
         let address = format!("unix:{}", daemon.socket().display());
         let endpoint = Endpoint::from_shared(address).expect("the address of the daemon");
         let channel = endpoint.connect().await.expect("a connection to the daemon");
-        let build = control::SolveRequest { r#ref: id.to_owned(), ..Default::default() };
+        let build = control::SolveRequest { r#ref: id.to_owned(), exporters, ..Default::default() };
         let mut control = ControlClient::new(channel.clone());
         let building = tokio::spawn(async move { control.solve(build).await.map(drop) });
         Self { id: id.to_owned(), bridge: LlbBridgeClient::new(channel), building }
@@ -43,20 +49,25 @@ impl GatewayBuild {
     }
 
     /// Ends the build with nothing.
-    pub async fn end(mut self) {
-        let end = self.request(gateway::ReturnRequest::default());
-        self.bridge.r#return(end).await.expect("the end of the build");
-        self.building.await.expect("a build").expect("a build that ends well");
+    pub async fn end(self) {
+        self.finish(gateway::Result::default()).await.expect("a build that ends well");
     }
 
-    /// The result of one op without inputs, by the daemon's name for it.
-    pub async fn solve(&mut self, op: pb::op::Op) -> String {
-        let definition = Some(definition(op));
-        let question = gateway::SolveRequest { definition, ..Default::default() };
+    /// Ends the build with a result; what comes of that is what its client hears.
+    pub async fn finish(mut self, result: gateway::Result) -> Result<(), Status> {
+        let end = gateway::ReturnRequest { result: Some(result), error: None };
+        let end = self.request(end);
+        self.bridge.r#return(end).await.expect("the end of the frontend");
+        self.building.await.expect("a build")
+    }
+
+    /// The result of a graph.
+    pub async fn solve(&mut self, graph: pb::Definition) -> gateway::Ref {
+        let question = gateway::SolveRequest { definition: Some(graph), ..Default::default() };
         let question = self.request(question);
         let answer = self.bridge.solve(question).await.expect("an answer").into_inner();
         match answer.result.and_then(|result| result.result) {
-            Some(gateway::result::Result::Ref(named)) => named.id,
+            Some(gateway::result::Result::Ref(named)) => named,
             other => panic!("expected one result: {other:?}"),
         }
     }
@@ -65,7 +76,7 @@ impl GatewayBuild {
     pub async fn container(&mut self, id: &str, image: &str) {
         let identifier = format!("docker-image://{image}");
         let op = pb::SourceOp { identifier, ..pb::SourceOp::default() };
-        let result_id = self.solve(pb::op::Op::Source(op)).await;
+        let result_id = self.solve(definition(pb::op::Op::Source(op))).await.id;
         let root = pb::Mount { dest: "/".to_owned(), result_id, ..pb::Mount::default() };
         let wanted = NewContainerRequest {
             container_id: id.to_owned(),
@@ -160,9 +171,22 @@ impl Shell {
 }
 
 /// A graph of one op without inputs.
-pub fn definition(op: pb::op::Op) -> pb::Definition {
+fn definition(op: pb::op::Op) -> pb::Definition {
     let op = pb::Op { op: Some(op), ..Default::default() }.encode_to_vec();
     let result = pb::Input { digest: digest(&op), index: 0 };
     let result = pb::Op { inputs: vec![result], ..Default::default() }.encode_to_vec();
     pb::Definition { def: vec![op.into(), result.into()], ..Default::default() }
+}
+
+/// A graph that makes a single file.
+pub fn file_definition(path: &str, content: &str) -> pb::Definition {
+    let action = pb::file_action::Action::Mkfile(pb::FileActionMkFile {
+        path: path.to_owned(),
+        mode: 0o644,
+        data: content.to_owned().into(),
+        owner: None,
+        timestamp: -1,
+    });
+    let action = pb::FileAction { input: -1, secondary_input: -1, output: 0, action: Some(action) };
+    definition(pb::op::Op::File(pb::FileOp { actions: vec![action] }))
 }

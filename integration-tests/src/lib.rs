@@ -54,7 +54,7 @@ pub use base::busybox_layer;
 pub use context::Context;
 pub use daemon::Daemon;
 pub use dedent::dedent;
-pub use gateway::{GatewayBuild, Shell, definition};
+pub use gateway::{GatewayBuild, Shell, file_definition};
 pub use image::Image;
 pub use layer::{Entry, Kind, Layer, LayerTar, digest};
 pub use leftovers::{ends_within, mounts_below, processes_with};

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kiln_integration_tests::{GatewayBuild, World, definition};
-use kiln_proto::{gateway, pb};
+use kiln_integration_tests::{GatewayBuild, World, file_definition as file};
+use kiln_proto::gateway;
 use tonic::Status;
 
 /// The built-in frontend of a daemon.
@@ -40,17 +40,4 @@ impl<'a> Frontend<'a> {
         build.end().await;
         Ok(answer?.into_inner().result.unwrap_or_default())
     }
-}
-
-/// A graph that makes a single file.
-fn file(path: &str, content: &str) -> pb::Definition {
-    let action = pb::file_action::Action::Mkfile(pb::FileActionMkFile {
-        path: path.to_owned(),
-        mode: 0o644,
-        data: content.to_owned().into(),
-        owner: None,
-        timestamp: -1,
-    });
-    let action = pb::FileAction { input: -1, secondary_input: -1, output: 0, action: Some(action) };
-    definition(pb::op::Op::File(pb::FileOp { actions: vec![action] }))
 }
