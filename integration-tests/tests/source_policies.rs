@@ -52,3 +52,18 @@ fn a_policy_that_makes_no_sense_is_refused_before_anything_is_built() {
     let rule = r#"{"action": "FORBID", "selector": {"identifier": "*"}}"#;
     build(&world, &context, rule).fails().says("source policy: rule 0 has the unknown action");
 }
+
+#[test]
+fn a_policy_holds_for_the_dockerfile_itself_and_for_what_scans_the_result() {
+    let world = World::start();
+    let context = Context::new().dockerfile("FROM busybox\n");
+    let deny = |identifier: &str| {
+        format!(r#"{{"action": "DENY", "selector": {{"identifier": "{identifier}"}}}}"#)
+    };
+    build(&world, &context, &deny("local://dockerfile")).fails().says("source denied by policy");
+    let scanner = "docker-image://docker.io/my/scanner:1";
+    build(&world, &context, &deny(scanner))
+        .arg("--sbom=generator=my/scanner:1")
+        .fails()
+        .says(&format!("source {scanner:?}: source denied by policy"));
+}

@@ -134,8 +134,9 @@ pub(crate) async fn complete(
             all.entry(id).or_default().push(Attestation::of_provenance(provenance));
         }
     }
-    for attestation in all.values().flatten() {
-        if let Content::Files(files) = &attestation.content {
+    for attestation in all.values_mut().flatten() {
+        if let Content::Files(files) = &mut attestation.content {
+            files.edge = build.admit(&files.edge).await?;
             build.solve(&files.edge).await?;
         }
     }

@@ -73,16 +73,17 @@ impl Scanner {
     ) -> Result<Self, SolveError> {
         let SbomOptions { generator, parameters, resolve_mode, ignore_cache } = options;
         let platform = Platform::host();
-        let resolved = metadata::load(work, generator, &platform, *resolve_mode, "").await;
-        let resolved = resolved.map_err(|error| {
+        let (policy, mode) = (work.policy(), *resolve_mode);
+        let loaded = metadata::load_permitted(work, policy, generator, &platform, mode, "").await;
+        let (generator, resolved) = loaded.map_err(|error| {
             if error.is_canceled() {
                 return error;
             }
             let what = format!(
-                "cannot load the SBOM generator {generator}: {error} (another one can be named by \
+                "cannot load the SBOM generator {generator} (another one can be named by \
                  generator=IMAGE)"
             );
-            anyhow::Error::msg(what).into()
+            error.into_cause().context(what).into()
         })?;
         let image: Image = serde_json::from_slice(&resolved.config)
             .with_context(|| format!("invalid image config of {generator}"))?;
@@ -109,7 +110,7 @@ impl Scanner {
         let working_dir = process.working_dir.filter(|dir| !dir.is_empty());
         Ok(Self {
             work: work.clone(),
-            image: generator.clone(),
+            image: generator,
             files,
             args,
             env,

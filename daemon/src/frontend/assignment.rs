@@ -70,10 +70,12 @@ impl Assignment {
         &self.root
     }
 
-    /// The files of `edge`, which are looked at for the answer.
+    /// The files of `edge`, which are looked at for the answer, as far as the build's source policy
+    /// has them.
     pub(crate) async fn look_at(&self, edge: &Edge) -> Result<Snapshot, SolveError> {
-        let snapshot = self.build.solve(edge).await?;
-        self.seen.lock().files.push(edge.clone());
+        let edge = self.build.admit(edge).await?;
+        let snapshot = self.build.solve(&edge).await?;
+        self.seen.lock().files.push(edge);
         Ok(snapshot)
     }
 
