@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::network::NetworkError;
 use crate::zygote::protocol::{Failure, Stage};
 
 /// Why a step could not be run. A command that ran and failed is not an error but an
@@ -49,6 +50,15 @@ pub enum ExecutorError {
         /// The kernel's reason.
         #[source]
         source: io::Error,
+    },
+    /// The network that the step is to have could not be made.
+    #[error("step {id}: no network")]
+    Network {
+        /// The step.
+        id: String,
+        /// Why not.
+        #[source]
+        source: NetworkError,
     },
     /// The command is in no directory of `PATH`, or has a path where nothing is.
     #[error("exec: {command:?}: {}", not_found(command))]

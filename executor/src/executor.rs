@@ -1,6 +1,7 @@
 //! The daemon's side: sends specifications to the zygote and hands out running steps.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,9 +11,10 @@ use tokio::io::unix::AsyncFd;
 
 use crate::cgroup::{CgroupError, Cgroups, GroupSpec, Keeper};
 use crate::error::ExecutorError;
+use crate::network::{Borrowed, NetworkConfig, NetworkError, Networks, Reach};
 use crate::request;
 use crate::running::{Running, Upper};
-use crate::spec::{ProcessIo, ProcessSpec, Resources, Security};
+use crate::spec::{Network, ProcessIo, ProcessSpec, Resources, Security};
 use crate::supervised::{HeldGroup, Launch, Supervised};
 use crate::sys::async_fd;
 use crate::zygote::Zygote;
@@ -27,11 +29,21 @@ pub struct ExecutorConfig {
     pub cgroup_parent: String,
     /// How readily the kernel kills the commands when memory runs out, -1000 to 1000.
     pub oom_score_adj: i32,
+    /// Where the network of [`Network::Sandbox`] comes from. It is made for the first step that
+    /// wants it.
+    pub network: NetworkConfig,
+    /// How many network namespaces that no step is in are kept for the next ones.
+    pub kept_networks: usize,
 }
 
 impl Default for ExecutorConfig {
     fn default() -> Self {
-        Self { cgroup_parent: "kiln".into(), oom_score_adj: 0 }
+        Self {
+            cgroup_parent: "kiln".into(),
+            oom_score_adj: 0,
+            network: NetworkConfig::default(),
+            kept_networks: 8,
+        }
     }
 }
 
@@ -47,6 +59,7 @@ pub(crate) struct Shared {
     control: AsyncFd<OwnedFd>,
     cgroups: Arc<Cgroups>,
     pub(crate) keeper: Keeper,
+    networks: Networks,
     config: ExecutorConfig,
 }
 
@@ -68,7 +81,9 @@ impl Executor {
         cgroups.remove_stale(&config.cgroup_parent);
         let keeper = Keeper::start(Arc::clone(&cgroups), config.cgroup_parent.clone())
             .map_err(ExecutorError::StartZygote)?;
-        Ok(Self { shared: Arc::new(Shared { control, cgroups, keeper, config }) })
+        let networks = Networks::start(config.network.clone(), config.kept_networks)
+            .map_err(ExecutorError::StartZygote)?;
+        Ok(Self { shared: Arc::new(Shared { control, cgroups, keeper, networks, config }) })
     }
 
     /// Starts a step.
@@ -83,14 +98,35 @@ impl Executor {
     pub async fn run(&self, spec: ProcessSpec, io: ProcessIo) -> Result<Running, ExecutorError> {
         let started = Instant::now();
         request::check(&spec)?;
+        let network = self.borrow_network(&spec).await?;
         let held = self.make_cgroup(&spec).await?;
         let (id, upper, security) = (spec.id.clone(), spec.rootfs.upper.clone(), spec.security);
         let oom_score_adj = self.shared.config.oom_score_adj;
         let step = request::step(spec, &held.group, io.stdin.is_some(), oom_score_adj)?;
         let request = Request::Run(Box::new(step));
-        let launch = Launch { id: &id, security, request, member: None, io };
+        let launch =
+            Launch { id: &id, security, request, place: network.as_ref().map(AsFd::as_fd), io };
         let (supervised, created) = Supervised::launch(Arc::new(held), launch).await?;
-        Ok(Running::new(supervised, Some(Upper { path: upper, created }), started))
+        let upper = Some(Upper { path: upper, created });
+        Ok(Running::new(supervised, upper, network, started))
+    }
+
+    /// The host's address as steps with [`Network::Sandbox`] see it, if it has one there.
+    ///
+    /// # Errors
+    /// If the network cannot be made.
+    pub async fn host_address(&self) -> Result<Option<Ipv4Addr>, NetworkError> {
+        self.shared.networks.host_address().await
+    }
+
+    async fn borrow_network(&self, spec: &ProcessSpec) -> Result<Option<Borrowed>, ExecutorError> {
+        let reach = match spec.network {
+            Network::Host => return Ok(None),
+            Network::Sandbox => Reach::Outside,
+            Network::None => Reach::Loopback,
+        };
+        let borrowed = self.shared.networks.borrow(reach).await;
+        borrowed.map(Some).map_err(|source| ExecutorError::Network { id: spec.id.clone(), source })
     }
 
     async fn make_cgroup(&self, spec: &ProcessSpec) -> Result<HeldGroup, ExecutorError> {

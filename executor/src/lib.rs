@@ -33,6 +33,7 @@
 mod cgroup;
 mod error;
 mod executor;
+mod network;
 mod request;
 mod running;
 mod seccomp;
@@ -45,6 +46,7 @@ mod zygote;
 
 pub use error::{ExecutorError, InvalidSpec};
 pub use executor::{Executor, ExecutorConfig};
+pub use network::{BridgeConfig, CniConfig, InvalidSubnet, NetworkConfig, NetworkError, Subnet};
 pub use running::{ExecSpec, Exit, ExitStatus, Running, StepHandle, Usage};
 pub use spec::{
     Mount, Network, OverlayUpper, ProcessIo, ProcessSpec, Resources, Rlimit, RlimitResource,

@@ -67,7 +67,7 @@ fn convert(
         root: overlay("/", spec.rootfs.lower, upper)?,
         mounts: spec.mounts.into_iter().map(mount).collect::<Result<_, _>>()?,
         hostname: spec.hostname.into_bytes(),
-        private_network: spec.network == Network::None,
+        has_network: spec.network != Network::Host,
         shm_size: spec.shm_size.unwrap_or(SHM_SIZE),
         read_only_root: spec.read_only_root,
         controllers: cgroup

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::ExecutorError;
+use crate::network::Borrowed;
 use crate::request;
-use crate::spec::{ProcessIo, User};
+use crate::spec::{ProcessIo, Security, User};
 use crate::stubs;
 use crate::supervised::{Launch, Supervised};
 use crate::zygote::protocol::{Command, Created, Reply, Request};
@@ -71,6 +72,8 @@ pub struct Running {
     handle: StepHandle,
     /// Of a step, until it has ended.
     upper: Option<Upper>,
+    /// Of a step that has one, until it has ended.
+    network: Option<Borrowed>,
     started: Instant,
     has_ended: bool,
 }
@@ -89,9 +92,14 @@ pub struct StepHandle {
 }
 
 impl Running {
-    pub(crate) fn new(supervised: Supervised, upper: Option<Upper>, started: Instant) -> Self {
+    pub(crate) fn new(
+        supervised: Supervised,
+        upper: Option<Upper>,
+        network: Option<Borrowed>,
+        started: Instant,
+    ) -> Self {
         let handle = StepHandle { supervised: Arc::new(supervised) };
-        Self { handle, upper, started, has_ended: false }
+        Self { handle, upper, network, started, has_ended: false }
     }
 
     /// Waits for the end of the command.
@@ -141,6 +149,12 @@ impl Running {
         } else {
             ExitStatus::Code(libc::WEXITSTATUS(status))
         };
+        // Nothing of the step runs any more, and only an unconfined one could have changed it.
+        if let Some(network) = self.network.take()
+            && self.handle.supervised.security == Security::Sandbox
+        {
+            network.give_back();
+        }
         let held = self.handle.supervised.group().filter(|_| self.upper.is_some());
         let counted = held.map(|held| held.group.counted()).unwrap_or_default();
         self.clean_up();
@@ -203,9 +217,9 @@ impl StepHandle {
         };
         let process = request::further(id, spec, *security, &group.group, io.stdin.is_some())?;
         let request = Request::Exec(Box::new(process));
-        let member = Some(self.supervised.pidfd());
-        let launch = Launch { id, security: *security, request, member, io };
+        let place = Some(self.supervised.pidfd());
+        let launch = Launch { id, security: *security, request, place, io };
         let (supervised, _) = Supervised::launch(group, launch).await?;
-        Ok(Running::new(supervised, None, started))
+        Ok(Running::new(supervised, None, None, started))
     }
 }

@@ -135,6 +135,8 @@ pub struct User {
 pub enum Network {
     /// The host's.
     Host,
+    /// One of its own with a way outside, as [`NetworkConfig`](crate::NetworkConfig) has it.
+    Sandbox,
     /// A loopback interface and nothing else.
     None,
 }

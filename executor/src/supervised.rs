@@ -35,8 +35,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) id: &'a str,
     pub(crate) security: Security,
     pub(crate) request: Request,
-    /// A process in the namespaces to join.
-    pub(crate) member: Option<BorrowedFd<'a>>,
+    /// A process in the namespaces to join, or the network namespace of a step.
+    pub(crate) place: Option<BorrowedFd<'a>>,
     pub(crate) io: ProcessIo,
 }
 
@@ -47,11 +47,11 @@ impl Supervised {
         group: Arc<HeldGroup>,
         launch: Launch<'_>,
     ) -> Result<(Self, Vec<Created>), ExecutorError> {
-        let Launch { id, security, request, member, io } = launch;
+        let Launch { id, security, request, place, io } = launch;
         let channel = |errno: Errno| ExecutorError::Channel { id: id.into(), source: errno.into() };
         let (ours, theirs) = socket_pair().map_err(channel)?;
         let mut fds = vec![theirs.as_fd()];
-        fds.extend(member);
+        fds.extend(place);
         fds.extend([io.stdout.as_fd(), io.stderr.as_fd()]);
         fds.extend(io.stdin.as_ref().map(AsFd::as_fd));
         fds.extend(group.group.join().1);

@@ -61,7 +61,8 @@ async fn killing_the_daemon_leaves_no_process_and_the_next_one_no_cgroup() {
 
     let left = all_cgroups(&cgroup_parent);
     assert_ne!(left, 0, "nobody could remove them yet");
-    let config = ExecutorConfig { cgroup_parent: cgroup_parent.clone(), oom_score_adj: 0 };
+    let config =
+        ExecutorConfig { cgroup_parent: cgroup_parent.clone(), ..ExecutorConfig::default() };
     let next = Executor::new(start_zygote().unwrap(), config).unwrap();
     drop(next);
     assert_eq!(all_cgroups(&cgroup_parent), 0);

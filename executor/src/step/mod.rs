@@ -23,6 +23,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
+use crate::network;
 use crate::seccomp;
 use crate::sys::fork;
 use crate::sys::seccomp::Instruction;
@@ -57,6 +58,8 @@ impl Prepared {
 pub(crate) struct Descriptors {
     /// A process in the namespaces to join, for [`Request::Exec`].
     member: Option<OwnedFd>,
+    /// The network namespace of a step that has one.
+    network: Option<OwnedFd>,
     stdout: OwnedFd,
     stderr: OwnedFd,
     stdin: Option<OwnedFd>,
@@ -66,19 +69,21 @@ pub(crate) struct Descriptors {
 impl Descriptors {
     /// Takes the reply socket and the rest apart; `None` if they are not what `request` needs.
     ///
-    /// Their order: reply socket, the member process of an exec, standard output, error and (if
+    /// Their order: reply socket, the member process of an exec or the network namespace of a step
+    /// (if it has one), standard output, error and (if
     /// there is one) input, then those of the cgroup.
     pub(crate) fn sort(fds: Vec<OwnedFd>, request: &Request) -> Option<(OwnedFd, Self)> {
         let process = request.process();
         let mut fds = fds.into_iter();
         let reply = fds.next()?;
-        let member = match request {
-            Request::Run(_) => None,
-            Request::Exec(_) => Some(fds.next()?),
+        let (member, network) = match request {
+            Request::Run(step) if step.has_network => (None, Some(fds.next()?)),
+            Request::Run(_) => (None, None),
+            Request::Exec(_) => (Some(fds.next()?), None),
         };
         let (stdout, stderr) = (fds.next()?, fds.next()?);
         let stdin = if process.has_stdin { Some(fds.next()?) } else { None };
-        Some((reply, Self { member, stdout, stderr, stdin, cgroup: fds.collect() }))
+        Some((reply, Self { member, network, stdout, stderr, stdin, cgroup: fds.collect() }))
     }
 }
 
@@ -91,13 +96,11 @@ impl Request {
     }
 }
 
-/// The namespaces that the zygote makes for a request. That of the mounts is [`root`]'s.
+/// The namespaces that the zygote makes for a request. That of the mounts is [`root`]'s, and that of
+/// the network comes along.
 pub(crate) fn namespaces(request: &Request) -> u64 {
     let flags = match request {
-        Request::Run(step) => {
-            let network = if step.private_network { libc::CLONE_NEWNET } else { 0 };
-            libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | network
-        }
+        Request::Run(_) => libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS,
         Request::Exec(_) => 0,
     };
     flags as u64
@@ -130,6 +133,9 @@ fn set_up(
     prepared: &Prepared,
 ) -> Result<Vec<Created>, Failure> {
     become_init()?;
+    if let Some(network) = &descriptors.network {
+        network::enter(network.as_fd()).at(Stage::Network, "enter its namespace")?;
+    }
     let empty = prepared.empty.as_ref().map_err(Failure::clone)?;
 
     // As long as this process is in the host's mount namespace, the host's paths mean something.
@@ -147,9 +153,6 @@ fn set_up(
     control_groups::show_v1(&groups, &mut targets, step)?;
     mounts::attach(mounts, &mut targets)?;
     let created = targets.created();
-    if step.private_network {
-        sys::net::bring_up_loopback().at(Stage::Network, "bring up lo")?;
-    }
     rustix::system::sethostname(&step.hostname).at(Stage::Network, &step.hostname)?;
     if step.read_only_root {
         mount::set_attributes(root.as_fd(), libc::MOUNT_ATTR_RDONLY, false)

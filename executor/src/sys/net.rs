@@ -1,4 +1,4 @@
-//! The one network call of the sandbox: bringing up loopback.
+//! Network namespaces, and their loopback interface.
 
 use std::os::fd::AsRawFd;
 
@@ -6,6 +6,13 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use super::check;
+
+/// Moves this thread into a network namespace of its own.
+pub(crate) fn new_namespace() -> Result<(), Errno> {
+    // SAFETY: of what unshare separates, only descriptor tables matter to memory safety; this asks
+    // for the network.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNET) }.into()).map(drop)
+}
 
 /// Brings up `lo` of this network namespace. It gets its addresses by itself.
 pub(crate) fn bring_up_loopback() -> Result<(), Errno> {

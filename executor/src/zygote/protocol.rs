@@ -23,7 +23,8 @@ pub(crate) struct Step {
     pub(crate) root: Overlay,
     pub(crate) mounts: Vec<StepMount>,
     pub(crate) hostname: Vec<u8>,
-    pub(crate) private_network: bool,
+    /// Whether it runs in the network namespace that came along, instead of the host's.
+    pub(crate) has_network: bool,
     pub(crate) shm_size: u64,
     pub(crate) read_only_root: bool,
     /// Name and directory of each controller of version 1 to show below /sys/fs/cgroup.
@@ -158,7 +159,7 @@ pub enum Stage {
     ChangeRoot,
     /// Hiding parts of /proc and /sys.
     Mask,
-    /// Setting the host name or bringing up the loopback interface.
+    /// Setting the host name, or entering the network namespace.
     Network,
     /// Entering the control group.
     Cgroup,

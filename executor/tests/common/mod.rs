@@ -35,10 +35,15 @@ pub struct Outcome {
 
 impl Bench {
     pub fn new() -> Self {
+        Self::with(ExecutorConfig::default())
+    }
+
+    /// With this configuration but for the cgroup.
+    pub fn with(config: ExecutorConfig) -> Self {
         let zygote = start_zygote().unwrap();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let cgroup_parent = format!("kiln-test-{}-{number}", std::process::id());
-        let config = ExecutorConfig { cgroup_parent: cgroup_parent.clone(), oom_score_adj: 0 };
+        let config = ExecutorConfig { cgroup_parent: cgroup_parent.clone(), ..config };
         let executor = Executor::new(zygote, config).unwrap();
         let dir = tempfile::tempdir().unwrap();
         make_base(&dir.path().join("base"));
@@ -146,7 +151,7 @@ fn make_base(base: &Path) {
     fs::copy("/bin/busybox", base.join("bin/busybox")).unwrap();
     let applets = "sh cat echo ls id hostname mount umount unshare sleep true false kill ps touch \
                    mkdir mknod ln rm stat grep ip head dd wc tty stty readlink chown printf env seq \
-                   ping test ulimit nproc date setsid chroot";
+                   ping nc nslookup sed timeout test ulimit nproc date setsid chroot";
     for applet in applets.split_whitespace() {
         symlink("busybox", base.join("bin").join(applet)).unwrap();
     }

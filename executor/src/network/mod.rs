@@ -1,0 +1,342 @@
+//! The networks of steps: namespaces that are made before they are needed, and used again.
+//!
+//! Making a network namespace and connecting it takes longer than everything else around a step,
+//! and so does taking one away. So steps borrow them. What a confined step leaves behind in one is
+//! nothing that another could find: its processes are gone and their sockets with them, and it has
+//! no rights over interfaces and routes. A namespace that may be otherwise is thrown away.
+
+mod bridge;
+mod cni;
+mod firewall;
+mod namespace;
+mod netlink;
+mod route;
+mod subnet;
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rustix::io::Errno;
+use tokio::sync::oneshot;
+
+use bridge::Bridge;
+use cni::{Attachment, Cni};
+use namespace::Namespace;
+
+pub use bridge::BridgeConfig;
+pub use cni::CniConfig;
+pub(crate) use namespace::enter;
+pub use subnet::{InvalidSubnet, Subnet};
+
+/// Where the network of steps that want the usual one comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkConfig {
+    /// A bridge that is made here.
+    Bridge(BridgeConfig),
+    /// Plugins of the Container Network Interface.
+    Cni(CniConfig),
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self::Bridge(BridgeConfig::default())
+    }
+}
+
+/// Why a step has no network.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// The kernel, or the rights of this process, do not allow it.
+    #[error("cannot {0}")]
+    Setup(String, #[source] std::io::Error),
+    /// The configured range is in use.
+    #[error("the configured range {0} overlaps with the host's route to {1}")]
+    InUse(Subnet, Subnet),
+    /// The configured range is too small.
+    #[error("the configured range {0} is too small: it takes 16 addresses at least")]
+    TooSmall(Subnet),
+    /// All of the ranges that are used by default are in use.
+    #[error("the host has routes to all of 10.89.0.0/16: configure another range")]
+    NoSubnet,
+    /// There are more steps than addresses.
+    #[error("all addresses of the steps' range are in use")]
+    NoAddress,
+    /// A plugin, or its configuration, is not as it should be.
+    #[error("CNI: {0}")]
+    Cni(#[from] cni::CniError),
+    /// The thread that makes networks is gone.
+    #[error("the thread that makes networks has ended")]
+    Gone,
+}
+
+/// Says what was being done when a system call failed.
+trait At<T> {
+    fn at(self, what: &str) -> Result<T, NetworkError>;
+}
+
+impl<T> At<T> for Result<T, Errno> {
+    fn at(self, what: &str) -> Result<T, NetworkError> {
+        self.map_err(|source| NetworkError::Setup(what.to_owned(), source.into()))
+    }
+}
+
+/// What a namespace leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Itself.
+    Loopback,
+    /// The outside.
+    Outside,
+}
+
+/// The namespaces of an executor's steps, and the thread that makes them.
+#[derive(Debug)]
+pub(crate) struct Networks {
+    ready: Arc<Ready>,
+    sender: Sender<Job>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Job {
+    Make(Reach, oneshot::Sender<Result<Network, NetworkError>>),
+    Prepare(Reach),
+    Remove(Network),
+    FindHost(oneshot::Sender<Result<Option<Ipv4Addr>, NetworkError>>),
+    End,
+}
+
+/// Namespaces that no step is in.
+#[derive(Debug)]
+struct Ready {
+    kept: usize,
+    networks: Mutex<Vec<Network>>,
+}
+
+/// A namespace, and what it takes to disconnect it.
+#[derive(Debug)]
+struct Network {
+    namespace: Namespace,
+    connection: Connection,
+}
+
+#[derive(Debug)]
+enum Connection {
+    None,
+    Bridge { place: u32 },
+    Cni(Attachment),
+}
+
+impl Connection {
+    fn reach(&self) -> Reach {
+        match self {
+            Self::None => Reach::Loopback,
+            Self::Bridge { .. } | Self::Cni(_) => Reach::Outside,
+        }
+    }
+}
+
+/// A namespace that a step is in. It is thrown away when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Borrowed {
+    network: Option<Network>,
+    ready: Arc<Ready>,
+    sender: Sender<Job>,
+}
+
+impl Networks {
+    /// Starts the thread, which makes nothing before it is asked to. `kept` is how many namespaces
+    /// that no step is in are kept.
+    pub(crate) fn start(config: NetworkConfig, kept: usize) -> std::io::Result<Self> {
+        let ready = Arc::new(Ready { kept: kept.max(1), networks: Mutex::default() });
+        let (sender, receiver) = mpsc::channel();
+        let shared = Arc::clone(&ready);
+        let thread = std::thread::Builder::new()
+            .name("kiln-network".into())
+            .spawn(move || Maker { config, ready: shared, provider: None }.run(&receiver))?;
+        Ok(Self { ready, sender, thread: Some(thread) })
+    }
+
+    /// A namespace for a step, made if none is ready.
+    pub(crate) async fn borrow(&self, reach: Reach) -> Result<Borrowed, NetworkError> {
+        let sender = self.sender.clone();
+        let network = if let Some(network) = self.ready.take(reach) {
+            network
+        } else {
+            let (reply, made) = oneshot::channel();
+            sender.send(Job::Make(reach, reply)).map_err(|_| NetworkError::Gone)?;
+            made.await.map_err(|_| NetworkError::Gone)??
+        };
+        // For the step that starts meanwhile.
+        let _ = sender.send(Job::Prepare(reach));
+        Ok(Borrowed { network: Some(network), ready: Arc::clone(&self.ready), sender })
+    }
+
+    /// The host's address as steps with a way outside see it, if it has one.
+    pub(crate) async fn host_address(&self) -> Result<Option<Ipv4Addr>, NetworkError> {
+        let (reply, found) = oneshot::channel();
+        self.sender.send(Job::FindHost(reply)).map_err(|_| NetworkError::Gone)?;
+        found.await.map_err(|_| NetworkError::Gone)?
+    }
+}
+
+impl Drop for Networks {
+    fn drop(&mut self) {
+        let _ = self.sender.send(Job::End);
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported by its thread.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Borrowed {
+    /// Lets other steps have it. The step that was in it was confined, and nothing of it is left.
+    pub(crate) fn give_back(mut self) {
+        if let Some(network) = self.network.take()
+            && let Err(superfluous) = self.ready.keep(network)
+        {
+            let _ = self.sender.send(Job::Remove(superfluous));
+        }
+    }
+}
+
+impl AsFd for Borrowed {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // Only `give_back` and `drop` take it.
+        self.network.as_ref().expect("a network until it is given back").namespace.as_fd()
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(network) = self.network.take() {
+            let _ = self.sender.send(Job::Remove(network));
+        }
+    }
+}
+
+impl Ready {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Network>> {
+        self.networks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, reach: Reach) -> Option<Network> {
+        let mut networks = self.lock();
+        let position = networks.iter().rposition(|n| n.connection.reach() == reach)?;
+        Some(networks.remove(position))
+    }
+
+    fn has(&self, reach: Reach) -> bool {
+        self.lock().iter().any(|network| network.connection.reach() == reach)
+    }
+
+    fn keep(&self, network: Network) -> Result<(), Network> {
+        let mut networks = self.lock();
+        let reach = network.connection.reach();
+        if networks.iter().filter(|n| n.connection.reach() == reach).count() >= self.kept {
+            return Err(network);
+        }
+        networks.push(network);
+        Ok(())
+    }
+}
+
+/// What the thread has.
+struct Maker {
+    config: NetworkConfig,
+    ready: Arc<Ready>,
+    provider: Option<Provider>,
+}
+
+enum Provider {
+    Bridge(Box<Bridge>),
+    Cni(Cni),
+}
+
+impl Maker {
+    /// Works until it is to end, and then takes away what is ready.
+    fn run(mut self, jobs: &mpsc::Receiver<Job>) {
+        let Ok(home) = Namespace::current() else { return };
+        for job in jobs {
+            match job {
+                Job::Make(reach, reply) => {
+                    // Who no longer wants it leaves it to others.
+                    if let Err(Ok(network)) = reply.send(self.make(reach, &home)) {
+                        self.store(network);
+                    }
+                }
+                Job::Prepare(reach) if self.ready.has(reach) => {}
+                // What cannot be made is left to the step that needs it, which can report why.
+                Job::Prepare(reach) => drop(self.make(reach, &home).map(|n| self.store(n))),
+                Job::Remove(network) => self.remove(network),
+                Job::End => break,
+                Job::FindHost(reply) => {
+                    let found = self.provider(&home).map(|provider| match provider {
+                        Provider::Bridge(bridge) => Some(bridge.host_address()),
+                        Provider::Cni(_) => None,
+                    });
+                    drop(reply.send(found));
+                }
+            }
+        }
+        let ready = std::mem::take(&mut *self.ready.lock());
+        ready.into_iter().for_each(|network| self.remove(network));
+    }
+
+    fn store(&mut self, network: Network) {
+        if let Err(superfluous) = self.ready.keep(network) {
+            self.remove(superfluous);
+        }
+    }
+
+    fn make(&mut self, reach: Reach, home: &Namespace) -> Result<Network, NetworkError> {
+        if reach == Reach::Loopback {
+            let made = Namespace::enter_new();
+            home.enter().at("return to the host's network namespace")?;
+            let namespace = made.at("make a network namespace")?;
+            return Ok(Network { namespace, connection: Connection::None });
+        }
+        match self.provider(home)? {
+            Provider::Bridge(bridge) => {
+                let (namespace, place) = bridge.connect(home)?;
+                Ok(Network { namespace, connection: Connection::Bridge { place } })
+            }
+            Provider::Cni(cni) => {
+                let made = Namespace::enter_new();
+                home.enter().at("return to the host's network namespace")?;
+                let namespace = made.at("make a network namespace")?;
+                let attachment = cni.attach(&namespace)?;
+                Ok(Network { namespace, connection: Connection::Cni(attachment) })
+            }
+        }
+    }
+
+    fn provider(&mut self, home: &Namespace) -> Result<&mut Provider, NetworkError> {
+        if self.provider.is_none() {
+            self.provider = Some(match &self.config {
+                NetworkConfig::Bridge(config) => {
+                    Provider::Bridge(Box::new(Bridge::new(config, home)?))
+                }
+                NetworkConfig::Cni(config) => Provider::Cni(Cni::read(config)?),
+            });
+        }
+        self.provider.as_mut().ok_or(NetworkError::Gone)
+    }
+
+    fn remove(&mut self, Network { namespace, connection }: Network) {
+        match (connection, &mut self.provider) {
+            (Connection::Bridge { place }, Some(Provider::Bridge(bridge))) => {
+                bridge.disconnect(place);
+            }
+            (Connection::Cni(attachment), Some(Provider::Cni(cni))) => {
+                cni.detach(attachment, &namespace);
+            }
+            _ => {}
+        }
+    }
+}
