@@ -19,6 +19,8 @@ test_needs=(
     "skopeo:skopeo"                    # these three judge the images
     "umoci:umoci"
     "runc:runc"
+    "iproute2:ip"                      # and these make networks for steps to be in
+    "iptables:iptables"
 )
 
 say() { printf '%s\n' "$*" >&2; }

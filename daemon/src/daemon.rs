@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::history::History;
 use crate::kept_dirs::KeptDirs;
 use crate::layers::{Layers, LocalTrees};
+use crate::network::StepNetwork;
 use crate::ops::source::git::Repositories;
 use crate::ops::source::http::HttpClient;
 use crate::provenance::Producers;
@@ -32,6 +33,7 @@ pub(crate) struct Daemon {
     pub(crate) trees: LocalTrees,
     pub(crate) repositories: Repositories,
     pub(crate) executor: Executor,
+    pub(crate) network: StepNetwork,
     pub(crate) registry: kiln_registry::Client,
     pub(crate) http: HttpClient,
     pub(crate) sessions: Arc<Sessions>,
@@ -66,6 +68,7 @@ impl Daemon {
         let repositories = Repositories::open(root, index.clone())?;
         let registry = kiln_registry::Client::new(config.registry.clone());
         let history = History::new(index.clone(), content.clone(), config.history);
+        let network = StepNetwork::new(config.network_mode());
         let exec_turns = Semaphore::new(config.max_parallelism.unwrap_or(Semaphore::MAX_PERMITS));
         let daemon = Arc::new(Self {
             config,
@@ -76,6 +79,7 @@ impl Daemon {
             trees,
             repositories,
             executor,
+            network,
             registry,
             http: HttpClient::default(),
             sessions: Arc::default(),

@@ -22,6 +22,7 @@ mod image;
 mod kept_dirs;
 mod layers;
 mod memory;
+mod network;
 mod ops;
 mod policy;
 mod provenance;

@@ -14,7 +14,7 @@ use kiln_proto::gateway::llb_bridge_server::LlbBridgeServer;
 use kiln_proto::session::{CONNECTION_WINDOW, MAX_MESSAGE, STREAM_WINDOW};
 use kiln_proto::trace::trace_service_server::TraceServiceServer;
 use rustix::fs::{FlockOperation, flock};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -43,11 +43,14 @@ pub(crate) fn lock_root(root: &Path) -> anyhow::Result<File> {
 /// The end has this order: no new connections; running builds get [`DRAIN`] to finish, then are
 /// cancelled; their records are written; the last results are made durable.
 pub(crate) async fn run(config: Config, zygote: Zygote) -> anyhow::Result<()> {
-    let executor = Executor::new(zygote, config.executor())?;
     let idle_timeout = config.idle_timeout;
     let addresses = config.addresses.clone();
     let mut incoming = SelectAll::new();
-    for listener in Listener::open_all(&config)? {
+    let listeners = Listener::open_all(&config)?;
+    let own_ports = listeners.iter().filter_map(Listener::port).collect();
+    let executor = Executor::new(zygote, config.executor(own_ports))?;
+    let signals = Signals::take()?;
+    for listener in listeners {
         incoming.push(listener.connections());
     }
     let daemon = tokio::task::spawn_blocking(move || Daemon::open(config, executor)).await??;
@@ -81,7 +84,7 @@ pub(crate) async fn run(config: Config, zygote: Zygote) -> anyhow::Result<()> {
     tokio::pin!(server);
     tokio::select! {
         served = &mut server => served.context("cannot serve")?,
-        reason = end_of_life(&daemon, idle_timeout) => {
+        reason = end_of_life(&daemon, signals, idle_timeout) => {
             tracing::info!(reason, "stopping");
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
             ending.cancel();
@@ -98,17 +101,29 @@ pub(crate) async fn run(config: Config, zygote: Zygote) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the daemon ends by. Signals that come before it looks are not lost.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn take() -> std::io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+}
+
 /// Returns when the daemon should end, with the reason.
-async fn end_of_life(daemon: &Arc<Daemon>, idle_timeout: Option<Duration>) -> &'static str {
+async fn end_of_life(
+    daemon: &Arc<Daemon>,
+    mut signals: Signals,
+    idle_timeout: Option<Duration>,
+) -> &'static str {
     let signalled = async {
-        let (Ok(mut term), Ok(mut interrupt)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
-            return std::future::pending().await;
-        };
         tokio::select! {
-            _ = term.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+            _ = signals.terminate.recv() => "SIGTERM",
+            _ = signals.interrupt.recv() => "SIGINT",
         }
     };
     let idle = async {

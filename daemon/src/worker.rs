@@ -47,7 +47,7 @@ pub(crate) fn labels(config: &Config) -> BTreeMap<String, String> {
     let own = [
         ("org.mobyproject.buildkit.worker.executor", "oci"),
         ("org.mobyproject.buildkit.worker.snapshotter", "overlayfs"),
-        ("org.mobyproject.buildkit.worker.network", "host"),
+        ("org.mobyproject.buildkit.worker.network", config.network_mode().name()),
         ("org.mobyproject.buildkit.worker.oci.process-mode", "sandbox"),
         ("org.mobyproject.buildkit.worker.selinux.enabled", "false"),
     ];

@@ -23,6 +23,7 @@ pub struct Daemon {
     folder: TempDir,
     /// Where it finds programs, if not where the tests do.
     search_path: Option<OsString>,
+    other_addresses: Vec<String>,
 }
 
 impl Daemon {
@@ -50,7 +51,8 @@ impl Daemon {
              [registry.\"{address}\"]\n  http = true\n"
         );
         std::fs::write(folder.path().join("kilnd.toml"), config).expect("configuration");
-        let mut daemon = Self { running: None, root, folder, search_path: None };
+        let mut daemon =
+            Self { running: None, root, folder, search_path: None, other_addresses: Vec::new() };
         daemon.start_again();
         daemon
     }
@@ -64,6 +66,20 @@ impl Daemon {
         config.push_str(more);
         std::fs::write(&path, config).expect("configuration");
         self.start_again();
+    }
+
+    /// Changes its configuration, for when it is started again.
+    #[track_caller]
+    pub fn replace_in_configuration(&mut self, old: &str, new: &str) {
+        let path = self.folder.path().join("kilnd.toml");
+        let config = std::fs::read_to_string(&path).expect("configuration");
+        assert!(config.contains(old), "{old} in {config}");
+        std::fs::write(&path, config.replace(old, new)).expect("configuration");
+    }
+
+    /// Has it listen on one more address, when it is started again.
+    pub fn listen_on_too(&mut self, address: &str) {
+        self.other_addresses.push(address.to_owned());
     }
 
     /// Starts it again with another `PATH`.
@@ -85,6 +101,7 @@ impl Daemon {
                 .arg(&self.root)
                 .arg("--addr")
                 .arg(self.host())
+                .args(self.other_addresses.iter().flat_map(|address| ["--addr", address]))
                 .arg("--config")
                 .arg(self.folder.path().join("kilnd.toml"))
                 .env("NOTIFY_SOCKET", ready.path())

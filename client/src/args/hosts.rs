@@ -21,8 +21,11 @@ pub(crate) fn parse(values: &[String]) -> Result<String, Invalid> {
                 .or_else(|| part.split_once(':'))
                 .filter(|(name, _)| !name.is_empty())
                 .ok_or_else(|| Invalid::not(text, EXPECTED))?;
+            // The daemon's host, whose address only the daemon knows.
             if rest == "host-gateway" {
-                return Err(Invalid::Unsupported("the address host-gateway".to_owned()));
+                host = "";
+                hosts.push(format!("{name}={rest}"));
+                continue;
             }
             let address = address(rest).ok_or_else(|| Invalid::not(text, EXPECTED))?;
             host = name;
@@ -51,10 +54,11 @@ mod tests {
             ("a=[::1]", "a=::1"),
             ("a=1.1.1.1,2.2.2.2", "a=1.1.1.1,a=2.2.2.2"),
             ("a:1.1.1.1,b:::2,::3", "a=1.1.1.1,b=::2,b=::3"),
+            ("a:host-gateway,b=host-gateway", "a=host-gateway,b=host-gateway"),
         ] {
             assert_eq!(parse(&[text.to_owned()]), Ok(expected.to_owned()), "{text}");
         }
-        for text in ["a", "a=", "=1.1.1.1", "a=x", "a:host-gateway", "1.1.1.1", "a=1.1.1.1,"] {
+        for text in ["a", "a=", "=1.1.1.1", "a=x", "a:host-gateway,::1", "1.1.1.1", "a=1.1.1.1,"] {
             assert!(parse(&[text.to_owned()]).is_err(), "{text}");
         }
     }

@@ -81,6 +81,16 @@ pub(super) struct Worker {
     pub(super) snapshotter: Option<String>,
     #[serde(rename = "networkMode")]
     pub(super) network_mode: Option<String>,
+    #[serde(rename = "cniConfigPath")]
+    pub(super) cni_config_path: Option<PathBuf>,
+    #[serde(rename = "cniBinaryPath")]
+    pub(super) cni_binary_path: Option<PathBuf>,
+    #[serde(rename = "cniPoolSize")]
+    pub(super) cni_pool_size: Option<usize>,
+    #[serde(rename = "bridgeName")]
+    pub(super) bridge_name: Option<String>,
+    #[serde(rename = "bridgeSubnet")]
+    pub(super) bridge_subnet: Option<String>,
     pub(super) gc: Option<bool>,
     pub(super) gckeepstorage: Option<DiskSpace>,
     #[serde(rename = "reservedSpace")]
@@ -281,14 +291,10 @@ impl ConfigFile {
             bail!("worker.containerd.enabled: this daemon has no containerd worker");
         }
         match self.worker.oci.snapshotter.as_deref() {
-            None | Some("" | "auto" | "overlayfs") => {}
+            None | Some("" | "auto" | "overlayfs") => Ok(()),
             Some(other) => {
                 bail!("worker.oci.snapshotter: {other:?} is not supported: overlayfs is")
             }
-        }
-        match self.worker.oci.network_mode.as_deref() {
-            None | Some("" | "auto" | "host") => Ok(()),
-            Some(other) => bail!("worker.oci.networkMode: {other:?} is not supported: host is"),
         }
     }
 }

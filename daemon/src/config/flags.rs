@@ -57,9 +57,18 @@ pub(crate) struct Flags {
     /// Snapshotter: auto or overlayfs
     #[arg(long, value_name = "NAME")]
     oci_worker_snapshotter: Option<String>,
-    /// Network of steps: auto or host
+    /// Network of steps: auto, bridge, cni or host
     #[arg(long, value_name = "MODE")]
     oci_worker_net: Option<String>,
+    /// Configuration of the CNI plugins that make the network of steps
+    #[arg(long, value_name = "FILE")]
+    oci_cni_config_path: Option<PathBuf>,
+    /// Directory of the CNI plugins
+    #[arg(long, value_name = "DIR")]
+    oci_cni_binary_dir: Option<PathBuf>,
+    /// Networks that are kept ready for steps
+    #[arg(long, value_name = "COUNT")]
+    oci_cni_pool_size: Option<usize>,
     /// Collect garbage
     #[arg(long, value_name = "BOOL", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     oci_worker_gc: Option<bool>,
@@ -105,6 +114,10 @@ impl Flags {
         }
         worker.snapshotter = self.oci_worker_snapshotter.clone().or(worker.snapshotter.take());
         worker.network_mode = self.oci_worker_net.clone().or(worker.network_mode.take());
+        let path = |flag: &Option<PathBuf>, file: Option<PathBuf>| flag.clone().or(file);
+        worker.cni_config_path = path(&self.oci_cni_config_path, worker.cni_config_path.take());
+        worker.cni_binary_path = path(&self.oci_cni_binary_dir, worker.cni_binary_path.take());
+        worker.cni_pool_size = self.oci_cni_pool_size.or(worker.cni_pool_size);
         worker.gc = self.oci_worker_gc.or(worker.gc);
         worker.max_parallelism = self.oci_max_parallelism.or(worker.max_parallelism);
         if let Some(text) = &self.oci_worker_gc_keepstorage {

@@ -52,6 +52,14 @@ impl Listener {
         }
     }
 
+    /// The TCP port that it is, if it is one.
+    pub(crate) fn port(&self) -> Option<u16> {
+        match self {
+            Self::Unix(_) => None,
+            Self::Tcp(listener) => listener.local_addr().ok().map(|address| address.port()),
+        }
+    }
+
     /// The connections that come in.
     pub(crate) fn connections(self) -> BoxStream<'static, std::io::Result<Connection>> {
         match self {

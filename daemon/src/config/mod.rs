@@ -3,6 +3,7 @@
 mod file;
 mod flags;
 mod listen;
+mod network;
 mod units;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use file::ConfigFile;
 
 pub(crate) use flags::Flags;
 pub(crate) use listen::Listener;
+pub(crate) use network::NetworkMode;
 pub(crate) use units::parse_duration;
 
 /// Everything that can be configured, checked.
@@ -51,6 +53,7 @@ pub(crate) struct Config {
     pub(crate) provenance_env: Environment,
     /// How much of the build history is kept.
     pub(crate) history: Expiry,
+    network: network::NetworkSettings,
     cgroup_parent: Option<String>,
     frontends: file::Frontends,
     dns: file::Dns,
@@ -111,6 +114,7 @@ impl Config {
             max_used_space: worker.max_used_space.unwrap_or_default().0,
             min_free_space: worker.min_free_space.unwrap_or_default().0,
         };
+        let network = network::NetworkSettings::new(&worker, &root)?;
         let gc_policies = if worker.gcpolicy.is_empty() {
             default_policies(limits, disk(&root))
         } else {
@@ -149,6 +153,7 @@ impl Config {
             labels: worker.labels,
             platforms,
             max_parallelism: worker.max_parallelism.filter(|&limit| limit > 0),
+            network,
             cgroup_parent: worker.default_cgroup_parent,
             frontends: file.frontend,
             dns: file.dns,
@@ -208,11 +213,19 @@ impl Config {
         self.dns.resolv_conf()
     }
 
-    pub(crate) fn executor(&self) -> ExecutorConfig {
+    /// What the network of steps is by default.
+    pub(crate) fn network_mode(&self) -> NetworkMode {
+        self.network.mode
+    }
+
+    /// How steps are run by a daemon that listens on the TCP ports `own_ports`.
+    pub(crate) fn executor(&self, own_ports: Vec<u16>) -> ExecutorConfig {
         let mut config = ExecutorConfig::default();
         // Of its own: another daemon of this host clears away what its predecessor left.
         let parent = self.cgroup_parent.as_deref().unwrap_or(&config.cgroup_parent);
         config.cgroup_parent = format!("{parent}/{}", self.worker_id);
+        config.network = self.network.executor(own_ports);
+        config.kept_networks = self.network.kept.unwrap_or(config.kept_networks);
         config
     }
 }

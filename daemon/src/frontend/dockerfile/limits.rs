@@ -6,18 +6,24 @@ use std::net::IpAddr;
 use anyhow::{Context as _, bail};
 use kiln_proto::pb;
 
+use crate::network::HOST_GATEWAY;
+
 fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(|item| item.trim_matches('"')).filter(|item| !item.is_empty())
 }
 
-/// `add-hosts`: `host=address` pairs.
+/// `add-hosts`: `host=address` pairs, where [`HOST_GATEWAY`] is an address as well.
 pub(super) fn extra_hosts(text: &str) -> anyhow::Result<Vec<pb::HostIp>> {
     let pair = |pair: &str| {
         let pair = pair.to_lowercase();
         let (host, ip) =
             pair.split_once('=').with_context(|| format!("invalid key-value pair {pair}"))?;
+        let host = host.to_owned();
+        if ip == HOST_GATEWAY {
+            return Ok(pb::HostIp { host, ip: ip.to_owned() });
+        }
         let ip: IpAddr = ip.parse().with_context(|| format!("failed to parse IP {ip}"))?;
-        Ok(pb::HostIp { host: host.to_owned(), ip: ip.to_string() })
+        Ok(pb::HostIp { host, ip: ip.to_string() })
     };
     list(text).map(pair).collect()
 }
@@ -114,7 +120,7 @@ mod tests {
 
     #[test]
     fn hosts_need_addresses() {
-        let hosts = extra_hosts("A=10.0.0.1,b=::1").unwrap();
+        let hosts = extra_hosts("A=10.0.0.1,b=::1,c=host-gateway").unwrap();
         assert_eq!((&*hosts[0].host, &*hosts[1].ip), ("a", "::1"));
         assert!(extra_hosts("a").is_err() && extra_hosts("a=b").is_err());
     }

@@ -17,6 +17,7 @@ use super::entitlements;
 use super::mounts::Mounts;
 use super::terminal::terminal;
 use super::{caches, process};
+use crate::network;
 use crate::solver::{Build, Snapshot};
 
 /// A root file system and mounts, on which processes run. The first of them is the container's
@@ -104,7 +105,8 @@ impl Container {
         } else {
             let mut spec = process::first(&self.build, &exec, &self.mounts).await?;
             spec.tty = tty;
-            let running = self.build.daemon.executor.run(spec, io).await?;
+            let running = self.build.daemon.executor.run(spec, io).await;
+            let running = running.map_err(network::explain)?;
             *first = Some(running.handle().clone());
             Ok(running)
         }

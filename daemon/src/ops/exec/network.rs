@@ -1,27 +1,19 @@
-//! What network a step has, and the files by which it finds hosts.
+//! The files by which a step finds hosts.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use kiln_executor::{Mount, Network};
 use kiln_proto::pb;
 
+use crate::network::HOST_GATEWAY;
 use crate::solver::Build;
 
-/// The network of a step. The daemon has none of its own to offer: the default mode is the
-/// host's, as it is with BuildKit where no CNI is configured.
-pub(super) fn mode(exec: &pb::ExecOp) -> Network {
-    match exec.network() {
-        pb::NetMode::Unset | pb::NetMode::Host => Network::Host,
-        pb::NetMode::None => Network::None,
-    }
-}
-
 /// `/etc/hosts` and `/etc/resolv.conf`.
-pub(super) fn files(
-    build: &Arc<Build>,
+pub(super) async fn files(
+    build: &Build,
     meta: &pb::Meta,
     hostname: &str,
     network: Network,
@@ -29,11 +21,13 @@ pub(super) fn files(
     let mut hosts = String::from("127.0.0.1\tlocalhost ");
     hosts.push_str(hostname);
     hosts.push_str("\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    for host in &meta.extra_hosts {
-        if host.host.contains(char::is_whitespace) || host.ip.parse::<std::net::IpAddr>().is_err() {
-            bail!("invalid extra host {:?} with address {:?}", host.host, host.ip);
+    for extra in &meta.extra_hosts {
+        // Where nothing can be reached, the host cannot either.
+        if extra.ip == HOST_GATEWAY && network == Network::None {
+            continue;
         }
-        writeln!(hosts, "{}\t{}", host.ip, host.host).context("cannot format a host line")?;
+        let address = address(build, extra, network).await?;
+        writeln!(hosts, "{address}\t{}", extra.host).context("cannot format a host line")?;
     }
     let file = |target: &str, content: String| Mount::File {
         content: content.into_bytes(),
@@ -43,8 +37,26 @@ pub(super) fn files(
         gid: 0,
     };
     let mut files = vec![file("/etc/hosts", hosts)];
-    if network == Network::Host {
-        files.push(file("/etc/resolv.conf", build.daemon.config.resolv_conf()));
+    if network != Network::None {
+        let daemon = &build.daemon;
+        let names = daemon.network.resolv_conf(&daemon.config, &daemon.executor, network).await?;
+        files.push(file("/etc/resolv.conf", names));
     }
     Ok(files)
+}
+
+async fn address(build: &Build, extra: &pb::HostIp, network: Network) -> anyhow::Result<IpAddr> {
+    if extra.ip == HOST_GATEWAY {
+        let daemon = &build.daemon;
+        let address = daemon.network.host_address(&daemon.executor, network).await?;
+        return address.with_context(|| {
+            format!(
+                "the host has no address for extra host {:?} in this step's network",
+                extra.host
+            )
+        });
+    }
+    let address = extra.ip.parse().ok().filter(|_| !extra.host.contains(char::is_whitespace));
+    address
+        .with_context(|| format!("invalid extra host {:?} with address {:?}", extra.host, extra.ip))
 }

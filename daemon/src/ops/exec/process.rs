@@ -29,10 +29,10 @@ pub(super) async fn first(
     let identity = owner::identity(&view, &meta.user).with_context(|| failed(meta))?;
     make_working_directory(&view, mounts, meta, identity.owner)?;
     let ExecSpec { args, env, cwd, user, tty } = command(build, exec, meta, identity).await?;
-    let network = network::mode(exec);
+    let network = build.daemon.network.of(exec.network());
     let hostname =
         if meta.hostname.is_empty() { "buildkitsandbox" } else { &meta.hostname }.to_owned();
-    let mut all_mounts = network::files(build, meta, &hostname, network)?;
+    let mut all_mounts = network::files(build, meta, &hostname, network).await?;
     all_mounts.extend(mounts.others.iter().cloned());
     Ok(ProcessSpec {
         id: build.daemon.next_step_id(),

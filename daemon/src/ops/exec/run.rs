@@ -12,6 +12,7 @@ use super::output::Output;
 use super::{cache_map, caches, process};
 use crate::graph::Vertex;
 use crate::image::Platform;
+use crate::network;
 use crate::solver::{Build, ProcessError, Snapshot, VertexProgress};
 
 pub(crate) async fn execute(
@@ -39,7 +40,7 @@ pub(crate) async fn execute(
     let (stdout, stdout_end) = Output::new(1)?;
     let (stderr, stderr_end) = Output::new(2)?;
     let io = ProcessIo { stdin: None, stdout: stdout_end, stderr: stderr_end };
-    let running = daemon.executor.run(spec, io).await;
+    let running = daemon.executor.run(spec, io).await.map_err(network::explain);
     let mut running = running.with_context(|| process::failed(meta))?;
     let ((), (), exit) =
         tokio::join!(stdout.forward(progress), stderr.forward(progress), running.wait());
