@@ -40,6 +40,7 @@ use clap::Parser as _;
 use crate::config::{Config, Flags};
 
 fn main() -> ExitCode {
+    kiln_executor::serve_if_zygote();
     let flags = Flags::parse();
     match run(&flags) {
         Ok(()) => ExitCode::SUCCESS,

@@ -92,6 +92,14 @@ pub(super) struct Worker {
     pub(super) gcpolicy: Vec<GcPolicy>,
     #[serde(rename = "max-parallelism")]
     pub(super) max_parallelism: Option<usize>,
+    /// Processes and threads that a step may have at a time; 0 is any number.
+    #[serde(rename = "pidsLimit")]
+    pub(super) pids_limit: Option<u64>,
+    /// Steps are confined by this profile of AppArmor as well.
+    #[serde(rename = "apparmor-profile")]
+    pub(super) apparmor_profile: Option<String>,
+    /// Must be false: steps get no labels of SELinux.
+    pub(super) selinux: Option<bool>,
     #[serde(rename = "defaultCgroupParent")]
     pub(super) default_cgroup_parent: Option<String>,
 }
@@ -279,6 +287,9 @@ impl ConfigFile {
     pub(super) fn check(&self) -> anyhow::Result<()> {
         if self.worker.containerd.enabled {
             bail!("worker.containerd.enabled: this daemon has no containerd worker");
+        }
+        if self.worker.oci.selinux == Some(true) {
+            bail!("worker.oci.selinux: this daemon does not label steps");
         }
         match self.worker.oci.snapshotter.as_deref() {
             None | Some("" | "auto" | "overlayfs") => {}

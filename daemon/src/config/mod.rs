@@ -52,6 +52,8 @@ pub(crate) struct Config {
     /// How much of the build history is kept.
     pub(crate) history: Expiry,
     cgroup_parent: Option<String>,
+    pids_limit: Option<u64>,
+    apparmor_profile: Option<String>,
     frontends: file::Frontends,
     dns: file::Dns,
     log: file::Log,
@@ -150,6 +152,8 @@ impl Config {
             platforms,
             max_parallelism: worker.max_parallelism.filter(|&limit| limit > 0),
             cgroup_parent: worker.default_cgroup_parent,
+            pids_limit: worker.pids_limit,
+            apparmor_profile: worker.apparmor_profile.filter(|profile| !profile.is_empty()),
             frontends: file.frontend,
             dns: file.dns,
             log: file.log,
@@ -213,6 +217,10 @@ impl Config {
         // Of its own: another daemon of this host clears away what its predecessor left.
         let parent = self.cgroup_parent.as_deref().unwrap_or(&config.cgroup_parent);
         config.cgroup_parent = format!("{parent}/{}", self.worker_id);
+        config.apparmor_profile.clone_from(&self.apparmor_profile);
+        if let Some(limit) = self.pids_limit {
+            config.pids = Some(limit).filter(|&limit| limit > 0);
+        }
         config
     }
 }
@@ -351,6 +359,7 @@ mod tests {
         for (text, name) in [
             ("bogus = 1", "bogus"),
             ("[worker.oci]\nrootless = true", "rootless"),
+            ("[worker.oci]\nselinux = true", "selinux"),
             ("[grpc.tls]\ncert = \"x\"", "tls"),
             ("[worker.containerd]\nenabled = true", "containerd"),
             ("insecure-entitlements = [\"device\"]", "device"),

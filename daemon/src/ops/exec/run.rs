@@ -55,6 +55,9 @@ pub(crate) async fn execute(
         if exit.oom_killed {
             reason.push_str(": killed for using more memory than allowed");
         }
+        if exit.out_of_pids {
+            reason.push_str(": it had as many processes as allowed (worker.oci.pidsLimit)");
+        }
         return Err(ProcessError {
             command: meta.args.join(" "),
             reason,
