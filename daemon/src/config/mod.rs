@@ -43,6 +43,7 @@ pub(crate) struct Config {
     pub(crate) gc: bool,
     pub(crate) gc_policies: Vec<Policy>,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Platforms that steps are said to run for, whether or not they do.
     pub(crate) platforms: Vec<Platform>,
     /// Steps that may run at once.
     pub(crate) max_parallelism: Option<usize>,
@@ -123,10 +124,8 @@ impl Config {
                 bail!("unknown or unsupported entitlement {entitlement:?}");
             }
         }
-        let platforms = match worker.platforms.as_slice() {
-            [] => vec![Platform::host()],
-            given => given.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
-        };
+        let platforms = worker.platforms.iter().map(|text| text.parse());
+        let platforms = platforms.collect::<Result<_, _>>()?;
         let addresses = match file.grpc.address {
             addresses if addresses.is_empty() => vec![default_address()],
             addresses => addresses,

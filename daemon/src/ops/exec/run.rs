@@ -69,18 +69,26 @@ pub(crate) async fn execute(
     mounts.commit(build, &description, cache_map(vertex, exec)?.outputs).await
 }
 
-/// Says why a program may be in a format that the kernel does not know.
+/// Says why a program may be in a format that the kernel does not know, or whose emulator it does
+/// not find.
 fn explain(error: ExecutorError, vertex: &Vertex) -> anyhow::Error {
-    let is_format = matches!(&error, ExecutorError::NotExecutable { source, .. }
-        if source.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()));
+    let errno = match &error {
+        ExecutorError::NotExecutable { source, .. } => source.raw_os_error(),
+        _ => None,
+    };
     let (platform, host) = (vertex.platform().map(Platform::from), Platform::host());
     let error = anyhow::Error::new(error);
-    match platform.filter(|platform| is_format && *platform != host) {
-        Some(platform) => error.context(format!(
+    match (platform.filter(|platform| *platform != host), errno.map(Errno::from_raw_os_error)) {
+        (Some(platform), Some(Errno::NOEXEC)) => error.context(format!(
             "this step is for {platform} and this host is {host}, without an emulator for it: \
              install one that registers with binfmt_misc, such as qemu-user-static"
         )),
-        None => error,
+        (Some(platform), Some(Errno::NOENT)) => error.context(format!(
+            "this step is for {platform} and this host is {host}: either the program's interpreter \
+             is missing in the image, or the emulator is, which is so if it was registered with \
+             binfmt_misc without the flag F (fix binary)"
+        )),
+        _ => error,
     }
 }
 
