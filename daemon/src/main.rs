@@ -14,6 +14,7 @@ mod compression;
 mod config;
 mod control;
 mod daemon;
+mod devices;
 mod emulation;
 mod exporter;
 mod frontend;

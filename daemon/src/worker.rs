@@ -9,6 +9,7 @@ use tonic::Status;
 
 use crate::config::Config;
 use crate::daemon::Daemon;
+use crate::devices::Device;
 use crate::image::Platform;
 use crate::upkeep;
 
@@ -64,6 +65,6 @@ fn record(daemon: &Arc<Daemon>, platforms: &[Platform], disk: DiskStat) -> types
         platforms: platforms.iter().map(Platform::to_pb).collect(),
         gc_policy: daemon.config.gc_policies.iter().map(|p| upkeep::to_wire(p, disk)).collect(),
         buildkit_version: Some(version()),
-        cdi_devices: Vec::new(),
+        cdi_devices: daemon.config.devices.list().iter().map(Device::to_wire).collect(),
     }
 }

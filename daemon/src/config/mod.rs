@@ -18,6 +18,7 @@ use kiln_executor::ExecutorConfig;
 use kiln_registry::{ImageRef, RegistryConfig};
 use tracing_subscriber::EnvFilter;
 
+use crate::devices::{DeviceGrants, Devices, InvalidGrant};
 use crate::history::Expiry;
 use crate::image::Platform;
 use crate::provenance::Environment;
@@ -55,6 +56,8 @@ pub(crate) struct Config {
     cgroup_parent: Option<String>,
     pids_limit: Option<u64>,
     apparmor_profile: Option<String>,
+    /// What steps can be given of the host's devices.
+    pub(crate) devices: Devices,
     frontends: file::Frontends,
     dns: file::Dns,
     log: file::Log,
@@ -71,6 +74,8 @@ pub(crate) enum GrantError {
     NotAllowed(String),
     #[error("unknown entitlement {0}")]
     Unknown(String),
+    #[error(transparent)]
+    Device(#[from] InvalidGrant),
 }
 
 /// A frontend that the configuration keeps from use.
@@ -120,7 +125,7 @@ impl Config {
             worker.gcpolicy.into_iter().map(file::GcPolicy::into_policy).collect()
         };
         for entitlement in &file.insecure_entitlements {
-            if !matches!(entitlement.as_str(), "network.host" | "security.insecure") {
+            if !matches!(entitlement.as_str(), "network.host" | "security.insecure" | "device") {
                 bail!("unknown or unsupported entitlement {entitlement:?}");
             }
         }
@@ -153,6 +158,7 @@ impl Config {
             cgroup_parent: worker.default_cgroup_parent,
             pids_limit: worker.pids_limit,
             apparmor_profile: worker.apparmor_profile.filter(|profile| !profile.is_empty()),
+            devices: file.cdi.devices(),
             frontends: file.frontend,
             dns: file.dns,
             log: file.log,
@@ -191,13 +197,15 @@ impl Config {
 
     /// Fails if clients may not grant `entitlement` to their steps.
     pub(crate) fn check_grant(&self, entitlement: &str) -> Result<(), GrantError> {
-        match entitlement {
-            _ if self.allows(entitlement) => Ok(()),
+        DeviceGrants::of([entitlement].into_iter())?;
+        let name = match entitlement.split_once('=') {
+            Some(("device", _)) => "device",
+            _ => entitlement,
+        };
+        match name {
+            _ if self.allows(name) => Ok(()),
             "network.host" | "security.insecure" | "device" => {
-                Err(GrantError::NotAllowed(entitlement.to_owned()))
-            }
-            device if device.starts_with("device=") => {
-                Err(GrantError::NotAllowed("device".to_owned()))
+                Err(GrantError::NotAllowed(name.to_owned()))
             }
             other => Err(GrantError::Unknown(other.to_owned())),
         }
@@ -349,8 +357,8 @@ mod tests {
 
     #[test]
     fn a_key_that_is_harmless_is_reported() {
-        let config = load("[otel]\nsocketPath = \"/x\"\n[cdi]\nspecDirs = [\"/y\"]").unwrap();
-        assert_eq!(config.without_effect, ["otel.socketPath", "cdi.specDirs"]);
+        let config = load("[otel]\nsocketPath = \"/x\"").unwrap();
+        assert_eq!(config.without_effect, ["otel.socketPath"]);
     }
 
     #[test]
@@ -361,7 +369,7 @@ mod tests {
             ("[worker.oci]\nselinux = true", "selinux"),
             ("[grpc.tls]\ncert = \"x\"", "tls"),
             ("[worker.containerd]\nenabled = true", "containerd"),
-            ("insecure-entitlements = [\"device\"]", "device"),
+            ("insecure-entitlements = [\"devices\"]", "devices"),
         ] {
             let error = format!("{:#}", load(text).unwrap_err());
             assert!(error.contains(name), "{text}: {error}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use kiln_executor::{ExecutorError, ExitStatus, ProcessIo, ProcessSpec, Resources};
 use kiln_proto::pb;
 use rustix::io::Errno;
@@ -23,9 +23,6 @@ pub(crate) async fn execute(
 ) -> anyhow::Result<Vec<Snapshot>> {
     let daemon = &build.daemon;
     let meta = exec.meta.as_ref().context("exec op without a process")?;
-    if !exec.cdi_devices.is_empty() {
-        bail!("CDI devices are not supported by this daemon");
-    }
     // A step that waits for a lock keeps no other from running.
     let waiting = |what: &str| progress.log(2, format!("waiting for {what}\n").into());
     let caches = caches::take(build, vertex.meta().ignore_cache, exec, inputs, waiting).await?;
