@@ -12,7 +12,9 @@ use tokio::sync::Semaphore;
 use crate::builds::Builds;
 use crate::caches::CacheMounts;
 use crate::config::Config;
+use crate::emulation::Emulation;
 use crate::history::History;
+use crate::image::Platform;
 use crate::kept_dirs::KeptDirs;
 use crate::layers::{Layers, LocalTrees};
 use crate::network::StepNetwork;
@@ -34,6 +36,7 @@ pub(crate) struct Daemon {
     pub(crate) repositories: Repositories,
     pub(crate) executor: Executor,
     pub(crate) network: StepNetwork,
+    emulation: Emulation,
     pub(crate) registry: kiln_registry::Client,
     pub(crate) http: HttpClient,
     pub(crate) sessions: Arc<Sessions>,
@@ -80,6 +83,7 @@ impl Daemon {
             repositories,
             executor,
             network,
+            emulation: Emulation::default(),
             registry,
             http: HttpClient::default(),
             sessions: Arc::default(),
@@ -98,6 +102,19 @@ impl Daemon {
     /// The directories that the index keeps by id.
     pub(crate) fn kept_dirs(&self) -> [&KeptDirs; 3] {
         [&self.caches.dirs, &self.trees.dirs, &self.repositories.dirs]
+    }
+
+    /// The platforms that steps can be run for: those that the configuration names, and those that
+    /// have turned out to work.
+    pub(crate) async fn platforms(&self) -> Vec<Platform> {
+        let mut platforms = self.config.platforms.clone();
+        let tmp = self.config.root.join("tmp");
+        for platform in self.emulation.platforms(&self.executor, &tmp).await {
+            if !platforms.contains(&platform) {
+                platforms.push(platform);
+            }
+        }
+        platforms
     }
 
     /// A name for a step that no other running step of this daemon has.

@@ -14,6 +14,8 @@ mod compression;
 mod config;
 mod control;
 mod daemon;
+mod devices;
+mod emulation;
 mod exporter;
 mod frontend;
 mod graph;
@@ -41,6 +43,7 @@ use clap::Parser as _;
 use crate::config::{Config, Flags};
 
 fn main() -> ExitCode {
+    kiln_executor::serve_if_zygote();
     let flags = Flags::parse();
     match run(&flags) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! From a configuration to a daemon that answers, and its orderly end.
 
 use std::fs::File;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,13 +30,34 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// Takes the state directory for this process alone, until the file is closed.
 pub(crate) fn lock_root(root: &Path) -> anyhow::Result<File> {
-    std::fs::create_dir_all(root).with_context(|| root.display().to_string())?;
+    make_root(root).with_context(|| root.display().to_string())?;
     let path = root.join("lock");
     let lock = File::create(&path).with_context(|| path.display().to_string())?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         bail!("{} is in use by another daemon", root.display());
     }
     Ok(lock)
+}
+
+/// Makes the state directory, closed to other users: what is in the layers of images is there with
+/// owner and mode, also programs that run as root for whoever executes them.
+fn make_root(root: &Path) -> std::io::Result<()> {
+    if let Some(parent) = root.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let made = std::fs::DirBuilder::new().mode(0o700).create(root);
+    match made {
+        Err(_) if root.is_dir() => {
+            let mode = std::fs::metadata(root)?.permissions().mode();
+            if mode & 0o007 != 0 {
+                tracing::warn!(root = %root.display(), mode = %format!("{:o}", mode & 0o7777),
+                    "other users of this host can execute what images contain, programs with \
+                     setuid included: close the directory to them");
+            }
+            Ok(())
+        }
+        made => made,
+    }
 }
 
 /// Serves until a signal or the idle timeout says otherwise.
@@ -49,11 +71,12 @@ pub(crate) async fn run(config: Config, zygote: Zygote) -> anyhow::Result<()> {
     let listeners = Listener::open_all(&config)?;
     let own_ports = listeners.iter().filter_map(Listener::port).collect();
     let executor = Executor::new(zygote, config.executor(own_ports))?;
-    let signals = Signals::take()?;
     for listener in listeners {
         incoming.push(listener.connections());
     }
     let daemon = tokio::task::spawn_blocking(move || Daemon::open(config, executor)).await??;
+    // Who is told that the daemon is ready may tell it to stop.
+    let signals = Signals::listen();
     let stop = CancellationToken::new();
     let upkeep = tokio::spawn(upkeep::run(daemon.clone(), stop.clone()));
     tracing::info!(addresses = ?addresses, "ready");
@@ -101,31 +124,31 @@ pub(crate) async fn run(config: Config, zygote: Zygote) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the daemon ends by. Signals that come before it looks are not lost.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
+/// The signals that tell the daemon to end, taken from when this is made on.
+struct Signals(std::io::Result<(Signal, Signal)>);
 
 impl Signals {
-    fn take() -> std::io::Result<Self> {
-        let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    fn listen() -> Self {
+        let both = || Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?));
+        Self(both())
+    }
+
+    /// The name of the next one.
+    async fn next(self) -> &'static str {
+        let Ok((mut term, mut interrupt)) = self.0 else { return std::future::pending().await };
+        tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
     }
 }
 
 /// Returns when the daemon should end, with the reason.
 async fn end_of_life(
     daemon: &Arc<Daemon>,
-    mut signals: Signals,
+    signals: Signals,
     idle_timeout: Option<Duration>,
 ) -> &'static str {
-    let signalled = async {
-        tokio::select! {
-            _ = signals.terminate.recv() => "SIGTERM",
-            _ = signals.interrupt.recv() => "SIGINT",
-        }
-    };
     let idle = async {
         let Some(timeout) = idle_timeout else { return std::future::pending().await };
         let mut last_use = Instant::now();
@@ -138,7 +161,7 @@ async fn end_of_life(
         "idle"
     };
     tokio::select! {
-        reason = signalled => reason,
+        reason = signals.next() => reason,
         reason = idle => reason,
     }
 }

@@ -9,6 +9,7 @@ use tonic::Status;
 
 use crate::config::Config;
 use crate::daemon::Daemon;
+use crate::devices::Device;
 use crate::image::Platform;
 use crate::upkeep;
 
@@ -30,7 +31,7 @@ pub(crate) fn version() -> types::BuildkitVersion {
 }
 
 /// The one worker of this daemon.
-pub(crate) fn list(
+pub(crate) async fn list(
     daemon: &Arc<Daemon>,
     filters: &[String],
 ) -> Result<Vec<types::WorkerRecord>, Status> {
@@ -38,7 +39,7 @@ pub(crate) fn list(
         return Err(Status::unimplemented("filters of workers are not supported by this daemon"));
     }
     let disk = upkeep::disk(daemon).map_err(|error| Status::internal(format!("{error:#}")))?;
-    Ok(vec![record(daemon, disk)])
+    Ok(vec![record(daemon, &daemon.platforms().await, disk)])
 }
 
 /// What there is to say of the worker, besides what the configuration says.
@@ -57,13 +58,13 @@ pub(crate) fn labels(config: &Config) -> BTreeMap<String, String> {
     labels
 }
 
-fn record(daemon: &Arc<Daemon>, disk: DiskStat) -> types::WorkerRecord {
+fn record(daemon: &Arc<Daemon>, platforms: &[Platform], disk: DiskStat) -> types::WorkerRecord {
     types::WorkerRecord {
         id: daemon.config.worker_id.clone(),
         labels: labels(&daemon.config).into_iter().collect(),
-        platforms: daemon.config.platforms.iter().map(Platform::to_pb).collect(),
+        platforms: platforms.iter().map(Platform::to_pb).collect(),
         gc_policy: daemon.config.gc_policies.iter().map(|p| upkeep::to_wire(p, disk)).collect(),
         buildkit_version: Some(version()),
-        cdi_devices: Vec::new(),
+        cdi_devices: daemon.config.devices.list().iter().map(Device::to_wire).collect(),
     }
 }

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use kiln_executor::{
     Executor, ExecutorConfig, Network, ProcessIo, ProcessSpec, Resources, Rootfs, Security, User,
-    start_zygote,
+    serve_if_zygote, start_zygote,
 };
 
 const WARM_UP: usize = 50;
 const STEPS: usize = 500;
 
 fn main() {
+    serve_if_zygote();
     let zygote = start_zygote().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {

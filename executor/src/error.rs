@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::apparmor::AppArmorError;
 use crate::network::NetworkError;
 use crate::zygote::protocol::{Failure, Stage};
 
@@ -15,6 +16,15 @@ pub enum ExecutorError {
     NotRoot {
         /// The effective user id.
         uid: u32,
+    },
+    /// Steps are to be confined by an AppArmor profile, and cannot be.
+    #[error("AppArmor profile {profile:?}")]
+    AppArmor {
+        /// The profile.
+        profile: String,
+        /// What is missing.
+        #[source]
+        source: AppArmorError,
     },
     /// The helper process that starts steps could not be started.
     #[error("cannot start the process that launches steps")]

@@ -9,12 +9,13 @@ use rustix::net::SendFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::apparmor;
 use crate::cgroup::{CgroupError, Cgroups, GroupSpec, Keeper};
 use crate::error::ExecutorError;
 use crate::network::{Borrowed, NetworkConfig, NetworkError, Networks, Reach};
 use crate::request;
 use crate::running::{Running, Upper};
-use crate::spec::{Network, ProcessIo, ProcessSpec, Resources, Security};
+use crate::spec::{Device, Mount, Network, ProcessIo, ProcessSpec, Resources, Security};
 use crate::supervised::{HeldGroup, Launch, Supervised};
 use crate::sys::async_fd;
 use crate::zygote::Zygote;
@@ -27,6 +28,11 @@ pub struct ExecutorConfig {
     /// The cgroup, from the root of the hierarchy, below which each step's own is made. No other
     /// executor on this host may use it: what is found there at the start is removed.
     pub cgroup_parent: String,
+    /// Processes and threads at a time of a step that says nothing of it itself, where the host has
+    /// the controller for it; `None` for any number.
+    pub pids: Option<u64>,
+    /// The AppArmor profile of confined steps; `None` leaves them under the daemon's own.
+    pub apparmor_profile: Option<String>,
     /// How readily the kernel kills the commands when memory runs out, -1000 to 1000.
     pub oom_score_adj: i32,
     /// Where the network of [`Network::Sandbox`] comes from. It is made for the first step that
@@ -36,10 +42,15 @@ pub struct ExecutorConfig {
     pub kept_networks: usize,
 }
 
+/// More than builds have, and fewer than it takes to bring down a host.
+const DEFAULT_PIDS: u64 = 8192;
+
 impl Default for ExecutorConfig {
     fn default() -> Self {
         Self {
             cgroup_parent: "kiln".into(),
+            pids: Some(DEFAULT_PIDS),
+            apparmor_profile: None,
             oom_score_adj: 0,
             network: NetworkConfig::default(),
             kept_networks: 8,
@@ -60,7 +71,9 @@ pub(crate) struct Shared {
     cgroups: Arc<Cgroups>,
     pub(crate) keeper: Keeper,
     networks: Networks,
-    config: ExecutorConfig,
+    pub(crate) config: ExecutorConfig,
+    /// The limits of a step that has none of its own.
+    usual: Resources,
 }
 
 impl Executor {
@@ -69,21 +82,36 @@ impl Executor {
     ///
     /// # Errors
     /// [`ExecutorError::NotRoot`] for other users: steps without root need a user namespace with
-    /// subordinate ids, which is not supported.
+    /// subordinate ids, which is not supported. [`ExecutorError::AppArmor`] if this host does not
+    /// have the configured profile.
     pub fn new(zygote: Zygote, config: ExecutorConfig) -> Result<Self, ExecutorError> {
         let uid = rustix::process::geteuid();
         if !uid.is_root() {
             return Err(ExecutorError::NotRoot { uid: uid.as_raw() });
         }
+        if let Some(profile) = &config.apparmor_profile {
+            apparmor::check(profile)
+                .map_err(|source| ExecutorError::AppArmor { profile: profile.clone(), source })?;
+        }
         let control = async_fd::register(zygote.socket, Interest::WRITABLE)
             .map_err(ExecutorError::StartZygote)?;
         let cgroups = Arc::new(Cgroups::detect());
         cgroups.remove_stale(&config.cgroup_parent);
-        let keeper = Keeper::start(Arc::clone(&cgroups), config.cgroup_parent.clone())
+        let usual = Resources { pids: config.pids, ..Resources::default() };
+        let usual = if config.pids.is_none() || cgroups.offers("pids") {
+            usual
+        } else {
+            tracing::warn!(
+                "no cgroup controller \"pids\": steps may start any number of processes"
+            );
+            Resources::default()
+        };
+        let parent = config.cgroup_parent.clone();
+        let keeper = Keeper::start(Arc::clone(&cgroups), parent, usual.clone())
             .map_err(ExecutorError::StartZygote)?;
         let networks = Networks::start(config.network.clone(), config.kept_networks)
             .map_err(ExecutorError::StartZygote)?;
-        Ok(Self { shared: Arc::new(Shared { control, cgroups, keeper, networks, config }) })
+        Ok(Self { shared: Arc::new(Shared { control, cgroups, keeper, networks, config, usual }) })
     }
 
     /// Starts a step.
@@ -101,8 +129,7 @@ impl Executor {
         let network = self.borrow_network(&spec).await?;
         let held = self.make_cgroup(&spec).await?;
         let (id, upper, security) = (spec.id.clone(), spec.rootfs.upper.clone(), spec.security);
-        let oom_score_adj = self.shared.config.oom_score_adj;
-        let step = request::step(spec, &held.group, io.stdin.is_some(), oom_score_adj)?;
+        let step = request::step(spec, &held.group, io.stdin.is_some(), &self.shared.config)?;
         let request = Request::Run(Box::new(step));
         let launch =
             Launch { id: &id, security, request, place: network.as_ref().map(AsFd::as_fd), io };
@@ -131,13 +158,17 @@ impl Executor {
 
     async fn make_cgroup(&self, spec: &ProcessSpec) -> Result<HeldGroup, ExecutorError> {
         let shared = Arc::clone(&self.shared);
+        let devices: Vec<Device> = spec.mounts.iter().filter_map(device).collect();
         let is_usual = spec.cgroup_parent.is_none()
             && spec.security == Security::Sandbox
+            && devices.is_empty()
             && spec.limits == Resources::default();
         if is_usual && let Some(group) = shared.keeper.take() {
             return Ok(HeldGroup { shared, group });
         }
-        let (id, security, limits) = (spec.id.clone(), spec.security, spec.limits.clone());
+        let (id, security, own_limits) = (spec.id.clone(), spec.security, spec.limits.clone());
+        let pids = own_limits.pids.or(shared.usual.pids);
+        let limits = Resources { pids, ..own_limits.clone() };
         let own = &self.shared.config.cgroup_parent;
         let parent = match &spec.cgroup_parent {
             Some(parent) => format!("{parent}/{own}"),
@@ -145,8 +176,17 @@ impl Executor {
         };
         // Making directories in a hierarchy may wait for a lock of the whole kernel.
         let made = tokio::task::spawn_blocking(move || {
-            let spec = GroupSpec { id: &id, parent: &parent, security, limits: &limits };
-            match shared.cgroups.create(&spec) {
+            let (limits, devices) = (&limits, &devices);
+            let spec = GroupSpec { id: &id, parent: &parent, security, limits, devices };
+            let made = match shared.cgroups.create(&spec) {
+                // A parent that does not hand the controller on; what the step asks for itself is
+                // another matter.
+                Err(CgroupError::Missing { .. }) if *limits != own_limits => {
+                    shared.cgroups.create(&GroupSpec { limits: &own_limits, ..spec })
+                }
+                made => made,
+            };
+            match made {
                 Ok(group) => Ok(HeldGroup { shared, group }),
                 Err(error) => Err(cgroup_error(&id, error)),
             }
@@ -156,6 +196,10 @@ impl Executor {
             source: std::io::Error::other(error),
         })?
     }
+}
+
+fn device(mount: &Mount) -> Option<Device> {
+    if let Mount::Device { device, .. } = mount { Some(*device) } else { None }
 }
 
 fn cgroup_error(id: &str, error: CgroupError) -> ExecutorError {

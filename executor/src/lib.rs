@@ -2,7 +2,7 @@
 //! exit and resource use.
 //!
 //! A multi-threaded daemon must not fork itself, so steps are started by a small process, the
-//! [`Zygote`], forked before the daemon has threads. [`Executor::run`] sends it a
+//! [`Zygote`], started before the daemon has threads. [`Executor::run`] sends it a
 //! [`ProcessSpec`]; what comes back is a [`Running`] step, whose file system, processes and control
 //! group are its own and gone when it is.
 //!
@@ -13,11 +13,12 @@
 //! - Dropping a [`Running`] kills the step. When the daemon dies, however, everything it ran dies
 //!   with it.
 //! - No path in a specification, no symbolic link in an image and nothing that a confined step
-//!   does reaches a file of the host that was not mounted.
+//!   does reaches a file of the host that was not mounted, nor the daemon's own program.
 //!
 //! ```no_run
 //! # use kiln_executor::*;
 //! # fn run(spec: ProcessSpec, io: ProcessIo) -> Result<(), Box<dyn std::error::Error>> {
+//! serve_if_zygote(); // before anything else
 //! let zygote = start_zygote()?; // before any thread
 //! tokio::runtime::Runtime::new()?.block_on(async {
 //!     let executor = Executor::new(zygote, ExecutorConfig::default())?;
@@ -30,6 +31,7 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod apparmor;
 mod cgroup;
 mod error;
 mod executor;
@@ -44,13 +46,14 @@ mod supervised;
 mod sys;
 mod zygote;
 
+pub use apparmor::AppArmorError;
 pub use error::{ExecutorError, InvalidSpec};
 pub use executor::{Executor, ExecutorConfig};
 pub use network::{BridgeConfig, CniConfig, InvalidSubnet, NetworkConfig, NetworkError, Subnet};
 pub use running::{ExecSpec, Exit, ExitStatus, Running, StepHandle, Usage};
 pub use spec::{
-    Mount, Network, OverlayUpper, ProcessIo, ProcessSpec, Resources, Rlimit, RlimitResource,
-    Rootfs, Security, User,
+    Device, Inert, Mount, Network, OverlayUpper, ProcessIo, ProcessSpec, Resources, Rlimit,
+    RlimitResource, Rootfs, Security, User,
 };
 pub use zygote::protocol::Stage;
-pub use zygote::{Zygote, start_zygote};
+pub use zygote::{Zygote, fork_zygote, serve_if_zygote, start_zygote};

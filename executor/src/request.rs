@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use crate::cgroup::StepCgroup;
 use crate::error::{ExecutorError, InvalidSpec};
+use crate::executor::ExecutorConfig;
 use crate::running::ExecSpec;
-use crate::spec::{Mount, Network, ProcessSpec, RlimitResource, Security};
+use crate::spec::{Device, Mount, Network, ProcessSpec, RlimitResource, Security};
 use crate::zygote::protocol::{MountSource, Overlay, Process, Step, StepMount};
 
 /// As many layers as overlayfs joins.
@@ -48,10 +49,10 @@ pub(crate) fn step(
     spec: ProcessSpec,
     cgroup: &StepCgroup,
     has_stdin: bool,
-    oom_score_adj: i32,
+    config: &ExecutorConfig,
 ) -> Result<Step, ExecutorError> {
     let id = spec.id.clone();
-    convert(spec, cgroup, has_stdin, oom_score_adj)
+    convert(spec, cgroup, has_stdin, config)
         .map_err(|reason| ExecutorError::InvalidSpec { id, reason })
 }
 
@@ -59,7 +60,7 @@ fn convert(
     spec: ProcessSpec,
     cgroup: &StepCgroup,
     has_stdin: bool,
-    oom_score_adj: i32,
+    config: &ExecutorConfig,
 ) -> Result<Step, InvalidSpec> {
     let insecure = spec.security == Security::Insecure;
     let upper = Some((path(spec.rootfs.upper)?, path(spec.rootfs.work)?));
@@ -90,7 +91,8 @@ fn convert(
                 .map(|limit| (number(limit.resource), limit.soft, limit.hard))
                 .collect(),
             tty: spec.tty,
-            oom_score_adj,
+            apparmor_profile: profile(spec.security, config)?,
+            oom_score_adj: config.oom_score_adj,
             cgroup: cgroup.join().0,
             has_stdin,
         },
@@ -104,6 +106,7 @@ pub(crate) fn further(
     security: Security,
     cgroup: &StepCgroup,
     has_stdin: bool,
+    config: &ExecutorConfig,
 ) -> Result<Process, ExecutorError> {
     let invalid = |reason| ExecutorError::InvalidSpec { id: id.into(), reason };
     if spec.args.is_empty() {
@@ -119,15 +122,27 @@ pub(crate) fn further(
         insecure: security == Security::Insecure,
         rlimits: Vec::new(),
         tty: spec.tty,
+        apparmor_profile: profile(security, config).map_err(invalid)?,
         oom_score_adj: 0,
         cgroup: cgroup.join().0,
         has_stdin,
     })
 }
 
+/// The profile of a process, unless it is unconfined.
+fn profile(security: Security, config: &ExecutorConfig) -> Result<Option<CString>, InvalidSpec> {
+    let profile = config.apparmor_profile.as_ref().filter(|_| security == Security::Sandbox);
+    let c_string = |profile: &String| CString::new(profile.as_str());
+    profile.map(c_string).transpose().map_err(|_| InvalidSpec::NulByte("the AppArmor profile"))
+}
+
 fn mount(mount: Mount) -> Result<StepMount, InvalidSpec> {
+    let mut attributes = 0;
     let (target, read_only, source) = match mount {
-        Mount::Bind { source, subpath, target, read_only, recursive } => {
+        Mount::Bind { source, subpath, target, read_only, recursive, inert } => {
+            attributes |= if inert.nosuid { libc::MOUNT_ATTR_NOSUID } else { 0 };
+            attributes |= if inert.nodev { libc::MOUNT_ATTR_NODEV } else { 0 };
+            attributes |= if inert.noexec { libc::MOUNT_ATTR_NOEXEC } else { 0 };
             let subpath = subpath.map(path).transpose()?;
             (target, read_only, MountSource::Bind { path: path(source)?, subpath, recursive })
         }
@@ -139,6 +154,9 @@ fn mount(mount: Mount) -> Result<StepMount, InvalidSpec> {
             (target, read_only, MountSource::Overlay { overlay, subpath })
         }
         Mount::Tmpfs { target, size, mode } => (target, false, MountSource::Tmpfs { size, mode }),
+        Mount::Device { device: Device { is_block, major, minor, .. }, target, mode, uid, gid } => {
+            (target, false, MountSource::Device { is_block, major, minor, mode, uid, gid })
+        }
         Mount::File { content, target, mode, uid, gid } => {
             (target, true, MountSource::File { content, mode, uid, gid })
         }
@@ -146,7 +164,8 @@ fn mount(mount: Mount) -> Result<StepMount, InvalidSpec> {
     if !target.is_absolute() {
         return Err(InvalidSpec::Relative(target.display().to_string()));
     }
-    Ok(StepMount { target: path(target)?, read_only, source })
+    attributes |= if read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    Ok(StepMount { target: path(target)?, attributes, source })
 }
 
 fn overlay(

@@ -29,6 +29,8 @@ pub struct Exit {
     pub status: ExitStatus,
     /// Whether the kernel killed one of its processes because a memory limit was reached.
     pub oom_killed: bool,
+    /// Whether it was kept from starting processes because it had as many as it may.
+    pub out_of_pids: bool,
     /// What it used. Zero where the host does not count.
     pub usage: Usage,
 }
@@ -166,7 +168,12 @@ impl Running {
             io_write: counted.io_write,
             wall,
         };
-        Exit { status, oom_killed: counted.oom_kills > 0, usage }
+        Exit {
+            status,
+            oom_killed: counted.oom_kills > 0,
+            out_of_pids: counted.refused_forks > 0,
+            usage,
+        }
     }
 
     /// Takes the mount targets out of the upper directory and gives up the group, once.
@@ -215,7 +222,9 @@ impl StepHandle {
         let Some(group) = self.supervised.group() else {
             return Err(ExecutorError::Ended { id: id.clone() });
         };
-        let process = request::further(id, spec, *security, &group.group, io.stdin.is_some())?;
+        let config = &group.shared.config;
+        let has_stdin = io.stdin.is_some();
+        let process = request::further(id, spec, *security, &group.group, has_stdin, config)?;
         let request = Request::Exec(Box::new(process));
         let place = Some(self.supervised.pidfd());
         let launch = Launch { id, security: *security, request, place, io };

@@ -72,6 +72,8 @@ pub enum Mount {
         read_only: bool,
         /// Whether mounts below `source` come along.
         recursive: bool,
+        /// What its files are kept from.
+        inert: Inert,
     },
     /// Layers joined by an overlay of their own.
     Overlay {
@@ -95,6 +97,19 @@ pub enum Mount {
         /// Permissions of its root directory.
         mode: u32,
     },
+    /// A device node, which the step may use whatever other devices it may not.
+    Device {
+        /// Which device, and what may be done with it.
+        device: Device,
+        /// Where it appears.
+        target: PathBuf,
+        /// Its permissions.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
     /// A read-only file that exists in memory only, never on a disk.
     File {
         /// What it contains.
@@ -108,6 +123,32 @@ pub enum Mount {
         /// Its group.
         gid: u32,
     },
+}
+
+/// What the files of a mount are kept from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Inert {
+    /// Programs do not run with the rights of their owners.
+    pub nosuid: bool,
+    /// Device nodes cannot be opened.
+    pub nodev: bool,
+    /// Programs cannot be executed.
+    pub noexec: bool,
+}
+
+/// A device of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Device {
+    /// Block device, or character device.
+    pub is_block: bool,
+    /// Its major number.
+    pub major: u32,
+    /// Its minor number.
+    pub minor: u32,
+    /// Whether it can be read.
+    pub read: bool,
+    /// Whether it can be written.
+    pub write: bool,
 }
 
 /// The writable part of an overlay mount.

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::{env, fs};
 
 use common::{Bench, cgroups, eventually};
-use kiln_executor::{ExecutorError, ExitStatus};
+use kiln_executor::{Device, ExecutorError, ExitStatus, Mount};
 
 const ROLE: &str = "KILN_TEST_HIDDEN_V1";
 
@@ -61,6 +61,28 @@ async fn devices_are_guarded() {
         assert_eq!(outcome.exit.status, ExitStatus::Code(1), "{outcome:?}");
         assert!(outcome.stderr.contains("not permitted"), "{outcome:?}");
     }
+}
+
+#[tokio::test]
+async fn a_device_that_is_given_can_be_used_and_others_cannot() {
+    if !is_hidden("a_device_that_is_given_can_be_used_and_others_cannot") {
+        return;
+    }
+    let bench = Bench::new();
+    let script = "true < /dev/given && echo opened; echo x > /dev/given; mknod /mem c 1 1; head -c 1 /mem; \
+                  echo x > /dev/null && echo null";
+    let mut spec = bench.spec(&format!("({script}) 2>&1"));
+    spec.mounts = vec![Mount::Device {
+        device: Device { is_block: false, major: 10, minor: 237, read: true, write: false },
+        target: "/dev/given".into(),
+        mode: 0o666,
+        uid: 0,
+        gid: 0,
+    }];
+    let outcome = bench.run(spec).await.unwrap();
+    let expected = "opened\n/bin/sh: can't create /dev/given: Operation not permitted\n\
+                    head: /mem: Operation not permitted\nnull\n";
+    assert_eq!(outcome.stdout, expected);
 }
 
 #[tokio::test]

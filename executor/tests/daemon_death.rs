@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::{env, fs};
 
 use common::{Bench, all_cgroups, eventually, processes};
-use kiln_executor::{Executor, ExecutorConfig, start_zygote};
+use kiln_executor::{Executor, ExecutorConfig, fork_zygote};
 
 const MARK: &str = "91901";
 const ROLE: &str = "KILN_TEST_DAEMON";
@@ -63,7 +63,7 @@ async fn killing_the_daemon_leaves_no_process_and_the_next_one_no_cgroup() {
     assert_ne!(left, 0, "nobody could remove them yet");
     let config =
         ExecutorConfig { cgroup_parent: cgroup_parent.clone(), ..ExecutorConfig::default() };
-    let next = Executor::new(start_zygote().unwrap(), config).unwrap();
+    let next = Executor::new(fork_zygote().unwrap(), config).unwrap();
     drop(next);
     assert_eq!(all_cgroups(&cgroup_parent), 0);
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::PathBuf;
 
 use common::{Bench, bind, tree};
-use kiln_executor::{ExecutorError, ExitStatus, InvalidSpec, Mount, OverlayUpper};
+use kiln_executor::{Device, ExecutorError, ExitStatus, Inert, InvalidSpec, Mount, OverlayUpper};
 
 #[tokio::test]
 async fn the_upper_directory_has_what_the_command_wrote_and_nothing_else() {
@@ -83,6 +83,7 @@ async fn binds_of_directories_and_files_are_writable_or_not() {
         target: target.into(),
         read_only: true,
         recursive: true,
+        inert: Inert::default(),
     };
     let mut spec = bench.spec(
         "cat /ro/file /f; echo new > /rw/new; ! touch /ro/x 2>/dev/null && ! echo x 2>/dev/null > /f",
@@ -111,6 +112,7 @@ async fn part_of_a_source_is_resolved_inside_it() {
         target: "/m".into(),
         read_only: true,
         recursive: false,
+        inert: Inert::default(),
     }];
     assert_eq!(bench.run(spec).await.unwrap().stdout, "inside\n");
 }
@@ -303,4 +305,28 @@ async fn shared_memory_has_the_size_asked_for() {
     spec.shm_size = Some(1 << 20);
     assert_eq!(bench.run(spec).await.unwrap().stdout, "1048576\n");
     assert_eq!(bench.output(fill).await, "67108864\n");
+}
+
+#[tokio::test]
+async fn a_device_that_is_given_can_be_used_and_others_cannot() {
+    let bench = Bench::new();
+    let loop_control = |target: &str| Mount::Device {
+        device: Device { is_block: false, major: 10, minor: 237, read: true, write: false },
+        target: target.into(),
+        mode: 0o640,
+        uid: 7,
+        gid: 8,
+    };
+    let script = "stat -c '%F %a %u %g' /dev/given /made/given; true < /dev/given && echo opened; \
+                  echo x > /dev/given; mknod /mem c 1 1; head -c 1 /mem";
+    let mut spec = bench.spec(&format!("({script}) 2>&1"));
+    spec.mounts = vec![loop_control("/dev/given"), loop_control("/made/given")];
+    let upper = spec.rootfs.upper.clone();
+    let outcome = bench.run(spec).await.unwrap();
+    let expected = "character special file 640 7 8\ncharacter special file 640 7 8\nopened\n\
+                    /bin/sh: can't create /dev/given: Operation not permitted\n\
+                    head: /mem: Operation not permitted\n";
+    assert_eq!(outcome.stdout, expected);
+    // What was made for it to be mounted on is not part of the result.
+    assert_eq!(tree(&upper), ["mem"]);
 }

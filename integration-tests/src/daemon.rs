@@ -28,7 +28,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts one with an empty root, which pulls from `registry` and from nowhere else, and lets
-    /// clients allow their steps `network.host`.
+    /// clients allow their steps whatever there is to allow.
     pub fn start(registry: &Registry) -> Self {
         let folder = TempDir::with_prefix("kilnd-").expect("temporary folder");
         let root = folder.path().join("root");
@@ -44,7 +44,7 @@ impl Daemon {
     fn start_at(folder: TempDir, root: PathBuf, registry: &Registry) -> Self {
         let address = registry.address();
         let config = format!(
-            "insecure-entitlements = [\"network.host\"]\n\
+            "insecure-entitlements = [\"network.host\", \"security.insecure\", \"device\"]\n\
              [worker.oci]\n  gc = false\n\
              [worker.containerd]\n  enabled = false\n\
              [registry.\"docker.io\"]\n  mirrors = [\"{address}\"]\n\
@@ -60,11 +60,22 @@ impl Daemon {
     /// Adds to its configuration, and starts it again.
     #[track_caller]
     pub fn configure(&mut self, more: &str) {
+        self.edit_configuration(|config| config + more);
+    }
+
+    /// Adds to the section `[worker.oci]` of its configuration, and starts it again.
+    #[track_caller]
+    pub fn configure_worker(&mut self, more: &str) {
+        let section = "[worker.oci]\n";
+        self.edit_configuration(|config| config.replace(section, &format!("{section}{more}\n")));
+    }
+
+    #[track_caller]
+    fn edit_configuration(&mut self, edit: impl Fn(String) -> String) {
         self.stop();
         let path = self.folder.path().join("kilnd.toml");
-        let mut config = std::fs::read_to_string(&path).expect("configuration");
-        config.push_str(more);
-        std::fs::write(&path, config).expect("configuration");
+        let config = std::fs::read_to_string(&path).expect("configuration");
+        std::fs::write(&path, edit(config)).expect("configuration");
         self.start_again();
     }
 

@@ -1,10 +1,11 @@
 //! Builds whose frontend is the test itself.
 
-use kiln_proto::control::Exporter;
 use kiln_proto::control::control_client::ControlClient;
+use kiln_proto::control::{Exporter, ListWorkersRequest};
 use kiln_proto::gateway::exec_message::Input;
 use kiln_proto::gateway::llb_bridge_client::LlbBridgeClient;
 use kiln_proto::gateway::{ExecMessage, FdMessage, InitMessage, NewContainerRequest};
+use kiln_proto::types::WorkerRecord;
 use kiln_proto::{control, gateway, header, pb};
 use prost::Message as _;
 use tokio::sync::mpsc;
@@ -108,6 +109,15 @@ impl GatewayBuild {
         let said = self.bridge.exec_process(messages).await.expect("a process").into_inner();
         Shell { orders, said, output: String::new() }
     }
+}
+
+/// What a daemon says of its worker.
+pub async fn worker(daemon: &Daemon) -> WorkerRecord {
+    let address = format!("unix:{}", daemon.socket().display());
+    let endpoint = Endpoint::from_shared(address).expect("the address of the daemon");
+    let channel = endpoint.connect().await.expect("a connection to the daemon");
+    let workers = ControlClient::new(channel).list_workers(ListWorkersRequest::default()).await;
+    workers.expect("an answer").into_inner().record.pop().expect("a worker")
 }
 
 /// A process that the test talks with.

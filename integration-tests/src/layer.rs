@@ -170,6 +170,20 @@ impl LayerTar {
         self.entry(path, tar::EntryType::Symlink, 0o777, &[], target)
     }
 
+    /// Adds a device node that everybody may use.
+    pub fn device(mut self, path: &str, kind: tar::EntryType, major: u32, minor: u32) -> Self {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(0o666);
+        header.set_size(0);
+        header.set_device_major(major).expect("ustar");
+        header.set_device_minor(minor).expect("ustar");
+        put(&mut header.as_old_mut().name, path);
+        header.set_cksum();
+        self.tar.append(&header, &[][..]).expect("tar in memory");
+        self
+    }
+
     /// Adds an entry of any kind, with names written into the header as they are given: also such
     /// names as a well-behaved program would refuse to write.
     pub fn entry(

@@ -1,7 +1,10 @@
 //! Where the programs under test are.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::layer::LayerTar;
 
 /// The client: `$KILN_BIN`, or the one of this build.
 pub fn kiln() -> PathBuf {
@@ -26,4 +29,17 @@ fn program(variable: &str, name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// A layer with `program` as `name`, and the libraries it is linked to.
+pub fn program_layer(program: &Path, name: &str) -> LayerTar {
+    let linked = Command::new("ldd").arg(program).output().expect("ldd");
+    let linked = String::from_utf8(linked.stdout).expect("text");
+    let libraries = linked.split_whitespace().filter(|word| word.starts_with('/'));
+    let mut layer = LayerTar::new();
+    for library in libraries {
+        let content = std::fs::read(library).expect("a library");
+        layer = layer.file(library.trim_start_matches('/'), 0o755, &content);
+    }
+    layer.file(name, 0o755, &std::fs::read(program).expect("a program"))
 }

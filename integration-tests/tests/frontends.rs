@@ -1,23 +1,14 @@
 //! Frontends in images.
 
 use std::path::Path;
-use std::process::Command;
 
-use kiln_integration_tests::{Context, LayerTar, State, World};
+use kiln_integration_tests::{Context, LayerTar, State, World, program_layer};
 use serde_json::{Value, json};
 
-/// Pushes the test frontend to the world's registry: the program, and the libraries it is linked to.
+/// Pushes the test frontend to the world's registry.
 fn push_frontend(world: &World, name: &str) {
     let program = Path::new(env!("CARGO_BIN_EXE_kiln-test-frontend"));
-    let linked = Command::new("ldd").arg(program).output().expect("ldd");
-    let linked = String::from_utf8(linked.stdout).expect("text");
-    let libraries = linked.split_whitespace().filter(|word| word.starts_with('/'));
-    let read = |path: &str| std::fs::read(path).expect("a library");
-    let mut layer = LayerTar::new();
-    for library in libraries {
-        layer = layer.file(library.trim_start_matches('/'), 0o755, &read(library));
-    }
-    let layer = layer.file("frontend", 0o755, &read(&program.display().to_string())).finish();
+    let layer = program_layer(program, "frontend").finish();
     let mut config = config();
     config["config"] = json!({
         "Entrypoint": ["/frontend"],

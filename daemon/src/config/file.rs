@@ -12,6 +12,7 @@ use kiln_registry::{HostConfig, ImageRef};
 use serde::Deserialize;
 
 use super::units::{DiskSpace, Duration};
+use crate::devices::Devices;
 use crate::history::Expiry;
 
 /// The whole file.
@@ -35,7 +36,7 @@ pub(super) struct ConfigFile {
     pub(super) provenance_env_dir: Option<PathBuf>,
     pub(super) history: History,
     otel: Otel,
-    cdi: Cdi,
+    pub(super) cdi: Cdi,
 }
 
 /// `[log]`
@@ -102,6 +103,14 @@ pub(super) struct Worker {
     pub(super) gcpolicy: Vec<GcPolicy>,
     #[serde(rename = "max-parallelism")]
     pub(super) max_parallelism: Option<usize>,
+    /// Processes and threads that a step may have at a time; 0 is any number.
+    #[serde(rename = "pidsLimit")]
+    pub(super) pids_limit: Option<u64>,
+    /// Steps are confined by this profile of AppArmor as well.
+    #[serde(rename = "apparmor-profile")]
+    pub(super) apparmor_profile: Option<String>,
+    /// Must be false: steps get no labels of SELinux.
+    pub(super) selinux: Option<bool>,
     #[serde(rename = "defaultCgroupParent")]
     pub(super) default_cgroup_parent: Option<String>,
 }
@@ -228,10 +237,23 @@ struct Otel {
 /// `[cdi]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Cdi {
+pub(super) struct Cdi {
     disabled: Option<bool>,
+    /// Where devices are described; the usual directories if there are none.
     #[serde(rename = "specDirs")]
     spec_dirs: Vec<PathBuf>,
+    /// Devices, or kinds of devices, that steps may have without an entitlement.
+    #[serde(rename = "autoAllowed")]
+    auto_allowed: Vec<String>,
+}
+
+impl Cdi {
+    pub(super) fn devices(self) -> Devices {
+        if self.disabled == Some(true) {
+            return Devices::disabled();
+        }
+        Devices::new(self.spec_dirs, self.auto_allowed)
+    }
 }
 
 /// `[system]`
@@ -277,11 +299,7 @@ impl ConfigFile {
 
     /// Keys that are set but change nothing here; a build that needs what they are for says so.
     pub(super) fn without_effect(&self) -> Vec<&'static str> {
-        let given = [
-            ("otel.socketPath", self.otel.socket_path.is_some()),
-            ("cdi.disabled", self.cdi.disabled == Some(false)),
-            ("cdi.specDirs", !self.cdi.spec_dirs.is_empty()),
-        ];
+        let given = [("otel.socketPath", self.otel.socket_path.is_some())];
         given.into_iter().filter_map(|(key, is_set)| is_set.then_some(key)).collect()
     }
 
@@ -289,6 +307,9 @@ impl ConfigFile {
     pub(super) fn check(&self) -> anyhow::Result<()> {
         if self.worker.containerd.enabled {
             bail!("worker.containerd.enabled: this daemon has no containerd worker");
+        }
+        if self.worker.oci.selinux == Some(true) {
+            bail!("worker.oci.selinux: this daemon does not label steps");
         }
         match self.worker.oci.snapshotter.as_deref() {
             None | Some("" | "auto" | "overlayfs") => Ok(()),

@@ -19,6 +19,7 @@ use kiln_executor::ExecutorConfig;
 use kiln_registry::{ImageRef, RegistryConfig};
 use tracing_subscriber::EnvFilter;
 
+use crate::devices::{DeviceGrants, Devices, InvalidGrant};
 use crate::history::Expiry;
 use crate::image::Platform;
 use crate::provenance::Environment;
@@ -45,6 +46,7 @@ pub(crate) struct Config {
     pub(crate) gc: bool,
     pub(crate) gc_policies: Vec<Policy>,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Platforms that steps are said to run for, whether or not they do.
     pub(crate) platforms: Vec<Platform>,
     /// Steps that may run at once.
     pub(crate) max_parallelism: Option<usize>,
@@ -55,6 +57,10 @@ pub(crate) struct Config {
     pub(crate) history: Expiry,
     network: network::NetworkSettings,
     cgroup_parent: Option<String>,
+    pids_limit: Option<u64>,
+    apparmor_profile: Option<String>,
+    /// What steps can be given of the host's devices.
+    pub(crate) devices: Devices,
     frontends: file::Frontends,
     dns: file::Dns,
     log: file::Log,
@@ -71,6 +77,8 @@ pub(crate) enum GrantError {
     NotAllowed(String),
     #[error("unknown entitlement {0}")]
     Unknown(String),
+    #[error(transparent)]
+    Device(#[from] InvalidGrant),
 }
 
 /// A frontend that the configuration keeps from use.
@@ -121,14 +129,12 @@ impl Config {
             worker.gcpolicy.into_iter().map(file::GcPolicy::into_policy).collect()
         };
         for entitlement in &file.insecure_entitlements {
-            if !matches!(entitlement.as_str(), "network.host" | "security.insecure") {
+            if !matches!(entitlement.as_str(), "network.host" | "security.insecure" | "device") {
                 bail!("unknown or unsupported entitlement {entitlement:?}");
             }
         }
-        let platforms = match worker.platforms.as_slice() {
-            [] => vec![Platform::host()],
-            given => given.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
-        };
+        let platforms = worker.platforms.iter().map(|text| text.parse());
+        let platforms = platforms.collect::<Result<_, _>>()?;
         let addresses = match file.grpc.address {
             addresses if addresses.is_empty() => vec![default_address()],
             addresses => addresses,
@@ -155,6 +161,9 @@ impl Config {
             max_parallelism: worker.max_parallelism.filter(|&limit| limit > 0),
             network,
             cgroup_parent: worker.default_cgroup_parent,
+            pids_limit: worker.pids_limit,
+            apparmor_profile: worker.apparmor_profile.filter(|profile| !profile.is_empty()),
+            devices: file.cdi.devices(),
             frontends: file.frontend,
             dns: file.dns,
             log: file.log,
@@ -193,13 +202,15 @@ impl Config {
 
     /// Fails if clients may not grant `entitlement` to their steps.
     pub(crate) fn check_grant(&self, entitlement: &str) -> Result<(), GrantError> {
-        match entitlement {
-            _ if self.allows(entitlement) => Ok(()),
+        DeviceGrants::of([entitlement].into_iter())?;
+        let name = match entitlement.split_once('=') {
+            Some(("device", _)) => "device",
+            _ => entitlement,
+        };
+        match name {
+            _ if self.allows(name) => Ok(()),
             "network.host" | "security.insecure" | "device" => {
-                Err(GrantError::NotAllowed(entitlement.to_owned()))
-            }
-            device if device.starts_with("device=") => {
-                Err(GrantError::NotAllowed("device".to_owned()))
+                Err(GrantError::NotAllowed(name.to_owned()))
             }
             other => Err(GrantError::Unknown(other.to_owned())),
         }
@@ -226,6 +237,10 @@ impl Config {
         config.cgroup_parent = format!("{parent}/{}", self.worker_id);
         config.network = self.network.executor(own_ports);
         config.kept_networks = self.network.kept.unwrap_or(config.kept_networks);
+        config.apparmor_profile.clone_from(&self.apparmor_profile);
+        if let Some(limit) = self.pids_limit {
+            config.pids = Some(limit).filter(|&limit| limit > 0);
+        }
         config
     }
 }
@@ -355,8 +370,8 @@ mod tests {
 
     #[test]
     fn a_key_that_is_harmless_is_reported() {
-        let config = load("[otel]\nsocketPath = \"/x\"\n[cdi]\nspecDirs = [\"/y\"]").unwrap();
-        assert_eq!(config.without_effect, ["otel.socketPath", "cdi.specDirs"]);
+        let config = load("[otel]\nsocketPath = \"/x\"").unwrap();
+        assert_eq!(config.without_effect, ["otel.socketPath"]);
     }
 
     #[test]
@@ -364,9 +379,10 @@ mod tests {
         for (text, name) in [
             ("bogus = 1", "bogus"),
             ("[worker.oci]\nrootless = true", "rootless"),
+            ("[worker.oci]\nselinux = true", "selinux"),
             ("[grpc.tls]\ncert = \"x\"", "tls"),
             ("[worker.containerd]\nenabled = true", "containerd"),
-            ("insecure-entitlements = [\"device\"]", "device"),
+            ("insecure-entitlements = [\"devices\"]", "devices"),
         ] {
             let error = format!("{:#}", load(text).unwrap_err());
             assert!(error.contains(name), "{text}: {error}");

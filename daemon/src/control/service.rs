@@ -92,7 +92,7 @@ impl Control for ControlService {
         &self,
         request: Request<ListWorkersRequest>,
     ) -> Result<Response<ListWorkersResponse>, Status> {
-        let record = worker::list(&self.0, &request.into_inner().filter)?;
+        let record = worker::list(&self.0, &request.into_inner().filter).await?;
         Ok(Response::new(ListWorkersResponse { record }))
     }
 

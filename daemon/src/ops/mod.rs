@@ -16,7 +16,7 @@ use std::sync::Arc;
 use kiln_proto::pb::op::Op;
 
 use crate::graph::Vertex;
-use crate::solver::{Build, CacheMap, NotEntitled, Snapshot, VertexProgress};
+use crate::solver::{Build, CacheMap, Snapshot, VertexProgress};
 
 /// Whether the vertex brings files in from outside: such a vertex is loaded, not looked up.
 pub(crate) fn is_source(vertex: &Vertex) -> bool {
@@ -38,7 +38,7 @@ pub(crate) fn cache_map(vertex: &Vertex) -> anyhow::Result<CacheMap> {
 
 /// Fails unless `build` has the rights that `vertex` asks for: with a result from the cache, or
 /// from another build's run, it would get what it could not have made itself.
-pub(crate) fn require_entitlements(build: &Build, vertex: &Vertex) -> Result<(), NotEntitled> {
+pub(crate) fn require_entitlements(build: &Build, vertex: &Vertex) -> Result<(), exec::Refused> {
     match vertex.op() {
         Op::Exec(op) => exec::require_entitlements(build, op),
         _ => Ok(()),

@@ -16,6 +16,7 @@ use super::memo::{Answer, Memo};
 use super::probe::{self, Probe};
 use super::{Outputs, Progress, Snapshot, SolveError, VertexProgress};
 use crate::daemon::Daemon;
+use crate::devices::DeviceGrants;
 use crate::graph::{Edge, Vertex, VertexDigest};
 use crate::image::Origin;
 use crate::ops;
@@ -154,6 +155,12 @@ impl Build {
             return Ok(());
         }
         Err(NotEntitled(entitlement.to_owned()))
+    }
+
+    /// Which devices the client grants its steps. What is no grant has been refused when the build
+    /// was asked for.
+    pub(crate) fn device_grants(&self) -> DeviceGrants {
+        DeviceGrants::of(self.entitlements.iter().map(String::as_str)).unwrap_or_default()
     }
 
     /// Which sources this build may use.

@@ -1,6 +1,6 @@
 //! The permitted devices as a BPF program, which is what version 2 has in place of a controller.
 
-use super::devices::{Access, Kind, Rule};
+use super::devices::{Kind, Rule};
 use crate::sys::bpf::Instruction;
 
 /// Bits of the access asked for, in the upper half of the first field of the kernel's `struct
@@ -57,10 +57,9 @@ fn append(rule: &Rule, program: &mut Vec<Instruction>) {
         Kind::Block => BLOCK,
         Kind::Char => CHAR,
     };
-    let access = match rule.access {
-        Access::Make => MAKE,
-        Access::All => MAKE | READ | WRITE,
-    };
+    let read = if rule.access.read { READ } else { 0 };
+    let write = if rule.access.write { WRITE } else { 0 };
+    let access = MAKE | read | write;
     let mut checks = vec![
         op(JUMP_NOT_EQUAL_IMMEDIATE, KIND_ASKED, 0, 0, kind),
         op(MOVE_REGISTER, SCRATCH, ACCESS_ASKED, 0, 0),
@@ -89,7 +88,8 @@ const fn op(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instruct
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cgroup::devices::ALLOWED;
+    use crate::cgroup::devices::{ALLOWED, given};
+    use crate::spec::Device;
 
     /// Runs a program on what is asked. Follows the kernel's definition of each instruction.
     fn run(program: &[Instruction], access: i32, kind: i32, major: u32, minor: u32) -> u64 {
@@ -112,6 +112,21 @@ mod tests {
                 EXIT => return registers[0],
                 other => panic!("instruction {other:#x}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_device_that_was_given_can_be_used_as_it_was_given() {
+        let disk = Device { is_block: true, major: 8, minor: 0, read: true, write: false };
+        let program = assemble(&[&ALLOWED[..], &[given(&disk)]].concat());
+        for (what, access, major, minor, allowed) in [
+            ("read", READ, 8, 0, true),
+            ("make and read", MAKE | READ, 8, 0, true),
+            ("write", WRITE, 8, 0, false),
+            ("read and write", READ | WRITE, 8, 0, false),
+            ("read another", READ, 8, 1, false),
+        ] {
+            assert_eq!(run(&program, access, BLOCK, major, minor) == 1, allowed, "{what}");
         }
     }
 

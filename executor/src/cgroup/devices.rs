@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::spec::Device;
+
 /// Block or character device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -12,13 +14,11 @@ pub(super) enum Kind {
     Char,
 }
 
-/// What may be done with a device.
+/// What may be done with a device, besides making nodes of it, which any may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
-    /// Making nodes of it.
-    Make,
-    /// That, reading and writing.
-    All,
+pub(super) struct Access {
+    pub(super) read: bool,
+    pub(super) write: bool,
 }
 
 /// A rule that allows something. `None` stands for any number.
@@ -28,6 +28,13 @@ pub(super) struct Rule {
     pub(super) major: Option<u32>,
     pub(super) minor: Option<u32>,
     pub(super) access: Access,
+}
+
+/// What lets a step use a device that it was given.
+pub(super) fn given(device: &Device) -> Rule {
+    let kind = if device.is_block { Kind::Block } else { Kind::Char };
+    let access = Access { read: device.read, write: device.write };
+    Rule { kind, major: Some(device.major), minor: Some(device.minor), access }
 }
 
 /// Everything that none of these allows is denied.
@@ -48,11 +55,12 @@ pub(super) const ALLOWED: [Rule; 11] = [
 ];
 
 const fn make(kind: Kind) -> Rule {
-    Rule { kind, major: None, minor: None, access: Access::Make }
+    Rule { kind, major: None, minor: None, access: Access { read: false, write: false } }
 }
 
 const fn all(major: u32, minor: Option<u32>) -> Rule {
-    Rule { kind: Kind::Char, major: Some(major), minor, access: Access::All }
+    let access = Access { read: true, write: true };
+    Rule { kind: Kind::Char, major: Some(major), minor, access }
 }
 
 /// As the files of version 1 take it.
@@ -63,11 +71,9 @@ impl fmt::Display for Rule {
             Kind::Block => 'b',
             Kind::Char => 'c',
         };
-        let access = match self.access {
-            Access::Make => "m",
-            Access::All => "rwm",
-        };
-        write!(f, "{kind} {}:{} {access}", number(self.major), number(self.minor))
+        let read = if self.access.read { "r" } else { "" };
+        let write = if self.access.write { "w" } else { "" };
+        write!(f, "{kind} {}:{} {read}{write}m", number(self.major), number(self.minor))
     }
 }
 
@@ -80,5 +86,7 @@ mod tests {
         let written: Vec<_> = ALLOWED.iter().map(ToString::to_string).collect();
         assert_eq!(written[..3], ["c *:* m", "b *:* m", "c 1:3 rwm"]);
         assert_eq!(written[10], "c 136:* rwm");
+        let disk = Device { is_block: true, major: 8, minor: 1, read: true, write: false };
+        assert_eq!(given(&disk).to_string(), "b 8:1 rm");
     }
 }

@@ -33,20 +33,25 @@ enum Job {
     Remove(StepCgroup),
 }
 
-/// Groups for confined steps without limits, which most are.
+/// Groups for confined steps without limits of their own, which most are.
 #[derive(Debug)]
 struct Ready {
     cgroups: Arc<Cgroups>,
     parent: String,
+    limits: Resources,
     made: AtomicU64,
     groups: Mutex<Vec<StepCgroup>>,
 }
 
 impl Keeper {
-    /// Starts the thread, for groups below `parent`.
-    pub(crate) fn start(cgroups: Arc<Cgroups>, parent: String) -> std::io::Result<Self> {
-        let ready =
-            Arc::new(Ready { cgroups, parent, made: AtomicU64::new(0), groups: Mutex::default() });
+    /// Starts the thread, for groups below `parent` with the `limits` of every step.
+    pub(crate) fn start(
+        cgroups: Arc<Cgroups>,
+        parent: String,
+        limits: Resources,
+    ) -> std::io::Result<Self> {
+        let (made, groups) = (AtomicU64::new(0), Mutex::default());
+        let ready = Arc::new(Ready { cgroups, parent, limits, made, groups });
         let (sender, receiver) = mpsc::channel();
         let shared = Arc::clone(&ready);
         let thread = std::thread::Builder::new()
@@ -57,7 +62,7 @@ impl Keeper {
         Ok(keeper)
     }
 
-    /// A group for a confined step without limits, if one is ready.
+    /// A group for a confined step without limits of its own, if one is ready.
     pub(crate) fn take(&self) -> Option<StepCgroup> {
         let group = self.ready.lock().pop();
         self.send(Job::Prepare);
@@ -98,9 +103,9 @@ impl Ready {
     fn fill(&self) {
         while self.lock().len() < READY {
             let id = format!("ready-{}", self.made.fetch_add(1, Ordering::Relaxed));
-            let limits = &Resources::default();
-            let spec =
-                GroupSpec { id: &id, parent: &self.parent, security: Security::Sandbox, limits };
+            let (parent, limits) = (&self.parent, &self.limits);
+            let (security, devices) = (Security::Sandbox, [].as_slice());
+            let spec = GroupSpec { id: &id, parent, security, limits, devices };
             let Ok(group) = self.cgroups.create(&spec) else { return };
             self.lock().push(group);
         }

@@ -2,7 +2,8 @@
 //!
 //! Each step has a group of its own, `<parent>/<kind>/<id>`, in each hierarchy of version 1 that
 //! has something to count or limit, or in the one of version 2. `<kind>` keeps confined steps,
-//! whose groups inherit a list of permitted devices, apart from unconfined ones. What a host does
+//! whose groups inherit a list of permitted devices, apart from unconfined ones, and from those
+//! whose groups have lists of their own. What a host does
 //! not offer is done without, unless a step asks for a limit that needs it.
 
 mod device_program;
@@ -18,7 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::spec::{Resources, Security};
+use crate::spec::{Device, Resources, Security};
 use crate::zygote::protocol::CgroupJoin;
 
 pub(crate) use keeper::Keeper;
@@ -47,16 +48,29 @@ pub(crate) struct GroupSpec<'a> {
     pub(crate) parent: &'a str,
     pub(crate) security: Security,
     pub(crate) limits: &'a Resources,
+    /// Devices that can be used besides the usual ones.
+    pub(crate) devices: &'a [Device],
 }
 
 impl GroupSpec<'_> {
     /// The path of the directory that holds the groups of this kind.
     fn kind_dir(&self) -> String {
         let kind = match self.security {
+            Security::Sandbox if self.has_own_devices() => "devices",
             Security::Sandbox => "sandbox",
             Security::Insecure => "insecure",
         };
         format!("{}/{kind}", self.parent.trim_matches('/'))
+    }
+
+    /// Whether the group has a list of devices of its own: no group can have more than that above it.
+    fn has_own_devices(&self) -> bool {
+        self.security == Security::Sandbox && !self.devices.is_empty()
+    }
+
+    /// The devices that can be used in the group.
+    fn rules(&self) -> Vec<devices::Rule> {
+        devices::ALLOWED.into_iter().chain(self.devices.iter().map(devices::given)).collect()
     }
 }
 
@@ -69,6 +83,15 @@ impl Cgroups {
             return Self::V1(hierarchies);
         }
         mounted.v2.map_or(Self::None, |root| Self::V2(v2::Tree::new(root)))
+    }
+
+    /// Whether groups can be limited by a controller.
+    pub(crate) fn offers(&self, controller: &str) -> bool {
+        match self {
+            Self::V1(hierarchies) => hierarchies.offers(controller),
+            Self::V2(tree) => tree.offers(controller),
+            Self::None => false,
+        }
     }
 
     /// Makes a group and sets its limits.
@@ -126,6 +149,8 @@ pub(crate) struct Counted {
     pub(crate) io_read: u64,
     pub(crate) io_write: u64,
     pub(crate) oom_kills: u64,
+    /// Processes that were not started because there were too many already.
+    pub(crate) refused_forks: u64,
 }
 
 impl StepCgroup {

@@ -32,6 +32,10 @@ impl Hierarchies {
         (!roots.is_empty()).then(|| Self { roots, ready: Mutex::default() })
     }
 
+    pub(super) fn offers(&self, controller: &str) -> bool {
+        self.root(controller).is_some()
+    }
+
     fn root(&self, controller: &str) -> Option<&Path> {
         self.roots.iter().find(|(name, _)| *name == controller).map(|(_, root)| root.as_path())
     }
@@ -76,7 +80,7 @@ impl Hierarchies {
             return Ok(());
         }
         let kind_dir = spec.kind_dir();
-        self.prepare(root, &kind_dir, controller, spec.security)?;
+        self.prepare(root, &kind_dir, controller, spec)?;
         let dir = root.join(kind_dir).join(spec.id);
         let shared = group.dirs.iter().any(|(_, other)| *other == dir);
         if !shared {
@@ -85,6 +89,9 @@ impl Hierarchies {
         group.dirs.push((controller, dir.clone()));
         if controller == "cpuset" {
             inherit_cpuset(&dir)?;
+        }
+        if controller == "devices" && spec.has_own_devices() {
+            permit(&dir, &spec.rules())?;
         }
         if !shared {
             let tasks = dir.join("tasks");
@@ -100,7 +107,7 @@ impl Hierarchies {
         root: &Path,
         kind_dir: &str,
         controller: &str,
-        security: Security,
+        spec: &GroupSpec<'_>,
     ) -> Result<(), CgroupError> {
         let key = root.join(kind_dir).join(controller);
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,15 +122,9 @@ impl Hierarchies {
                 inherit_cpuset(&dir)?;
             }
         }
-        if controller == "devices" && security == Security::Sandbox {
-            // The steps of a daemon that was killed may still be on their way out. The kernel takes no
-            // denial while they have groups below, and needs none: theirs were confined, too.
-            if file::read(&dir.join("devices.list")).trim() == EVERY_DEVICE {
-                file::write(&dir.join("devices.deny"), "a")?;
-            }
-            for rule in devices::ALLOWED {
-                file::write(&dir.join("devices.allow"), &rule.to_string())?;
-            }
+        if controller == "devices" && spec.security == Security::Sandbox && !spec.has_own_devices()
+        {
+            permit(&dir, &devices::ALLOWED)?;
         }
         ready.insert(key);
         Ok(())
@@ -138,6 +139,17 @@ impl Hierarchies {
 
 /// The list of a group that nothing has been denied to.
 const EVERY_DEVICE: &str = "a *:* rwm";
+
+/// Permits devices in a group and those below it, and no others.
+fn permit(dir: &Path, rules: &[devices::Rule]) -> Result<(), CgroupError> {
+    // The steps of a daemon that was killed may still be on their way out. The kernel takes no
+    // denial while they have groups below, and needs none: theirs were confined, too.
+    if file::read(&dir.join("devices.list")).trim() == EVERY_DEVICE {
+        file::write(&dir.join("devices.deny"), "a")?;
+    }
+    let mut rules = rules.iter();
+    rules.try_for_each(|rule| file::write(&dir.join("devices.allow"), &rule.to_string()))
+}
 
 /// A new group of cpuset has no CPUs and no memory nodes, and takes no process until it has.
 fn inherit_cpuset(dir: &Path) -> Result<(), CgroupError> {
@@ -213,6 +225,7 @@ impl Group {
             io_read,
             io_write,
             oom_kills: file::keyed(&content("memory", "memory.oom_control"), "oom_kill"),
+            refused_forks: file::keyed(&content("pids", "pids.events"), "max"),
         }
     }
 

@@ -28,6 +28,12 @@ impl Tree {
         Self { root, ready: Mutex::default() }
     }
 
+    pub(super) fn offers(&self, controller: &str) -> bool {
+        enable_controllers(&self.root);
+        let offered = file::read(&self.root.join("cgroup.subtree_control"));
+        offered.split_whitespace().any(|name| name == controller)
+    }
+
     pub(super) fn create(&self, spec: &GroupSpec<'_>) -> Result<Group, CgroupError> {
         let (dir, guards_devices) = self.prepare(spec)?;
         let offered = file::read(&dir.join("cgroup.subtree_control"));
@@ -38,7 +44,8 @@ impl Tree {
         }
         let path = dir.join(spec.id);
         file::make_dir(&path)?;
-        Group::open(path, spec.limits, guards_devices)
+        let own_guard = spec.has_own_devices() && guard_devices(&path, &spec.rules());
+        Group::open(path, spec.limits, guards_devices || own_guard)
     }
 
     /// Makes the directories above a group and guards devices in them, once.
@@ -56,7 +63,8 @@ impl Tree {
             file::make_dir(&made)?;
             enable_controllers(&made);
         }
-        let guards_devices = spec.security == Security::Sandbox && guard_devices(&dir);
+        let is_guarded = spec.security == Security::Sandbox && !spec.has_own_devices();
+        let guards_devices = is_guarded && guard_devices(&dir, &devices::ALLOWED);
         ready.insert(dir.clone(), guards_devices);
         Ok((dir, guards_devices))
     }
@@ -68,9 +76,9 @@ impl Tree {
 
 /// Attaches the program that permits devices. A host that does not let it be attached has its
 /// device nodes made inert by their mounts instead.
-fn guard_devices(dir: &Path) -> bool {
+fn guard_devices(dir: &Path, rules: &[devices::Rule]) -> bool {
     let attached = File::open(dir).and_then(|group| {
-        let program = bpf::load_device_program(&device_program::assemble(&devices::ALLOWED))?;
+        let program = bpf::load_device_program(&device_program::assemble(rules))?;
         Ok(bpf::attach_device_program(group.as_fd(), program.as_fd())?)
     });
     if let Err(error) = &attached {
@@ -146,6 +154,7 @@ impl Group {
             io_read,
             io_write,
             oom_kills: file::keyed(&content("memory.events"), "oom_kill"),
+            refused_forks: file::keyed(&content("pids.events"), "max"),
         }
     }
 

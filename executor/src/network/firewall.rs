@@ -40,7 +40,8 @@ impl Firewall {
     /// answer it.
     pub(super) fn new(uplink: &str, subnet: Subnet, closed_ports: &[u16]) -> Result<Self, Errno> {
         let mut owner = Socket::open(Family::Filter)?;
-        let table = Table(format!("kiln-{uplink}"));
+        // An earlier daemon's may still be there when its interface's name is free again.
+        let table = Table(format!("{uplink}-{}", std::process::id()));
         let mut batch = vec![
             generic(Message::unacknowledged(BATCH_BEGIN, 0), SUBSYSTEM),
             table.make(),

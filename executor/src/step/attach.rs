@@ -33,6 +33,13 @@ pub(super) fn new_file_system(
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
+/// As many files as a file system in memory of so many bytes may hold. Each takes about a kilobyte of
+/// the kernel's own memory, which the size does not count, however little is in it.
+pub(super) fn max_files(size: u64) -> String {
+    // Zero would be no limit at all.
+    (size / 1024).max(64).to_string()
+}
+
 /// Puts a detached mount onto `target`.
 pub(super) fn onto(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;

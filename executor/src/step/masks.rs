@@ -1,6 +1,7 @@
 //! Docker's masked and read-only paths: the parts of /proc and /sys that reach beyond the step.
 
-use std::ffi::CStr;
+use std::borrow::Cow;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, open, stat};
@@ -29,11 +30,14 @@ const MASKED: [&CStr; 12] = [
 const READ_ONLY: [&CStr; 5] =
     [c"/proc/bus", c"/proc/fs", c"/proc/irq", c"/proc/sys", c"/proc/sysrq-trigger"];
 
+/// The directory of each CPU has one that tells how hot it was: what other tenants compute.
+const OF_EACH_CPU: (&str, &str) = ("/sys/devices/system/cpu", "thermal_throttle");
+
 /// Those of the paths that this kernel has.
 #[derive(Debug)]
 pub(crate) struct Masks {
-    files: Vec<&'static CStr>,
-    dirs: Vec<&'static CStr>,
+    files: Vec<Cow<'static, CStr>>,
+    dirs: Vec<Cow<'static, CStr>>,
     read_only: Vec<&'static CStr>,
 }
 
@@ -43,10 +47,13 @@ impl Masks {
         let is_dir = |path: &CStr| {
             stat(path).ok().map(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
         };
-        let masked = |dir| MASKED.into_iter().filter(|path| is_dir(path) == Some(dir)).collect();
+        let mut masked: Vec<_> = MASKED.into_iter().map(Cow::Borrowed).collect();
+        masked.extend(of_each_cpu().map(Cow::Owned));
+        masked.retain(|path| is_dir(path).is_some());
+        let (dirs, files) = masked.into_iter().partition(|path| is_dir(path) == Some(true));
         Self {
-            files: masked(false),
-            dirs: masked(true),
+            files,
+            dirs,
             read_only: READ_ONLY.into_iter().filter(|path| is_dir(path).is_some()).collect(),
         }
     }
@@ -73,6 +80,15 @@ impl Masks {
         }
         Ok(())
     }
+}
+
+fn of_each_cpu() -> impl Iterator<Item = CString> {
+    let (cpus, name) = OF_EACH_CPU;
+    let entries = std::fs::read_dir(cpus).into_iter().flatten().flatten();
+    entries.filter_map(move |entry| {
+        let path = entry.path().join(name).into_os_string().into_encoded_bytes();
+        CString::new(path).ok()
+    })
 }
 
 const EMPTY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY

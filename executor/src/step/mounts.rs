@@ -7,13 +7,13 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    self, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, openat,
-    openat2,
+    self, AtFlags, CWD, Dev, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fchmod,
+    fchown, fstat, makedev, mknodat, openat, openat2,
 };
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
-use super::attach::{FsOption, copy, new_file_system, onto};
+use super::attach::{FsOption, copy, max_files, new_file_system, onto};
 use super::target::{TargetKind, Targets};
 use super::{overlay, root};
 use crate::sys::mount::isolate;
@@ -40,7 +40,9 @@ pub(super) fn open(step: &Step) -> Result<Vec<Option<OwnedFd>>, Failure> {
         MountSource::Overlay { overlay, .. } => {
             overlay::mount(overlay, step.no_device_nodes).map(Some)
         }
-        MountSource::Tmpfs { .. } | MountSource::File { .. } => Ok(None),
+        MountSource::Tmpfs { .. } | MountSource::File { .. } | MountSource::Device { .. } => {
+            Ok(None)
+        }
     };
     step.mounts.iter().map(open_one).collect()
 }
@@ -81,8 +83,8 @@ impl Maker {
         opened: Option<OwnedFd>,
     ) -> Result<Made<'a>, Failure> {
         let subject = mount.target.as_bytes();
-        let mut attributes = if mount.read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
-        if self.no_device_nodes {
+        let mut attributes = mount.attributes;
+        if self.no_device_nodes && !matches!(mount.source, MountSource::Device { .. }) {
             attributes |= libc::MOUNT_ATTR_NODEV;
         }
         let made = match (&mount.source, opened) {
@@ -100,7 +102,16 @@ impl Maker {
             (MountSource::File { content, mode, uid, gid }, None) => {
                 attributes |=
                     libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
-                self.file(content, *mode, *uid, *gid).at(Stage::Mount, subject)?
+                let owner = (Uid::from_raw(*uid), Gid::from_raw(*gid));
+                self.file(content, *mode, owner).at(Stage::Mount, subject)?
+            }
+            (MountSource::Device { is_block, major, minor, mode, uid, gid }, None) => {
+                attributes |= libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+                let kind =
+                    if *is_block { FileType::BlockDevice } else { FileType::CharacterDevice };
+                let owner = (Uid::from_raw(*uid), Gid::from_raw(*gid));
+                self.node(kind, makedev(*major, *minor), *mode, owner)
+                    .at(Stage::Devices, subject)?
             }
             (MountSource::Bind { .. } | MountSource::Overlay { .. }, None) => {
                 return Err(Errno::BADF).at(Stage::Mount, subject);
@@ -111,14 +122,38 @@ impl Maker {
         Ok(Made { mount: made, target: &mount.target })
     }
 
-    fn file(&mut self, content: &[u8], mode: u32, uid: u32, gid: u32) -> Result<OwnedFd, Errno> {
+    /// The file system of files in memory, and a name in it that is free.
+    fn place(&mut self) -> Result<(&OwnedFd, CString), Errno> {
         let files = match self.files.take() {
             Some(files) => files,
             None => new_files()?,
         };
-        let files = &*self.files.insert(files);
         let name = CString::new(self.made.to_string()).map_err(|_| Errno::INVAL)?;
         self.made += 1;
+        Ok((self.files.insert(files), name))
+    }
+
+    fn node(
+        &mut self,
+        kind: FileType,
+        device: Dev,
+        mode: u32,
+        (uid, gid): (Uid, Gid),
+    ) -> Result<OwnedFd, Errno> {
+        let (files, name) = self.place()?;
+        // The umask is 0.
+        mknodat(files, &name, kind, Mode::from_raw_mode(mode & 0o777), device)?;
+        chownat(files, &name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        copy(files.as_fd(), &name, false)
+    }
+
+    fn file(
+        &mut self,
+        content: &[u8],
+        mode: u32,
+        (uid, gid): (Uid, Gid),
+    ) -> Result<OwnedFd, Errno> {
+        let (files, name) = self.place()?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = openat(files, &name, flags, Mode::from_raw_mode(0o600))?;
         let mut rest = content;
@@ -126,7 +161,7 @@ impl Maker {
             let written = rustix::io::write(&file, rest)?;
             rest = &rest[written..];
         }
-        fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        fchown(&file, Some(uid), Some(gid))?;
         fchmod(&file, Mode::from_raw_mode(mode & 0o7777))?;
         copy(files.as_fd(), &name, false)
     }
@@ -166,8 +201,11 @@ fn below(dir: BorrowedFd<'_>, subpath: &CStr, recursive: bool) -> Result<OwnedFd
 
 fn tmpfs(size: Option<u64>, mode: u32) -> Result<OwnedFd, Errno> {
     let mode = format!("{:o}", mode & 0o7777);
-    let size = size.map(|size| size.to_string());
+    let limits = size.map(|size| (size.to_string(), max_files(size)));
     let mut options = vec![FsOption::Value(c"mode", &mode)];
-    options.extend(size.as_deref().map(|size| FsOption::Value(c"size", size)));
+    if let Some((size, files)) = &limits {
+        options.push(FsOption::Value(c"size", size));
+        options.push(FsOption::Value(c"nr_inodes", files));
+    }
     new_file_system(c"tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID)
 }

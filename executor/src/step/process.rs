@@ -62,6 +62,10 @@ fn confine(process: &Process, prepared: &Prepared) -> Result<(), Failure> {
     // Root may have to enter what the user must not, and the user what root cannot see (a network
     // file system), so it is tried as both.
     let entered = enter_working_directory(&process.cwd);
+    if let Some(profile) = &process.apparmor_profile {
+        let subject = [b"AppArmor profile ", profile.as_bytes()].concat();
+        change_profile_on_exec(profile).at(Stage::Privileges, subject)?;
+    }
     // Without no_new_privs, which Docker's builders leave off so that sudo works, a filter can
     // only be installed while the process is still privileged.
     if !process.insecure {
@@ -131,6 +135,18 @@ fn give_to_user(process: &Process, streams: &[&OwnedFd]) -> Result<(), Errno> {
         }
     }
     Ok(())
+}
+
+/// Has AppArmor put what is executed next under `profile`. The files are those of /proc itself, where
+/// nothing can be mounted and no link lies.
+fn change_profile_on_exec(profile: &CStr) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Where the kernel has several modules, the file without a name belongs to one of the others.
+    let file = match open(c"/proc/self/attr/apparmor/exec", flags, Mode::empty()) {
+        Err(Errno::NOENT) => open(c"/proc/self/attr/exec", flags, Mode::empty()),
+        other => other,
+    }?;
+    write(&file, &[b"exec ", profile.to_bytes()].concat()).map(drop)
 }
 
 fn new_session_keyring() -> Result<(), Errno> {

@@ -6,7 +6,7 @@ use rustix::fs::{FileType, Mode, OFlags, mknodat, openat};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
-use super::attach::{FsOption, copy, new_file_system, onto};
+use super::attach::{FsOption, copy, max_files, new_file_system, onto};
 use super::devices;
 use super::target::Targets;
 use crate::sys::mount::isolate;
@@ -15,6 +15,9 @@ use crate::zygote::protocol::{At, Failure, Stage, Step};
 const INERT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NODEV)
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+/// What /dev itself holds, in bytes; as with other runtimes.
+const DEV_SIZE: u64 = 64 << 20;
 
 /// Mounts them in the order in which they contain each other.
 pub(super) fn mount(
@@ -57,7 +60,12 @@ fn put_console(dev: &OwnedFd, console: &OwnedFd) -> Result<(), Errno> {
 }
 
 fn new_dev(step: &Step) -> Result<OwnedFd, Failure> {
-    let options = [FsOption::Value(c"mode", "755"), FsOption::Value(c"size", "65536k")];
+    let (size, files) = (DEV_SIZE.to_string(), max_files(DEV_SIZE));
+    let options = [
+        FsOption::Value(c"mode", "755"),
+        FsOption::Value(c"size", &size),
+        FsOption::Value(c"nr_inodes", &files),
+    ];
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
     let dev = new_file_system(c"tmpfs", &options, attributes).at(Stage::Mount, "/dev")?;
     devices::make(dev.as_fd(), step.process.insecure)?;
@@ -75,8 +83,12 @@ fn fill_dev(dev: &OwnedFd, step: &Step) -> Result<(), Failure> {
     ];
     let pts = new_file_system(c"devpts", &pts_options, nosuid_noexec);
     put(dev, c"pts", pts).at(Stage::Mount, "/dev/pts")?;
-    let size = step.shm_size.to_string();
-    let shm_options = [FsOption::Value(c"mode", "1777"), FsOption::Value(c"size", &size)];
+    let (size, files) = (step.shm_size.to_string(), max_files(step.shm_size));
+    let shm_options = [
+        FsOption::Value(c"mode", "1777"),
+        FsOption::Value(c"size", &size),
+        FsOption::Value(c"nr_inodes", &files),
+    ];
     let shm = new_file_system(c"tmpfs", &shm_options, INERT);
     put(dev, c"shm", shm).at(Stage::Mount, "/dev/shm")?;
     match new_file_system(c"mqueue", &[], INERT) {

@@ -39,3 +39,31 @@ pub(crate) fn close_all_but(keep: OwnedFd) -> Result<OwnedFd, Errno> {
     check(unsafe { libc::syscall(libc::SYS_close_range, 4, u32::MAX, 0) })?;
     Ok(kept)
 }
+
+/// Where a zygote that was executed finds its connection.
+pub(crate) const ZYGOTE_SOCKET: RawFd = 3;
+
+/// Puts `socket` where an executed program finds it; for a forked process that executes next and
+/// uses nothing that was at that number.
+pub(crate) fn pass_to_zygote(socket: OwnedFd) -> Result<(), Errno> {
+    if socket.as_raw_fd() == ZYGOTE_SOCKET {
+        rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty())?;
+    } else {
+        // SAFETY: dup2 takes two numbers; what it replaces belongs to the parent's code, which does
+        // not run in this process any more.
+        check(unsafe { libc::dup2(socket.as_raw_fd(), ZYGOTE_SOCKET) }.into())?;
+    }
+    std::mem::forget(socket);
+    Ok(())
+}
+
+/// Takes what [`pass_to_zygote`] has passed, if there is anything at that number.
+pub(crate) fn passed_to_zygote() -> Option<OwnedFd> {
+    // SAFETY: the number is only asked about.
+    if unsafe { libc::fcntl(ZYGOTE_SOCKET, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return None;
+    }
+    // SAFETY: it is open, as the call above has shown, and at the start of a program nothing else
+    // owns it.
+    Some(unsafe { OwnedFd::from_raw_fd(ZYGOTE_SOCKET) })
+}

@@ -106,6 +106,27 @@ pub(crate) fn execve(path: &CStr, args: &CStringArray<'_>, env: &CStringArray<'_
     last_errno()
 }
 
+/// Replaces this program by the file `program`; returns only if that fails.
+pub(crate) fn execveat(
+    program: BorrowedFd<'_>,
+    args: &CStringArray<'_>,
+    env: &CStringArray<'_>,
+) -> Errno {
+    // SAFETY: the path is empty and ends in NUL, and both arrays hold pointers to live strings and
+    // end in null.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            args.pointers.as_ptr(),
+            env.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    last_errno()
+}
+
 /// Sends `signal` to every process of this pid namespace but its init, which is the caller.
 pub(crate) fn signal_all(signal: i32) {
     // SAFETY: kill takes numbers. There being no other process is no error to the caller.

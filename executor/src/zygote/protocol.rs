@@ -47,6 +47,7 @@ pub(crate) struct Process {
     /// Resource number, soft and hard limit.
     pub(crate) rlimits: Vec<(u32, u64, u64)>,
     pub(crate) tty: bool,
+    pub(crate) apparmor_profile: Option<CString>,
     pub(crate) oom_score_adj: i32,
     pub(crate) cgroup: CgroupJoin,
     pub(crate) has_stdin: bool,
@@ -76,7 +77,8 @@ pub(crate) struct Overlay {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StepMount {
     pub(crate) target: CString,
-    pub(crate) read_only: bool,
+    /// Attributes of the mount besides those of every step's (`MOUNT_ATTR_*`).
+    pub(crate) attributes: u64,
     pub(crate) source: MountSource,
 }
 
@@ -87,6 +89,7 @@ pub(crate) enum MountSource {
     Overlay { overlay: Overlay, subpath: Option<CString> },
     Tmpfs { size: Option<u64>, mode: u32 },
     File { content: Vec<u8>, mode: u32, uid: u32, gid: u32 },
+    Device { is_block: bool, major: u32, minor: u32, mode: u32, uid: u32, gid: u32 },
 }
 
 /// Supervisor to daemon. The first is `Ready` or `Failed`.

@@ -7,12 +7,10 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::channel::{Receiver, send};
+use super::program::TITLE;
 use super::protocol::{At, Reply, Request, Stage};
 use crate::step::{self, Descriptors, Prepared};
 use crate::sys::{fd, fork, process, signal};
-
-/// What `ps` shows of this process and of the supervisors forked from it.
-const TITLE: &[u8] = b"kiln-init";
 
 /// Serves requests until the daemon's end of `socket` closes.
 pub(super) fn run(socket: OwnedFd) -> ! {
@@ -42,7 +40,7 @@ fn become_daemon(socket: OwnedFd) -> Result<OwnedFd, Errno> {
     rustix::process::chdir(c"/")?;
     // A failure means that it leads a session already.
     let _ = rustix::process::setsid();
-    process::set_command_line(TITLE);
+    process::set_command_line(TITLE.to_bytes());
     process::make_undumpable()?;
     rustix::thread::set_name(c"kiln-zygote")?;
     Ok(socket)

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use kiln_executor::{
-    Executor, ExecutorConfig, ExecutorError, Exit, Mount, Network, ProcessIo, ProcessSpec,
-    Resources, Rootfs, Running, Security, User, start_zygote,
+    Executor, ExecutorConfig, ExecutorError, Exit, Inert, Mount, Network, ProcessIo, ProcessSpec,
+    Resources, Rootfs, Running, Security, User, fork_zygote,
 };
 use tempfile::TempDir;
 
@@ -40,7 +40,7 @@ impl Bench {
 
     /// With this configuration but for the cgroup.
     pub fn with(config: ExecutorConfig) -> Self {
-        let zygote = start_zygote().unwrap();
+        let zygote = fork_zygote().unwrap();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let cgroup_parent = format!("kiln-test-{}-{number}", std::process::id());
         let config = ExecutorConfig { cgroup_parent: cgroup_parent.clone(), ..config };
@@ -150,7 +150,7 @@ fn make_base(base: &Path) {
     }
     fs::copy("/bin/busybox", base.join("bin/busybox")).unwrap();
     let applets = "sh cat echo ls id hostname mount umount unshare sleep true false kill ps touch \
-                   mkdir mknod ln rm stat grep ip head dd wc tty stty readlink chown printf env seq \
+                   mkdir mknod ln rm stat grep ip head dd wc tty stty readlink chown printf env seq cut \
                    ping nc nslookup sed timeout test ulimit nproc date setsid chroot";
     for applet in applets.split_whitespace() {
         symlink("busybox", base.join("bin").join(applet)).unwrap();
@@ -159,7 +159,14 @@ fn make_base(base: &Path) {
 }
 
 pub fn bind(source: PathBuf, target: &str) -> Mount {
-    Mount::Bind { source, subpath: None, target: target.into(), read_only: false, recursive: true }
+    Mount::Bind {
+        source,
+        subpath: None,
+        target: target.into(),
+        read_only: false,
+        recursive: true,
+        inert: Inert::default(),
+    }
 }
 
 /// Processes whose command line contains `mark`.

@@ -160,7 +160,7 @@ impl Frontend {
         }
     }
 
-    fn process(&self, build: &Build, options: &BTreeMap<String, String>) -> pb::Meta {
+    async fn process(&self, build: &Build, options: &BTreeMap<String, String>) -> pb::Meta {
         let config = self.config.config().clone().unwrap_or_default();
         let mut env = config.env().clone().unwrap_or_default();
         let options = options.iter().enumerate();
@@ -170,7 +170,7 @@ impl Frontend {
         let workers = json!([{
             "id": host.worker_id,
             "labels": worker::labels(host),
-            "platforms": host.platforms,
+            "platforms": build.daemon.platforms().await,
         }]);
         env.push(format!("BUILDKIT_WORKERS={workers}"));
         env.push("BUILDKIT_EXPORTEDPRODUCT=buildkit".to_owned());
@@ -217,7 +217,7 @@ async fn run(
     let theirs = OwnedFd::from(theirs);
     let (rest, heard) = streams([false, false, true], false)?;
     let io = ProcessIo { stdin: Some(theirs.try_clone()?), stdout: theirs, stderr: rest.stderr };
-    let meta = frontend.process(build, options);
+    let meta = frontend.process(build, options).await;
     let running = container.start(ContainerProcess { meta, ..Default::default() }, io).await?;
     let served = serve(gateway.clone(), connection);
     let ended = end(running, heard.stderr);

@@ -93,7 +93,7 @@ impl LlbBridge for GatewayService {
         Ok(Response::new(PongResponse {
             frontend_api_caps: caps(caps::GATEWAY),
             llb_caps: caps(caps::LLB),
-            workers: worker::list(&gateway.work.daemon, &[])?,
+            workers: worker::list(&gateway.work.daemon, &[]).await?,
         }))
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use kiln_executor::{Mount, OverlayUpper, Rootfs};
+use kiln_executor::{Inert, Mount, OverlayUpper, Rootfs};
 use kiln_proto::pb;
 use kiln_snapshotter::View;
 
@@ -105,6 +105,7 @@ impl Mounts {
                     target,
                     read_only: mount.readonly,
                     recursive: false,
+                    inert: Inert::default(),
                 });
                 Ok(())
             }
@@ -136,6 +137,7 @@ impl Mounts {
                     target,
                     read_only: false,
                     recursive: false,
+                    inert: Inert::default(),
                 });
                 self.agents.push(agent);
                 Ok(())
@@ -156,8 +158,10 @@ impl Mounts {
         if mount.readonly
             && let Some(Snapshot::Tree(tree)) = source
         {
-            let (source, recursive) = (tree.path().to_owned(), false);
-            self.others.push(Mount::Bind { source, subpath, target, read_only: true, recursive });
+            let (source, inert) = (tree.path().to_owned(), Inert::default());
+            let (read_only, recursive) = (true, false);
+            let bind = Mount::Bind { source, subpath, target, read_only, recursive, inert };
+            self.others.push(bind);
             return Ok(());
         }
         let is_output = mount.output != NONE;

@@ -12,6 +12,7 @@ use kiln_snapshotter::{Follow, LayerWriter, NewEntry, Owner, View};
 
 use super::mounts::Mounts;
 use super::network;
+use crate::devices::Device;
 use crate::ops::owner::{self, Identity};
 use crate::ops::path::clean;
 use crate::solver::Build;
@@ -34,7 +35,7 @@ pub(super) async fn first(
         if meta.hostname.is_empty() { "buildkitsandbox" } else { &meta.hostname }.to_owned();
     let mut all_mounts = network::files(build, meta, &hostname, network).await?;
     all_mounts.extend(mounts.others.iter().cloned());
-    Ok(ProcessSpec {
+    let mut spec = ProcessSpec {
         id: build.daemon.next_step_id(),
         rootfs: mounts.rootfs.clone(),
         mounts: all_mounts,
@@ -51,7 +52,10 @@ pub(super) async fn first(
         cgroup_parent: Some(meta.cgroup_parent.clone()).filter(|parent| !parent.is_empty()),
         shm_size: shm_size(exec),
         tty,
-    })
+    };
+    let devices = build.daemon.config.devices.resolve(&exec.cdi_devices, &build.device_grants())?;
+    Device::give(&devices, &mut spec)?;
+    Ok(spec)
 }
 
 /// A process beside the first one.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use kiln_executor::{ExecutorError, ExitStatus, ProcessIo, ProcessSpec, Resources};
 use kiln_proto::pb;
 use rustix::io::Errno;
@@ -24,9 +24,6 @@ pub(crate) async fn execute(
 ) -> anyhow::Result<Vec<Snapshot>> {
     let daemon = &build.daemon;
     let meta = exec.meta.as_ref().context("exec op without a process")?;
-    if !exec.cdi_devices.is_empty() {
-        bail!("CDI devices are not supported by this daemon");
-    }
     // A step that waits for a lock keeps no other from running.
     let waiting = |what: &str| progress.log(2, format!("waiting for {what}\n").into());
     let caches = caches::take(build, vertex.meta().ignore_cache, exec, inputs, waiting).await?;
@@ -56,6 +53,9 @@ pub(crate) async fn execute(
         if exit.oom_killed {
             reason.push_str(": killed for using more memory than allowed");
         }
+        if exit.out_of_pids {
+            reason.push_str(": it had as many processes as allowed (worker.oci.pidsLimit)");
+        }
         return Err(ProcessError {
             command: meta.args.join(" "),
             reason,
@@ -67,18 +67,26 @@ pub(crate) async fn execute(
     mounts.commit(build, &description, cache_map(vertex, exec)?.outputs).await
 }
 
-/// Says why a program may be in a format that the kernel does not know.
+/// Says why a program may be in a format that the kernel does not know, or whose emulator it does
+/// not find.
 fn explain(error: ExecutorError, vertex: &Vertex) -> anyhow::Error {
-    let is_format = matches!(&error, ExecutorError::NotExecutable { source, .. }
-        if source.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()));
+    let errno = match &error {
+        ExecutorError::NotExecutable { source, .. } => source.raw_os_error(),
+        _ => None,
+    };
     let (platform, host) = (vertex.platform().map(Platform::from), Platform::host());
     let error = anyhow::Error::new(error);
-    match platform.filter(|platform| is_format && *platform != host) {
-        Some(platform) => error.context(format!(
+    match (platform.filter(|platform| *platform != host), errno.map(Errno::from_raw_os_error)) {
+        (Some(platform), Some(Errno::NOEXEC)) => error.context(format!(
             "this step is for {platform} and this host is {host}, without an emulator for it: \
              install one that registers with binfmt_misc, such as qemu-user-static"
         )),
-        None => error,
+        (Some(platform), Some(Errno::NOENT)) => error.context(format!(
+            "this step is for {platform} and this host is {host}: either the program's interpreter \
+             is missing in the image, or the emulator is, which is so if it was registered with \
+             binfmt_misc without the flag F (fix binary)"
+        )),
+        _ => error,
     }
 }
 
