@@ -1,7 +1,7 @@
 //! A host of a test's own, with a network that ends in the test.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::process::Command;
@@ -44,6 +44,9 @@ impl Host {
             for stream in listener.incoming() {
                 let mut stream = stream.expect("a connection");
                 let peer = stream.peer_addr().expect("an address").ip();
+                // One that is not read to its end would break the connection.
+                let request = BufReader::new(&stream);
+                request.lines().map_while(Result::ok).take_while(|line| !line.is_empty()).count();
                 // Who has left again does not want to know.
                 let _ = stream.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{peer}\n").as_bytes());
             }

@@ -1,5 +1,7 @@
 //! RUN: a process on top of what the stage has so far.
 
+use std::borrow::Cow;
+
 use kiln_dockerfile::instruction::{Instruction, Network, Program, Run, Security};
 use kiln_proto::pb;
 
@@ -51,15 +53,16 @@ impl Evaluation<'_> {
         }
         let name = self.run_name(stage, instruction, run, &mounts);
 
-        let mut env = stage.env.clone();
+        let mut env: Vec<_> =
+            stage.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         if let Some(socket) = mounts.ssh.first()
-            && !env.contains_key("SSH_AUTH_SOCK")
+            && !stage.env.contains_key("SSH_AUTH_SOCK")
         {
-            env.insert("SSH_AUTH_SOCK".to_owned(), socket.dest.clone());
+            env.push(format!("SSH_AUTH_SOCK={}", socket.dest));
         }
         let meta = pb::Meta {
             args: args.clone(),
-            env: env.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            env,
             cwd: stage.workdir.clone(),
             user: stage.image.config.user.clone(),
             proxy_env: proxies(&options.build_args),
@@ -117,12 +120,12 @@ impl Evaluation<'_> {
         if let Some(summary) = run.summary() {
             text = format!("{text} ({summary})");
         }
-        let mut env = stage.env.clone();
+        let mut env = Cow::Borrowed(&stage.env);
         for secret in &mounts.secret_env {
-            env.insert(secret.name.clone(), "****".to_owned());
+            env.to_mut().insert(secret.name.clone(), "****".to_owned());
         }
         let expander = self.expander.clone().keep_quotes().keep_unset();
-        let shown = expander.word(&text, &env).unwrap_or(text);
+        let shown = expander.word(&text, &*env).unwrap_or(text);
         stage.names.next(&uppercase_keyword(&shown), &stage.env)
     }
 }
