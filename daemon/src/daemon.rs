@@ -34,6 +34,8 @@ pub(crate) struct Daemon {
     pub(crate) executor: Executor,
     pub(crate) registry: kiln_registry::Client,
     pub(crate) http: HttpClient,
+    /// Talks with object stores that have caches.
+    pub(crate) stores: kiln_object_store::HttpClient,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) builds: Arc<Builds>,
     /// Who made graphs that clients may hand to others.
@@ -78,6 +80,7 @@ impl Daemon {
             executor,
             registry,
             http: HttpClient::default(),
+            stores: kiln_object_store::HttpClient::default(),
             sessions: Arc::default(),
             builds: Arc::default(),
             producers: Producers::default(),
