@@ -25,12 +25,8 @@ pub(super) async fn add_aws(attributes: &mut Attributes) {
         .with_env(OsEnv)
         .with_file_read(TokioFileRead)
         .with_command_execute(TokioCommandExecute);
-    let provider = DefaultCredentialProvider::builder()
-        .no_sso()
-        .no_web_identity()
-        .no_ecs()
-        .no_imds()
-        .build();
+    let provider =
+        DefaultCredentialProvider::builder().no_sso().no_web_identity().no_ecs().no_imds().build();
     // Without them the daemon says what is missing.
     let Ok(Some(found)) = provider.provide_credential(&context).await else { return };
     let mut add = |name: &str, value: String| {

@@ -183,12 +183,24 @@ impl S3 {
         let response = match request.send(&self.http, &self.signer).await {
             Ok(response) => response,
             Err(error) if error.is_not_found() => return Ok(None),
+            Err(error @ Error::Refused { .. }) => {
+                return Err(self.reason(key).await.unwrap_or(error));
+            }
             Err(error) => return Err(error),
         };
         let header = |name| response.headers().get(name)?.to_str().ok();
         let size = header(CONTENT_LENGTH).and_then(|text| text.parse().ok());
         let modified = header(LAST_MODIFIED).and_then(|text| httpdate::parse_http_date(text).ok());
         Ok(size.map(|size| Stat { size, modified }))
+    }
+
+    /// Why an object cannot be looked at: answers to `HEAD` have no room for a reason.
+    async fn reason(&self, key: &str) -> Option<Error> {
+        let request = self
+            .request(Method::GET, self.address.object(key))
+            .header(CONTENT_SHA256, EMPTY_SHA256)
+            .and_then(|request| request.header("range", "bytes=0-0"));
+        request.ok()?.send(&self.http, &self.signer).await.err()
     }
 
     pub(crate) async fn blob(&self, blob: Blob<'_>) -> Result<BlobReader, Error> {
