@@ -36,6 +36,7 @@ mod http;
 mod image;
 mod layer;
 mod leftovers;
+pub mod object_server;
 mod process;
 mod programs;
 mod progress;
