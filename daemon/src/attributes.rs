@@ -28,6 +28,11 @@ impl Attributes {
         self.left.extract_if(.., |name, _| name.starts_with(prefix)).collect()
     }
 
+    /// Has attributes that were taken read by somebody else.
+    pub(crate) fn give_back(&mut self, attributes: BTreeMap<String, String>) {
+        self.left.extend(attributes);
+    }
+
     /// A switch; one without a value is on.
     pub(crate) fn flag(&mut self, name: &str, default: bool) -> anyhow::Result<bool> {
         match self.left.remove(name).as_deref() {

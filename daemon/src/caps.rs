@@ -69,6 +69,9 @@ pub(crate) const LLB: &[&str] = &[
     "exporter.multiple",
     "source.policy",
     "source.policy.session",
+    "cache.gha",
+    "cache.s3",
+    "cache.azblob",
 ];
 
 /// Capabilities of the gateway.

@@ -39,6 +39,8 @@ pub(crate) struct Daemon {
     emulation: Emulation,
     pub(crate) registry: kiln_registry::Client,
     pub(crate) http: HttpClient,
+    /// Talks with object stores that have caches.
+    pub(crate) stores: kiln_object_store::HttpClient,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) builds: Arc<Builds>,
     /// Who made graphs that clients may hand to others.
@@ -86,6 +88,7 @@ impl Daemon {
             emulation: Emulation::default(),
             registry,
             http: HttpClient::default(),
+            stores: kiln_object_store::HttpClient::default(),
             sessions: Arc::default(),
             builds: Arc::default(),
             producers: Producers::default(),

@@ -37,6 +37,7 @@ mod http;
 mod image;
 mod layer;
 mod leftovers;
+pub mod object_server;
 mod process;
 mod programs;
 mod progress;

@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
+use crate::descriptor::{CREATED_AT, Descriptor, UNCOMPRESSED};
 use crate::digest::Digest;
 
 /// The media type of a cache config.
@@ -33,6 +35,25 @@ pub struct CacheLayer {
     /// What descriptors say where there is no manifest to hold them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<LayerAnnotations>,
+}
+
+impl CacheLayer {
+    /// The blob's descriptor, if the annotations make one.
+    pub(super) fn descriptor(&self) -> Option<Descriptor> {
+        let LayerAnnotations { media_type, diff_id, size, created_at } =
+            self.annotations.as_ref()?;
+        let size = u64::try_from(*size).ok()?;
+        let mut descriptor = Descriptor::new(media_type, self.blob, size);
+        let diff_id = diff_id.as_ref()?.to_string();
+        descriptor.annotations.insert(UNCOMPRESSED.to_owned(), diff_id);
+        // One that was never set is the year 1.
+        if let Ok(time) = created_at.format(&Rfc3339)
+            && *created_at >= OffsetDateTime::UNIX_EPOCH
+        {
+            descriptor.annotations.insert(CREATED_AT.to_owned(), time);
+        }
+        Some(descriptor)
+    }
 }
 
 /// A descriptor's fields, for backends without manifests.

@@ -107,6 +107,15 @@ impl ImportedCache {
         Self::new(config, blobs)
     }
 
+    /// Reads a config whose layers say themselves what their blobs are, for there is no manifest
+    /// beside it.
+    pub fn parse_annotated(config: &[u8]) -> Result<Self, ImportError> {
+        let config: CacheConfig = serde_json::from_slice(config)
+            .map_err(|source| ImportError::Json { what: "config", source })?;
+        let blobs: Vec<_> = config.layers.iter().filter_map(CacheLayer::descriptor).collect();
+        Self::new(config, &blobs)
+    }
+
     /// Takes a config that was read otherwise.
     pub fn new(config: CacheConfig, blobs: &[Descriptor]) -> Result<Self, ImportError> {
         check_layers(&config)?;

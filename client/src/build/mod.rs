@@ -1,5 +1,6 @@
 //! `kiln build`.
 
+mod cache_credentials;
 mod caches;
 mod call;
 mod checks;

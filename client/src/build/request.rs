@@ -74,7 +74,7 @@ impl Plan {
         let allowed = flag!("allow", entitlement::parse(&flags.allow))?;
         let call = call_of(flags)?;
         let outputs = if call.is_some() { Vec::new() } else { outputs(flags, wants_id)? };
-        let caches = caches(flags, &build_args)?;
+        let caches = caches(flags, &build_args).await?;
         let contexts: Vec<NamedContext> =
             each("build-context", &flags.build_contexts, context::parse_named)?;
         let secrets = secrets(flags)?;
@@ -198,13 +198,13 @@ fn outputs(flags: &BuildFlags, wants_id: bool) -> Result<Vec<Output>> {
     Ok(outputs)
 }
 
-fn caches(flags: &BuildFlags, build_args: &BTreeMap<String, String>) -> Result<Caches> {
+async fn caches(flags: &BuildFlags, build_args: &BTreeMap<String, String>) -> Result<Caches> {
     let from = each("cache-from", &flags.cache_from, cache::parse)?.concat();
     let mut to = each("cache-to", &flags.cache_to, cache::parse)?.concat();
     if build_args.get("BUILDKIT_INLINE_CACHE").is_some_and(|value| boolean::holds(value)) {
         to.push(cache::Cache::inline());
     }
-    Caches::load(&from, &to)
+    Caches::load(&from, &to, paths::env).await
 }
 
 fn secrets(flags: &BuildFlags) -> Result<Vec<Secret>> {

@@ -66,9 +66,9 @@ async fn run(
         BuildRequest { id: request.r#ref.clone(), session: client.clone(), entitlements, policy };
     let build = Build::new(daemon.clone(), build);
     let cache = request.cache.clone().unwrap_or_default();
-    let imports =
-        remote::Imports::parse(&cache.imports, &request.frontend_attrs).map_err(invalid)?;
-    let cache_exports = remote::Exports::parse(&cache.exports).map_err(invalid)?;
+    let imports = remote::Imports::parse(&cache.imports, &request.frontend_attrs, &daemon.stores)
+        .map_err(invalid)?;
+    let cache_exports = remote::Exports::parse(&cache.exports, &daemon.stores).map_err(invalid)?;
     let build = Arc::new(build.with_imports(&imports));
     let is_gateway = request.frontend.is_empty()
         && request.definition.as_ref().is_none_or(|definition| definition.def.is_empty());

@@ -14,6 +14,7 @@ use super::log::{self, Log};
 use super::store::Entry;
 use super::trace::{self, Collected, TraceContext};
 use super::{Ending, History, Outcome};
+use crate::remote::hide_secrets;
 use crate::solver::{CANCELED, Progress, now};
 
 /// How long a client has to send its spans, unless it says that it has sent them.
@@ -42,10 +43,12 @@ impl History {
         progress: &Progress,
         context: TraceContext,
     ) -> Recording {
+        let mut frontend_attrs = request.frontend_attrs.clone();
+        hide_secrets(&mut frontend_attrs);
         let record = BuildHistoryRecord {
             r#ref: request.r#ref.clone(),
             frontend: request.frontend.clone(),
-            frontend_attrs: request.frontend_attrs.clone(),
+            frontend_attrs,
             exporters: exporters.to_vec(),
             created_at: Some(now()),
             ..BuildHistoryRecord::default()

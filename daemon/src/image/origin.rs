@@ -1,4 +1,5 @@
-//! Where an image's blobs come from: a registry, or a content store that a client serves.
+//! Where an image's blobs come from: a registry, a content store that a client serves, or an object
+//! store with a cache.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +22,9 @@ pub(crate) enum Origin {
     Registry(ImageRef),
     /// A content store of the client's session, by the store's id.
     Session(String),
+    /// An object store, by its place. A build can use those that its caches are in, for it has their
+    /// credentials.
+    Store(String),
 }
 
 impl fmt::Display for Origin {
@@ -28,6 +32,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Registry(image) => write!(f, "registry:{image}"),
             Self::Session(store) => write!(f, "session:{store}"),
+            Self::Store(place) => write!(f, "store:{place}"),
         }
     }
 }
@@ -39,6 +44,7 @@ impl std::str::FromStr for Origin {
         match text.split_once(':') {
             Some(("registry", image)) => Ok(Self::Registry(image.parse()?)),
             Some(("session", store)) => Ok(Self::Session(store.to_owned())),
+            Some(("store", place)) => Ok(Self::Store(place.to_owned())),
             _ => bail!("unknown origin {text:?}"),
         }
     }
@@ -67,6 +73,12 @@ impl Origin {
                 Ok(Box::new(stream.into_reader()))
             }
             Self::Session(store) => build.session()?.read_blob(store, &descriptor.digest).await,
+            Self::Store(place) => {
+                let cache = build.store(place).context("this build does not name its cache")?;
+                let digest = descriptor.digest.to_string();
+                let blob = kiln_object_store::Blob { digest: &digest, size: descriptor.size };
+                Ok(cache.store()?.blob(blob).await?)
+            }
         }
     }
 
@@ -163,7 +175,9 @@ pub(crate) fn lose(
 fn is_not_found(error: &anyhow::Error) -> bool {
     let of_registry = error.downcast_ref::<kiln_registry::Error>();
     let of_session = error.downcast_ref::<tonic::Status>();
-    of_registry.is_some_and(kiln_registry::Error::is_not_found)
+    let of_store = error.downcast_ref::<kiln_object_store::Error>();
+    of_store.is_some_and(kiln_object_store::Error::is_not_found)
+        || of_registry.is_some_and(kiln_registry::Error::is_not_found)
         || of_session.is_some_and(|status| status.code() == tonic::Code::NotFound)
 }
 

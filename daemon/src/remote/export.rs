@@ -7,9 +7,11 @@ use anyhow::bail;
 use futures::future::try_join_all;
 use kiln_cache::remote::{CONFIG_MEDIA_TYPE, CacheManifest, ExportGraph, Exported, ManifestFormat};
 use kiln_cache::{CREATED_AT, CacheKey, Descriptor, LayerId, UNCOMPRESSED};
+use kiln_object_store::{Blob, HttpClient};
 use kiln_proto::control::CacheOptionsEntry;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::sync::Semaphore;
 
 use super::{Place, store_id};
 use crate::attributes::Attributes;
@@ -19,6 +21,10 @@ use crate::exporter::{
 };
 use crate::frontend::Refs;
 use crate::solver::{Build, Snapshot, SolveError, Stack, VertexProgress};
+
+/// How many blobs are brought to an object store at once. How much of each is on its way is bounded
+/// by the store.
+const UPLOADS: usize = 8;
 
 /// Caches that a client wants.
 #[derive(Default)]
@@ -55,7 +61,7 @@ struct Selected {
 
 impl Exports {
     /// Reads what a request says of exports.
-    pub(crate) fn parse(entries: &[CacheOptionsEntry]) -> anyhow::Result<Self> {
+    pub(crate) fn parse(entries: &[CacheOptionsEntry], http: &HttpClient) -> anyhow::Result<Self> {
         let mut exports = Self::default();
         for entry in entries {
             if entry.r#type == "inline" {
@@ -63,7 +69,7 @@ impl Exports {
                 // whatever the mode, and they are as the exporter has them.
                 exports.is_inline = true;
             } else {
-                exports.places.push(Export::parse(entry)?);
+                exports.places.push(Export::parse(entry, http)?);
             }
         }
         Ok(exports)
@@ -77,9 +83,10 @@ impl Exports {
     ) -> Result<BTreeMap<String, String>, SolveError> {
         let mut response = BTreeMap::new();
         for (index, export) in self.places.iter().enumerate() {
-            let name = match export.place {
+            let name = match &export.place {
                 Place::Registry { .. } => "exporting cache to registry",
                 Place::Directory(_) => "exporting cache to client directory",
+                Place::Store(cache) => cache.exporting(),
             };
             let vertex = build.progress.internal(&format!("cache-export:{index}"), name);
             match vertex.run(export.run(build, refs, &vertex)).await {
@@ -95,19 +102,25 @@ impl Exports {
 }
 
 impl Export {
-    fn parse(entry: &CacheOptionsEntry) -> anyhow::Result<Self> {
+    fn parse(entry: &CacheOptionsEntry, http: &HttpClient) -> anyhow::Result<Self> {
         let kind = &entry.r#type;
         let mut attributes = Attributes::new(format!("{kind} cache export"), &entry.attrs);
-        let place = Place::parse(kind, &mut attributes, "dest")?;
+        let place = Place::parse(kind, &mut attributes, "dest", http)?;
         let mode = match attributes.take("mode").as_deref() {
             None | Some("" | "min") => Mode::Min,
             Some("max") => Mode::Max,
             Some(other) => bail!("{kind} cache export: mode={other:?} is neither min nor max"),
         };
-        // It is the client that gives the new cache its name in the directory.
-        attributes.take("tag");
         let oci = attributes.flag("oci-mediatypes", true)?;
-        let is_image = attributes.flag("image-manifest", oci)?;
+        let is_image = match place {
+            // It has no manifest, and its names are the store's.
+            Place::Store(_) => oci,
+            Place::Registry { .. } | Place::Directory(_) => {
+                // It is the client that gives the new cache its name in the directory.
+                attributes.take("tag");
+                attributes.flag("image-manifest", oci)?
+            }
+        };
         let format = match (oci, is_image) {
             (true, true) => ManifestFormat::OciImage,
             (true, false) => ManifestFormat::OciIndex,
@@ -174,6 +187,21 @@ impl Export {
         Ok(Selected { graph, stacks })
     }
 
+    /// The config and the manifest of a cache, in the content store.
+    fn manifest(
+        &self,
+        build: &Build,
+        exported: &Exported,
+    ) -> anyhow::Result<(Descriptor, Descriptor)> {
+        let json = serde_json::to_vec(&exported.config)?;
+        let digest = build.store_small(&json)?;
+        let config = Descriptor::new(CONFIG_MEDIA_TYPE, digest, json.len() as u64);
+        let layers = exported.blobs.clone();
+        let json = CacheManifest { config: config.clone(), layers }.to_json(self.format);
+        let digest = build.store_small(&json)?;
+        Ok((config, Descriptor::new(self.format.media_type(), digest, json.len() as u64)))
+    }
+
     /// Brings layers, config and manifest to where they belong.
     async fn write(
         &self,
@@ -182,14 +210,6 @@ impl Export {
         layers: &HashMap<LayerId, LayerBlob>,
         vertex: &VertexProgress,
     ) -> anyhow::Result<BTreeMap<String, String>> {
-        let json = serde_json::to_vec(&exported.config)?;
-        let digest = build.store_small(&json)?;
-        let config = Descriptor::new(CONFIG_MEDIA_TYPE, digest, json.len() as u64);
-        let manifest = CacheManifest { config, layers: exported.blobs.clone() };
-        let json = manifest.to_json(self.format);
-        let digest = build.store_small(&json)?;
-        let target = Descriptor::new(self.format.media_type(), digest, json.len() as u64);
-
         let by_digest: HashMap<_, _> =
             layers.values().map(|layer| (layer.descriptor.digest, layer)).collect();
         let layers = exported.blobs.iter().filter_map(|blob| by_digest.get(&blob.digest));
@@ -198,8 +218,11 @@ impl Export {
             status.total(layer.descriptor.size);
             status
         };
-        let writing_config = || vertex.status(format!("writing config {}", manifest.config.digest));
-        let writing_manifest = || vertex.status(format!("writing cache image manifest {digest}"));
+        let writing_config =
+            |config: &Descriptor| vertex.status(format!("writing config {}", config.digest));
+        let writing_manifest = |manifest: &Descriptor| {
+            vertex.status(format!("writing cache image manifest {}", manifest.digest))
+        };
         match &self.place {
             Place::Registry { image, is_insecure } => {
                 let registry = if *is_insecure {
@@ -211,11 +234,37 @@ impl Export {
                     push_layer(build, &registry, image, layer, &writing(layer)).await
                 }))
                 .await?;
-                let status = writing_config();
-                push_stored(build, &registry, image, &manifest.config).await?;
+                let (config, target) = self.manifest(build, exported)?;
+                let status = writing_config(&config);
+                push_stored(build, &registry, image, &config).await?;
                 drop(status);
-                let _status = writing_manifest();
+                let _status = writing_manifest(&target);
                 push_manifest(build, &registry, image, &target).await?;
+                Ok(BTreeMap::new())
+            }
+            Place::Store(cache) => {
+                let store = cache.store()?;
+                let turns = Semaphore::new(UPLOADS);
+                try_join_all(layers.map(async |layer| {
+                    let _turn = turns.acquire().await;
+                    let status = writing(layer);
+                    let Descriptor { digest, size, .. } = layer.descriptor;
+                    let name = digest.to_string();
+                    let blob = Blob { digest: &name, size };
+                    if !store.has_blob(blob).await? {
+                        if build.daemon.index.blob(&digest)?.is_none() {
+                            fetch_blob(build, layer).await?;
+                        }
+                        store.save_blob(blob, &build.daemon.content.path(&digest)).await?;
+                    }
+                    status.add(size);
+                    anyhow::Ok(())
+                }))
+                .await?;
+                let _status = vertex.status("writing cache manifest");
+                let mut exported = exported.clone();
+                exported.annotate();
+                store.save_index(serde_json::to_vec(&exported.config)?.into()).await?;
                 Ok(BTreeMap::new())
             }
             Place::Directory(path) => {
@@ -230,10 +279,11 @@ impl Export {
                     anyhow::Ok(())
                 }))
                 .await?;
-                let status = writing_config();
-                send(build, &store, &manifest.config).await?;
+                let (config, target) = self.manifest(build, exported)?;
+                let status = writing_config(&config);
+                send(build, &store, &config).await?;
                 drop(status);
-                let _status = writing_manifest();
+                let _status = writing_manifest(&target);
                 send(build, &store, &target).await?;
                 let target = serde_json::to_string(&target)?;
                 Ok(BTreeMap::from([("cache.manifest".to_owned(), target)]))

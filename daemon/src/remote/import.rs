@@ -7,12 +7,13 @@ use anyhow::{Context as _, bail};
 use futures::future::join_all;
 use kiln_cache::remote::{CacheManifest, ExportRecord, ImportedCache as Keys, ImportedHit};
 use kiln_cache::{CacheKey, Descriptor, Digest, Hit, Record, RecordType};
+use kiln_object_store::HttpClient;
 use kiln_proto::control::CacheOptionsEntry;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::OnceCell;
 
-use super::{Place, inline, store_id};
+use super::{ObjectCache, Place, inline, store_id};
 use crate::attributes::Attributes;
 use crate::image::{Origin, unfetched};
 use crate::solver::Build;
@@ -50,6 +51,7 @@ impl Imports {
     pub(crate) fn parse(
         entries: &[CacheOptionsEntry],
         frontend: &BTreeMap<String, String>,
+        http: &HttpClient,
     ) -> anyhow::Result<Self> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -60,7 +62,7 @@ impl Imports {
         }
         let mut imports = Self::default();
         for entry in entries {
-            imports.add(&entry.r#type, &entry.attrs)?;
+            imports.add(&entry.r#type, &entry.attrs, http)?;
         }
         let json = frontend.get("cache-imports").filter(|json| !json.is_empty());
         let named: Vec<Entry> = match json {
@@ -68,20 +70,25 @@ impl Imports {
             None => Vec::new(),
         };
         for entry in named {
-            imports.add(&entry.r#type, &entry.attrs)?;
+            imports.add(&entry.r#type, &entry.attrs, http)?;
         }
         // The way of older clients.
         let references = frontend.get("cache-from").map_or("", String::as_str);
         for reference in references.split(',').filter(|reference| !reference.is_empty()) {
             let attrs = BTreeMap::from([("ref".to_owned(), reference.to_owned())]);
-            imports.add("registry", &attrs)?;
+            imports.add("registry", &attrs, http)?;
         }
         Ok(imports)
     }
 
-    fn add(&mut self, kind: &str, attributes: &BTreeMap<String, String>) -> anyhow::Result<()> {
+    fn add(
+        &mut self,
+        kind: &str,
+        attributes: &BTreeMap<String, String>,
+        http: &HttpClient,
+    ) -> anyhow::Result<()> {
         let mut attributes = Attributes::new(format!("{kind} cache import"), attributes);
-        let place = Place::parse(kind, &mut attributes, "src")?;
+        let place = Place::parse(kind, &mut attributes, "src", http)?;
         // The client has turned the tag into a digest.
         attributes.take("tag");
         let digest = match attributes.take("digest").filter(|digest| !digest.is_empty()) {
@@ -119,10 +126,21 @@ impl Imports {
 
 impl ImportedCache {
     /// The place that its layers come from.
-    fn origin(&self) -> Origin {
-        match &self.place {
+    fn origin(&self) -> anyhow::Result<Origin> {
+        Ok(match &self.place {
             Place::Registry { image, .. } => Origin::Registry(image.clone()),
             Place::Directory(path) => Origin::Session(store_id(path)),
+            Place::Store(cache) => Origin::Store(cache.store()?.place()),
+        })
+    }
+
+    /// The cache itself, if it is in the object store at `place`.
+    pub(crate) fn store_at(&self, place: &str) -> Option<&ObjectCache> {
+        match &self.place {
+            Place::Store(cache) => {
+                cache.store().is_ok_and(|store| store.place() == place).then_some(cache)
+            }
+            _ => None,
         }
     }
 
@@ -137,6 +155,7 @@ impl ImportedCache {
             let name = match &self.place {
                 Place::Registry { image, .. } => image.to_string(),
                 Place::Directory(path) => store_id(path),
+                Place::Store(cache) => cache.title(),
             };
             let vertex = build.progress.internal(
                 &format!("import:{name}"),
@@ -148,7 +167,7 @@ impl ImportedCache {
     }
 
     async fn read(&self, build: &Arc<Build>) -> anyhow::Result<Vec<Keys>> {
-        let origin = self.origin();
+        let origin = self.origin()?;
         let json = match (&self.place, self.digest) {
             (Place::Registry { image, .. }, digest) => {
                 let image = match digest {
@@ -161,6 +180,7 @@ impl ImportedCache {
                 origin.small_blob(build, &Descriptor::new("", digest, 0)).await?
             }
             (Place::Directory(_), None) => bail!("digest is missing"),
+            (Place::Store(cache), _) => return cache.read().await,
         };
         let Some(manifest) = CacheManifest::parse(&json)? else {
             return inline::read(build, &origin, &json).await;
@@ -187,7 +207,7 @@ impl ImportedCache {
         build: &Arc<Build>,
         wanted: &Wanted,
     ) -> anyhow::Result<Option<Hit<Record>>> {
-        let origin = self.origin();
+        let Ok(origin) = self.origin() else { return Ok(None) };
         if build.has_lost(&origin.to_string()) {
             return Ok(None);
         }
@@ -248,7 +268,8 @@ mod tests {
             ("cache-imports".to_owned(), json.to_owned()),
             ("cache-from".to_owned(), "host/c:1,host/a:1,".to_owned()),
         ]);
-        let imports = Imports::parse(&[entry("host/a:1")], &options).unwrap();
+        let imports =
+            Imports::parse(&[entry("host/a:1")], &options, &HttpClient::default()).unwrap();
         let named: Vec<_> =
             imports.caches.iter().map(|cache| format!("{:?}", cache.place)).collect();
         assert_eq!(named.len(), 3, "{named:?}");

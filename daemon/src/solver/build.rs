@@ -23,7 +23,7 @@ use crate::ops;
 use crate::ops::source::{git, http};
 use crate::policy::SourcePolicy;
 use crate::provenance::Pins;
-use crate::remote::{ImportedCache, Imports, Wanted};
+use crate::remote::{ImportedCache, Imports, ObjectCache, Wanted};
 use crate::session::{Session, SessionAuthenticator};
 
 /// One build. Ends by [`Build::cancel`], for the tasks that work for it hold it.
@@ -280,8 +280,13 @@ impl Build {
         self.lost_places.lock().contains(place)
     }
 
-    /// Whether this build can have the files of `layers`: from here, from a registry, or from a
-    /// content store that its own client serves.
+    /// The cache in the object store at `place`, if it is one of this build's.
+    pub(crate) fn store(&self, place: &str) -> Option<&ObjectCache> {
+        self.imports.iter().find_map(|import| import.store_at(place))
+    }
+
+    /// Whether this build can have the files of `layers`: from here, from a registry, from a content
+    /// store that its own client serves, or from an object store that it has the credentials of.
     pub(crate) fn is_obtainable(&self, layers: &[LayerId]) -> anyhow::Result<bool> {
         let index = &self.daemon.index;
         let is_served = |remote: &Remote| match remote.origin.parse() {
@@ -291,6 +296,7 @@ impl Build {
                 self.stores.lock().contains(&store)
                     || self.imports.iter().any(|import| import.is_store(&store))
             }
+            Ok(Origin::Store(place)) => self.store(&place).is_some(),
             Err(_) => false,
         };
         for &layer in layers {
