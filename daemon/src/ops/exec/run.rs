@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 use kiln_executor::{ExecutorError, ExitStatus, ProcessIo, ProcessSpec, Resources};
 use kiln_proto::pb;
 use rustix::io::Errno;
@@ -12,7 +12,7 @@ use super::output::Output;
 use super::{cache_map, caches, process};
 use crate::graph::Vertex;
 use crate::image::Platform;
-use crate::solver::{Build, ProcessError, Snapshot, VertexProgress};
+use crate::solver::{Build, OpFailure, ProcessError, Snapshot, VertexProgress};
 
 pub(crate) async fn execute(
     build: &Arc<Build>,
@@ -20,11 +20,11 @@ pub(crate) async fn execute(
     exec: &pb::ExecOp,
     inputs: &[Snapshot],
     progress: &VertexProgress,
-) -> anyhow::Result<Vec<Snapshot>> {
+) -> Result<Vec<Snapshot>, OpFailure> {
     let daemon = &build.daemon;
     let meta = exec.meta.as_ref().context("exec op without a process")?;
     if !exec.cdi_devices.is_empty() {
-        bail!("CDI devices are not supported by this daemon");
+        return Err(anyhow!("CDI devices are not supported by this daemon").into());
     }
     // A step that waits for a lock keeps no other from running.
     let waiting = |what: &str| progress.log(2, format!("waiting for {what}\n").into());
@@ -34,12 +34,30 @@ pub(crate) async fn execute(
         daemon.layers.fetch(build, input).await?;
     }
     let mounts = Mounts::prepare(build, exec, inputs, caches).await?;
+    if let Err(cause) = run(build, vertex, exec, meta, &mounts, progress).await {
+        let is_kept = build.failed_steps.are_kept();
+        let left = is_kept.then(|| mounts.leave(exec, inputs));
+        return Err(OpFailure { cause, left });
+    }
+    let description = format!("mount / from exec {}", meta.args.join(" "));
+    Ok(mounts.commit(build, &description, cache_map(vertex, exec)?.outputs).await?)
+}
+
+/// Runs the process on its mounts, and fails if it does.
+async fn run(
+    build: &Arc<Build>,
+    vertex: &Vertex,
+    exec: &pb::ExecOp,
+    meta: &pb::Meta,
+    mounts: &Mounts,
+    progress: &VertexProgress,
+) -> anyhow::Result<()> {
     let limits = limits(vertex.meta().resources.as_ref());
-    let spec = ProcessSpec { limits, ..process::first(build, exec, &mounts).await? };
+    let spec = ProcessSpec { limits, ..process::first(build, exec, mounts).await? };
     let (stdout, stdout_end) = Output::new(1)?;
     let (stderr, stderr_end) = Output::new(2)?;
     let io = ProcessIo { stdin: None, stdout: stdout_end, stderr: stderr_end };
-    let running = daemon.executor.run(spec, io).await;
+    let running = build.daemon.executor.run(spec, io).await;
     let mut running = running.with_context(|| process::failed(meta))?;
     let ((), (), exit) =
         tokio::join!(stdout.forward(progress), stderr.forward(progress), running.wait());
@@ -62,8 +80,7 @@ pub(crate) async fn execute(
         }
         .into());
     }
-    let description = format!("mount / from exec {}", meta.args.join(" "));
-    mounts.commit(build, &description, cache_map(vertex, exec)?.outputs).await
+    Ok(())
 }
 
 /// Says why a program may be in a format that the kernel does not know.
