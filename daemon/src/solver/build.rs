@@ -65,6 +65,8 @@ pub(crate) struct Build {
     lost_places: Mutex<HashSet<String>>,
     /// Held until the build ends.
     pins: Mutex<Vec<Pin>>,
+    /// What the processes of steps used that ran in this build.
+    usage: Mutex<HashMap<VertexDigest, StepUsage>>,
     /// For the frontend to look at.
     pub(crate) failed_steps: FailedSteps,
 }
@@ -75,6 +77,13 @@ pub(crate) struct BuildRequest {
     pub(crate) session: Option<Arc<Session>>,
     pub(crate) entitlements: BTreeSet<String>,
     pub(crate) policy: SourcePolicy,
+}
+
+/// What the process of a step used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StepUsage {
+    pub(crate) used: kiln_executor::Usage,
+    pub(crate) ended_at: SystemTime,
 }
 
 /// A step needs a right that was not granted.
@@ -114,6 +123,7 @@ impl Build {
             stores: Mutex::default(),
             lost_places: Mutex::default(),
             pins: Mutex::default(),
+            usage: Mutex::default(),
             failed_steps: FailedSteps::default(),
         }
     }
@@ -354,6 +364,16 @@ impl Build {
         self.results.known(&vertex).or_else(|| {
             probes.into_iter().find_map(|probes| probes.known(&vertex)?.outputs.clone())
         })
+    }
+
+    /// Notes what the process of a step used, whose end is now.
+    pub(crate) fn note_usage(&self, vertex: VertexDigest, used: kiln_executor::Usage) {
+        self.usage.lock().insert(vertex, StepUsage { used, ended_at: SystemTime::now() });
+    }
+
+    /// What a step used, if it was run for this build.
+    pub(crate) fn usage(&self, vertex: VertexDigest) -> Option<StepUsage> {
+        self.usage.lock().get(&vertex).copied()
     }
 
     /// When everything was made that was to be exported: the time of the first call.

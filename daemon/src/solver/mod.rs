@@ -16,7 +16,7 @@ mod probe;
 mod progress;
 mod snapshot;
 
-pub(crate) use build::{Build, BuildRequest, NotEntitled};
+pub(crate) use build::{Build, BuildRequest, NotEntitled, StepUsage};
 pub(crate) use error::{CANCELED, ProcessError, SolveError};
 pub(crate) use failed_step::{FailedSteps, LeftBehind, LeftFiles, OpFailure, Subject};
 pub(crate) use flight::Flights;

@@ -62,6 +62,20 @@ async fn run(
     let ((), (), exit) =
         tokio::join!(stdout.forward(progress), stderr.forward(progress), running.wait());
     let exit = exit.map_err(|error| explain(error, vertex).context(process::failed(meta)))?;
+    let used = exit.usage;
+    tracing::debug!(
+        build = build.id,
+        vertex = %vertex.digest(),
+        wall = ?used.wall,
+        cpu_user = ?used.cpu_user,
+        cpu_system = ?used.cpu_system,
+        peak_memory = used.peak_memory,
+        io_read = used.io_read,
+        io_write = used.io_write,
+        oom_killed = exit.oom_killed,
+        "a step's process has ended"
+    );
+    build.note_usage(vertex.digest(), used);
     let code = match exit.status {
         ExitStatus::Code(code) => code,
         ExitStatus::Signal(signal) => 128 + signal,
