@@ -21,6 +21,8 @@ pub(crate) enum Failure {
     Error(anyhow::Error),
     /// The user ended it.
     Interrupted(Option<anyhow::Error>),
+    /// It could not be done, and the user has read why.
+    Told,
     /// It was done, and the answer is no.
     Code(u8),
 }
@@ -37,14 +39,20 @@ impl Failure {
         let (error, code) = match self {
             Self::Error(error) => (Some(error), 1),
             Self::Interrupted(error) => (error.as_ref(), INTERRUPTED),
+            Self::Told => (None, 1),
             Self::Code(code) => (None, *code),
         };
         if let Some(error) = error.filter(|error| !is_broken_pipe(error)) {
-            // Nobody is left to be told when standard error is gone.
-            let _ = std::io::stderr().write_all(render(error).as_bytes());
+            tell(error);
         }
         code.into()
     }
+}
+
+/// Tells the user why something could not be done.
+pub(crate) fn tell(error: &anyhow::Error) {
+    // Nobody is left to be told when standard error is gone.
+    let _ = std::io::stderr().write_all(render(error).as_bytes());
 }
 
 /// Whether a reader of the output has seen enough.

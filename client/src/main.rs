@@ -21,6 +21,7 @@ mod paths;
 mod progress;
 mod session;
 mod source;
+mod terminal;
 mod units;
 mod usage;
 

@@ -157,6 +157,7 @@ impl Builds {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.build.cancel();
+        self.build.failed_steps.forget();
         if let Some(gateway) = &self.gateway {
             gateway.close();
         }

@@ -75,17 +75,24 @@ impl GatewayBuild {
 
     /// Makes a container on the files of an image.
     pub async fn container(&mut self, id: &str, image: &str) {
-        let identifier = format!("docker-image://{image}");
-        let op = pb::SourceOp { identifier, ..pb::SourceOp::default() };
-        let result_id = self.solve(definition(pb::op::Op::Source(op))).await.id;
+        let result_id = self.solve(definition(image_op(image))).await.id;
         let root = pb::Mount { dest: "/".to_owned(), result_id, ..pb::Mount::default() };
-        let wanted = NewContainerRequest {
-            container_id: id.to_owned(),
-            mounts: vec![root],
-            ..Default::default()
-        };
+        self.container_on(id, vec![root]).await.expect("a container");
+    }
+
+    /// Makes a container on mounts.
+    pub async fn container_on(&mut self, id: &str, mounts: Vec<pb::Mount>) -> Result<(), Status> {
+        let container_id = id.to_owned();
+        let wanted = NewContainerRequest { container_id, mounts, ..Default::default() };
         let wanted = self.request(wanted);
-        self.bridge.new_container(wanted).await.expect("a container");
+        self.bridge.new_container(wanted).await.map(drop)
+    }
+
+    /// Makes a result.
+    pub async fn evaluate(&mut self, result: &gateway::Ref) -> Result<(), Status> {
+        let wanted = gateway::EvaluateRequest { r#ref: result.id.clone() };
+        let wanted = self.request(wanted);
+        self.bridge.evaluate(wanted).await.map(drop)
     }
 
     /// Runs a shell command in a container.
@@ -182,10 +189,25 @@ impl Shell {
 
 /// A graph of one op without inputs.
 fn definition(op: pb::op::Op) -> pb::Definition {
-    let op = pb::Op { op: Some(op), ..Default::default() }.encode_to_vec();
-    let result = pb::Input { digest: digest(&op), index: 0 };
-    let result = pb::Op { inputs: vec![result], ..Default::default() }.encode_to_vec();
-    pb::Definition { def: vec![op.into(), result.into()], ..Default::default() }
+    chain([op])
+}
+
+/// A graph of ops of which each has the one before as its only input.
+pub fn chain(ops: impl IntoIterator<Item = pb::op::Op>) -> pb::Definition {
+    let mut graph = pb::Definition::default();
+    let mut inputs = Vec::new();
+    for op in ops.into_iter().map(Some).chain([None]) {
+        let op = pb::Op { op, inputs, ..Default::default() }.encode_to_vec();
+        inputs = vec![pb::Input { digest: digest(&op), index: 0 }];
+        graph.def.push(op.into());
+    }
+    graph
+}
+
+/// The op that is the files of an image.
+pub fn image_op(image: &str) -> pb::op::Op {
+    let identifier = format!("docker-image://{image}");
+    pb::op::Op::Source(pb::SourceOp { identifier, ..pb::SourceOp::default() })
 }
 
 /// A graph that makes a single file.

@@ -12,6 +12,7 @@ use crate::process::Process;
 use crate::programs;
 use crate::progress::{Progress, State, Step};
 use crate::tap::Tap;
+use crate::terminal::AtTerminal;
 
 /// No build of the tests comes near; a program that hangs ends the test.
 const LIMIT: Duration = Duration::from_mins(3);
@@ -93,6 +94,11 @@ impl Invocation {
             let _ = stdin.write_all(&bytes);
         });
         Running { process, stdout, stderr }
+    }
+
+    /// Starts it with a terminal as its streams.
+    pub fn at_terminal(mut self) -> AtTerminal {
+        AtTerminal::start(&mut self.command)
     }
 
     /// Runs it to its end.

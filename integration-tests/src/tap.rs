@@ -70,6 +70,15 @@ impl Tap {
         .flatten()
     }
 
+    /// Waits for `text`; false if the stream ended, or `limit` passed, without it.
+    pub(crate) fn text_with(&self, text: &str, limit: Duration) -> bool {
+        let found = self.wait(limit, |heard| {
+            let has = String::from_utf8_lossy(&heard.bytes).contains(text);
+            (has || heard.is_over).then_some(has)
+        });
+        found.unwrap_or(false)
+    }
+
     fn wait<T>(&self, limit: Duration, mut done: impl FnMut(&Heard) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + limit;
         let mut heard = self.lock();

@@ -189,6 +189,28 @@ fn full_provenance_has_each_step_with_its_lines() {
 }
 
 #[test]
+fn provenance_says_what_steps_used_if_it_is_asked_to() {
+    let world = World::start();
+    let out = Context::new();
+    let context = project();
+    let usage = |to: &str, options: &str| {
+        let build = world.build(&context).arg("--no-cache").arg("--provenance").arg(options);
+        build.arg("-o").arg(out.at(to)).succeeds();
+        let statement = parsed(out.read(&format!("{to}/provenance.json")).as_bytes());
+        let config =
+            &statement["predicate"]["buildDefinition"]["internalParameters"]["buildConfig"];
+        let steps = config["llbDefinition"].as_array().expect("steps");
+        steps.iter().map(|step| step["resourceUsage"].clone()).collect::<Vec<_>>()
+    };
+    let told = usage("asked", "mode=max,capture-usage=true");
+    let sample = &told[1]["samples"][0];
+    assert!(sample["timestamp"].is_string(), "{told:#?}");
+    assert!(sample["cpuStat"]["usageNanos"].as_u64() > Some(0), "{told:#?}");
+    assert!(told[0].is_null() && told[2].is_null(), "only processes are counted: {told:#?}");
+    assert!(usage("usual", "mode=max").iter().all(Value::is_null));
+}
+
+#[test]
 fn files_of_a_folder_are_the_subjects_of_what_is_attested() {
     let world = World::start();
     let context = project();

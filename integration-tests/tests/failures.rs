@@ -28,6 +28,14 @@ fn a_failed_command_is_shown_with_its_place_its_output_and_its_exit_code() {
 }
 
 #[test]
+fn a_failure_in_a_long_dockerfile_is_told_like_any_other() {
+    let world = World::start();
+    let filler = "# It goes on and on.\n".repeat(5000);
+    let context = Context::new().dockerfile(&format!("FROM busybox\n{filler}RUN exit 7\n"));
+    world.build(&context).fails().says("exit code: 7").says(">>> RUN exit 7");
+}
+
+#[test]
 fn a_dockerfile_that_cannot_be_read_is_an_error_with_its_line() {
     let world = World::start();
     for (dockerfile, message, excerpt) in [

@@ -256,3 +256,12 @@ fn what_cannot_be_run_is_said_of_the_command() {
     let failed = "process \"none x\" did not complete successfully: exec: \"none\"";
     world.build(&context).fails().says(failed);
 }
+
+#[test]
+fn a_step_that_needs_more_memory_than_it_may_have_says_so() {
+    let world = World::start();
+    let context =
+        Context::new().dockerfile("FROM busybox\nRUN head -c 300m /dev/zero | tail > /dev/null");
+    let build = world.build(&context).args(["--resource", "memory=32m"]);
+    build.args(["--resource", "memory-swap=32m"]).fails().says("killed for using more memory");
+}

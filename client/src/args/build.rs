@@ -64,6 +64,16 @@ pub(crate) struct BuildFlags {
     #[arg(long, value_enum, default_value = "auto", hide_default_value = true)]
     pub(crate) progress: ProgressMode,
 
+    /// What comes after a step that fails: fail; or shell, to look around in it as it was left; or the
+    /// path of another program in it
+    #[arg(
+        long,
+        default_value = "fail",
+        hide_default_value = true,
+        value_name = "fail | shell | PROGRAM"
+    )]
+    pub(crate) on_error: String,
+
     /// Show nothing, and print the image's id at the end
     #[arg(short, long, num_args = 0..=1, require_equals = true, default_value = "false",
           default_missing_value = "true", hide_default_value = true, hide_possible_values = true,

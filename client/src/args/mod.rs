@@ -11,6 +11,7 @@ pub(crate) mod entitlement;
 pub(crate) mod hosts;
 pub(crate) mod invalid;
 pub(crate) mod key_value;
+pub(crate) mod on_error;
 pub(crate) mod output;
 pub(crate) mod platform;
 pub(crate) mod reference;

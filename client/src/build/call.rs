@@ -1,28 +1,18 @@
 //! Questions about a Dockerfile, which the frontend answers in place of building it.
 //!
-//! Only a gateway hands on such answers: the build's request names no frontend and stays open
-//! while the frontend is asked through it.
+//! Only a gateway hands on such answers.
 
 use super::checks::Checks;
+use super::gateway::Bridge;
 use super::solve::Response;
 use crate::args::call::Call;
 use crate::daemon::Daemon;
 use kiln_proto::control::SolveRequest;
-use kiln_proto::gateway::llb_bridge_client::LlbBridgeClient;
-use kiln_proto::gateway::{self, PingRequest, ReturnRequest};
-use kiln_proto::header::BUILD_ID;
-use kiln_proto::rpc;
-use kiln_proto::session::MAX_MESSAGE;
-use std::time::Duration;
-use tonic::transport::Channel;
-use tonic::{Request, Status};
+use kiln_proto::gateway;
+use tonic::Status;
 
 /// The capability of frontends that answer questions.
 const CAPABILITY: &str = "moby.buildkit.frontend.subrequests+forward";
-/// The gateway opens a little after the build's request has come.
-const ATTEMPTS: usize = 50;
-const PAUSE: Duration = Duration::from_millis(20);
-
 /// Asks a question.
 pub(super) async fn ask(
     daemon: &Daemon,
@@ -47,69 +37,21 @@ pub(super) async fn ask(
     let bridge = Bridge::new(daemon, &request.r#ref);
     let mut control = daemon.control();
     // The error of either: the request's says more, as it carries the place in the Dockerfile.
-    let (solved, answer) = tokio::join!(control.solve(request), bridge.ask(question));
+    let (solved, answer) = tokio::join!(control.solve(request), put(bridge, question));
     solved?;
     let metadata = answer?.metadata.into_iter();
     Ok(metadata.map(|(key, value)| (key, String::from_utf8_lossy(&value).into_owned())).collect())
 }
 
-/// The gateway of one build.
-struct Bridge {
-    client: LlbBridgeClient<Channel>,
-    build: String,
-}
-
-impl Bridge {
-    fn new(daemon: &Daemon, build: &str) -> Self {
-        let client = LlbBridgeClient::new(daemon.channel.clone())
-            .max_decoding_message_size(MAX_MESSAGE)
-            .max_encoding_message_size(MAX_MESSAGE);
-        Self { client, build: build.to_owned() }
-    }
-
-    fn request<T>(&self, message: T) -> Result<Request<T>, Status> {
-        let mut request = Request::new(message);
-        let build = self.build.parse().map_err(|_| Status::internal("a malformed build ref"))?;
-        request.metadata_mut().insert(BUILD_ID, build);
-        Ok(request)
-    }
-
-    /// Asks, and ends the build, whatever the answer is.
-    async fn ask(mut self, question: gateway::SolveRequest) -> Result<gateway::Result, Status> {
-        self.wait().await?;
-        let request = self.request(question)?;
-        let answer = self.client.solve(request).await;
-        let (result, error) = match &answer {
-            Ok(response) => (response.get_ref().result.clone(), None),
-            Err(status) => (None, Some(to_rpc(status))),
-        };
-        let request = self.request(ReturnRequest { result, error })?;
-        self.client.r#return(request).await?;
-        Ok(answer?.into_inner().result.unwrap_or_default())
-    }
-
-    async fn wait(&mut self) -> Result<(), Status> {
-        let mut attempt = 1;
-        loop {
-            let request = self.request(PingRequest {})?;
-            match self.client.ping(request).await {
-                Ok(_) => return Ok(()),
-                Err(status) if attempt == ATTEMPTS => return Err(status),
-                Err(_) => tokio::time::sleep(PAUSE).await,
-            }
-            attempt += 1;
-        }
-    }
-}
-
-/// The error as it came, with its details.
-fn to_rpc(status: &Status) -> rpc::Status {
-    let details = <rpc::Status as prost::Message>::decode(status.details());
-    rpc::Status {
-        code: status.code().into(),
-        message: status.message().to_owned(),
-        details: details.unwrap_or_default().details,
-    }
+/// Asks, and ends the build, whatever the answer is.
+async fn put(
+    mut bridge: Bridge,
+    question: gateway::SolveRequest,
+) -> Result<gateway::Result, Status> {
+    bridge.wait().await?;
+    let answer = bridge.solve(question).await;
+    bridge.finish(answer.as_ref().cloned()).await?;
+    answer
 }
 
 /// An answer as the user gets it.

@@ -5,7 +5,10 @@ mod caches;
 mod call;
 mod checks;
 mod exports;
+mod failed_step;
+mod gateway;
 mod inputs;
+mod inspect;
 mod interrupt;
 mod outcome;
 mod policy;
@@ -21,7 +24,7 @@ use crate::{daemon, paths};
 use anyhow::Context;
 use interrupt::Interrupts;
 use request::Plan;
-use solve::{NotBuilt, Response};
+use solve::{Display, NotBuilt, Response};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -49,11 +52,13 @@ pub(crate) async fn run(
     }
     let daemon = interrupts.guard(daemon::connect(host)).await??;
 
-    let solved = solve::solve(&daemon, &mut plan, &mut progress, &mut interrupts).await;
+    let display = Display { progress: &mut progress, is_verbose };
+    let solved = solve::solve(&daemon, &mut plan, display, &mut interrupts).await;
     progress.finish(is_verbose);
     let mut response = match solved {
         Ok(response) => response,
         Err(NotBuilt::Failed(error)) => return Err(Failure::Error(error)),
+        Err(NotBuilt::Told) => return Err(Failure::Told),
         Err(NotBuilt::Interrupted(error)) => return Err(Failure::Interrupted(Some(error))),
     };
     keep(&plan, &response)?;

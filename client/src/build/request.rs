@@ -8,6 +8,7 @@ use crate::args::call::{self, Call};
 use crate::args::context::{self, NamedContext};
 use crate::args::entitlement::{self, Allowed};
 use crate::args::invalid::Invalid;
+use crate::args::on_error::{self, OnError};
 use crate::args::output::{self, Output};
 use crate::args::secret::{self, Secret, Source};
 use crate::args::ssh::{self, Ssh};
@@ -17,6 +18,7 @@ use crate::args::{
 };
 use crate::paths;
 use crate::session::{Credentials, Services};
+use crate::terminal;
 use anyhow::{Context, Result, bail};
 use kiln_proto::control::SolveRequest;
 use kiln_proto::sourcepolicy::Policy;
@@ -38,6 +40,7 @@ pub(super) struct Plan {
     pub(super) shared_key: String,
     /// A question that is asked in place of a build.
     pub(super) call: Option<Call>,
+    pub(super) on_error: OnError,
     pub(super) exports: Exports,
     pub(super) caches: Caches,
     /// Keeps temporary directories until the build is over.
@@ -73,6 +76,7 @@ impl Plan {
         let build_args = build_args(flags)?;
         let allowed = flag!("allow", entitlement::parse(&flags.allow))?;
         let call = call_of(flags)?;
+        let on_error = on_error(flags, call.as_ref())?;
         let outputs = if call.is_some() { Vec::new() } else { outputs(flags, wants_id)? };
         let caches = caches(flags, &build_args).await?;
         let contexts: Vec<NamedContext> =
@@ -123,7 +127,16 @@ impl Plan {
             ..SolveRequest::default()
         };
         let Inputs { shared_key, temporary, .. } = inputs;
-        Ok(Self { request, services, shared_key, call, exports, caches, _temporary: temporary })
+        Ok(Self {
+            request,
+            services,
+            shared_key,
+            call,
+            on_error,
+            exports,
+            caches,
+            _temporary: temporary,
+        })
     }
 }
 
@@ -150,6 +163,20 @@ fn build_args(flags: &BuildFlags) -> Result<BTreeMap<String, String>> {
 fn call_of(flags: &BuildFlags) -> Result<Option<Call>> {
     let text = if flags.check { "check" } else { &flags.call };
     flag!("call", call::parse(text))
+}
+
+/// What is done about a failed step, which takes somebody at a terminal unless it is nothing.
+fn on_error(flags: &BuildFlags, call: Option<&Call>) -> Result<OnError> {
+    let wanted = flag!("on-error", on_error::parse(&flags.on_error))?;
+    if wanted != OnError::Fail {
+        if call.is_some() {
+            bail!("--on-error: no step runs for --call and --check");
+        }
+        if !terminal::is_there() {
+            bail!("--on-error: standard input and standard output have to be a terminal");
+        }
+    }
+    Ok(wanted)
 }
 
 /// A Dockerfile may be built by a frontend that a build argument names.

@@ -56,6 +56,7 @@ pub(crate) struct Progress {
     view: View,
     colors: Colors,
     drawn: Option<Instant>,
+    is_finished: bool,
     warnings: Vec<VertexWarning>,
 }
 
@@ -118,12 +119,15 @@ impl Progress {
             ProgressMode::Rawjson => View::RawJson,
             ProgressMode::Quiet | ProgressMode::None => View::Silent,
         };
-        Ok(Self { view, colors, drawn: None, warnings: Vec::new() })
+        Ok(Self { view, colors, drawn: None, is_finished: false, warnings: Vec::new() })
     }
 
     /// Takes in what the daemon told, and shows it, perhaps a little later.
     pub(crate) fn update(&mut self, status: &StatusResponse) {
         self.warnings.extend(status.warnings.iter().cloned());
+        if self.is_finished {
+            return;
+        }
         match &mut self.view {
             View::Tty(tty) => tty.update(status, Time::now()),
             View::Plain(plain) => plain.update(status, Time::now()),
@@ -137,6 +141,9 @@ impl Progress {
 
     /// Shows what is new, and that time has passed.
     pub(crate) fn refresh(&mut self) {
+        if self.is_finished {
+            return;
+        }
         self.drawn = Some(Instant::now());
         let mut out = io::stderr().lock();
         let _ = match &mut self.view {
@@ -147,8 +154,11 @@ impl Progress {
     }
 
     /// Shows how it ended: what is left, the output of steps that failed, and warnings, with
-    /// their details if `is_verbose`.
+    /// their details if `is_verbose`. Nothing more is shown after that.
     pub(crate) fn finish(&mut self, is_verbose: bool) {
+        if std::mem::replace(&mut self.is_finished, true) {
+            return;
+        }
         let mut out = io::stderr().lock();
         let _ = match &mut self.view {
             View::Tty(tty) => tty.finish(size(), Time::now(), &mut out),

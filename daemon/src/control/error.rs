@@ -24,6 +24,16 @@ pub(crate) fn to_status(error: &SolveError) -> Status {
     from_rpc(to_rpc(error))
 }
 
+/// The same with `more` details.
+pub(crate) fn to_status_with(
+    error: &SolveError,
+    more: impl IntoIterator<Item = prost_types::Any>,
+) -> Status {
+    let mut status = to_rpc(error);
+    status.details.extend(more);
+    from_rpc(status)
+}
+
 /// The status of a failed build as a message.
 pub(crate) fn to_rpc(error: &SolveError) -> rpc::Status {
     if let Some(status) = error.cause().downcast_ref::<Status>() {

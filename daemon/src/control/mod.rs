@@ -9,6 +9,6 @@ mod trace;
 mod usage;
 
 pub(crate) use content::ContentService;
-pub(crate) use error::to_status;
+pub(crate) use error::{to_status, to_status_with};
 pub(crate) use service::ControlService;
 pub(crate) use trace::TraceReceiver;

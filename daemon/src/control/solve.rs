@@ -89,7 +89,7 @@ async fn run(
 
     let running = async {
         let result = async {
-            match gateway {
+            match &gateway {
                 Some(gateway) => gateway.returned().await,
                 None => run_frontend(&work, &request, asked).await,
             }
@@ -118,6 +118,13 @@ async fn run(
         outcome = running => outcome,
         () = closed => Err(SolveError::canceled()),
     };
+    if let Some(gateway) = &gateway {
+        gateway.close();
+    }
+    // Whoever is told that a build has failed, for the disk was full, may then try again.
+    if build.failed_steps.forget() {
+        daemon.layers.cleaned_up().await;
+    }
     let (answer, outcome) = match outcome {
         Ok((response, outcome)) => (Ok(response), outcome),
         Err(error) => {

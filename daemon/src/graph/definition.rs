@@ -178,15 +178,11 @@ pub(crate) fn to_definition(edge: Option<&Edge>) -> pb::Definition {
         }
         definition.def.push(vertex.marshalled().clone());
         let meta = vertex.meta();
-        let mut description = meta.description.clone();
-        if !meta.name.is_empty() {
-            description.insert("llb.customname".into(), meta.name.clone());
-        }
         definition.metadata.insert(
             vertex.digest().to_string(),
             pb::OpMetadata {
                 ignore_cache: meta.ignore_cache,
-                description,
+                description: vertex.description(),
                 progress_group: meta.progress_group.clone(),
                 linux_resources: meta.resources.clone(),
                 ..Default::default()

@@ -1,6 +1,6 @@
 //! One step of a build and where it came from.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub(crate) struct VertexMeta {
     /// Run even if a record exists (`--no-cache`).
     pub(crate) ignore_cache: bool,
     /// `llb.*` descriptions as sent by the client, for marshalling back.
-    pub(crate) description: std::collections::BTreeMap<String, String>,
+    pub(crate) description: BTreeMap<String, String>,
     /// Vertices of one group are shown as one line.
     pub(crate) progress_group: Option<pb::ProgressGroup>,
     /// Memory and CPU limits of an exec.
@@ -175,6 +175,15 @@ impl Vertex {
             }
         }
         order
+    }
+
+    /// What is said of the vertex on the wire.
+    pub(crate) fn description(&self) -> BTreeMap<String, String> {
+        let mut description = self.meta.description.clone();
+        if !self.meta.name.is_empty() {
+            description.insert("llb.customname".into(), self.meta.name.clone());
+        }
+        description
     }
 
     /// The name that progress shows.

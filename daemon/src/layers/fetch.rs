@@ -35,7 +35,7 @@ impl Layers {
         async move {
             let Snapshot::Layers(stack) = snapshot else { return Ok(()) };
             let mut missing = Vec::new();
-            for &id in stack.ids() {
+            for id in stack.finished() {
                 let row = self.index.layer(id)?.with_context(|| format!("{id:?} is unknown"))?;
                 if !row.presence.is_local {
                     missing.push(row);
@@ -63,7 +63,7 @@ impl Layers {
             }
             .boxed()
         };
-        let fetched = self.fetching.join(id, &shown, start).await;
+        let fetched = self.fetching.join(id, &shown, start, SolveError::is_inherent).await;
         fetched.map_err(SolveError::into_cause)
     }
 

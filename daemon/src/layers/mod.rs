@@ -7,6 +7,7 @@ mod removals;
 mod tree;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use kiln_snapshotter::{
 
 use tokio::sync::Semaphore;
 
-use crate::solver::{Flights, Snapshot, Stack};
+use crate::solver::{Flights, LeftFiles, Snapshot, Stack};
 
 pub(crate) use digests::FileDigests;
 pub(crate) use tree::{LocalTree, LocalTrees, Manifest, TreeEntry, TreeLease};
@@ -268,6 +269,16 @@ impl Layers {
         self.commit(layer, &Stack::default(), "local source".into()).await
     }
 
+    /// What a failed step left, to be looked at; `None` if that is nothing.
+    pub(crate) async fn left(&self, files: &LeftFiles) -> anyhow::Result<Option<Snapshot>> {
+        let Some(written) = &files.written else { return Ok(files.below.clone()) };
+        let below = match &files.below {
+            Some(below) => self.freeze(below).await?,
+            None => Stack::default(),
+        };
+        Ok(Some(Snapshot::Layers(below.with_unfinished(written.clone()))))
+    }
+
     /// The digests of file contents of a snapshot's layers.
     pub(crate) fn file_digests(&self, snapshot: &Snapshot) -> anyhow::Result<FileDigests> {
         match snapshot {
@@ -278,6 +289,10 @@ impl Layers {
 }
 
 impl NewLayer {
+    pub(crate) fn id(&self) -> LayerId {
+        self.id
+    }
+
     pub(crate) fn dir(&self) -> &LayerDir {
         &self.dir
     }
@@ -290,6 +305,12 @@ impl NewLayer {
     /// Scratch space for overlayfs.
     pub(crate) fn work_path(&self) -> PathBuf {
         self.dir.work()
+    }
+}
+
+impl fmt::Debug for NewLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.id, f)
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use kiln_proto::pb::op::Op;
 
 use crate::graph::Vertex;
-use crate::solver::{Build, CacheMap, Snapshot, VertexProgress};
+use crate::solver::{Build, CacheMap, OpFailure, Snapshot, VertexProgress};
 
 /// Whether the vertex brings files in from outside: such a vertex is loaded, not looked up.
 pub(crate) fn is_source(vertex: &Vertex) -> bool {
@@ -51,15 +51,16 @@ pub(crate) async fn execute(
     vertex: &Arc<Vertex>,
     inputs: &[Snapshot],
     progress: &VertexProgress,
-) -> anyhow::Result<Vec<Snapshot>> {
-    match vertex.op() {
-        Op::Exec(op) => exec::execute(build, vertex, op, inputs, progress).await,
-        Op::File(op) => file::execute(build, vertex, op, inputs).await,
+) -> Result<Vec<Snapshot>, OpFailure> {
+    let made = match vertex.op() {
+        Op::Exec(op) => return exec::execute(build, vertex, op, inputs, progress).await,
+        Op::File(op) => return file::execute(build, vertex, op, inputs).await,
         Op::Merge(op) => merge::execute(build, op, inputs).await,
         Op::Diff(op) => diff::execute(build, op, inputs).await,
         Op::Source(source) => source::execute(build, source, progress).await,
         Op::Build(_) | Op::Passthrough(_) => {
-            anyhow::bail!("{} cannot be run", vertex.name())
+            Err(anyhow::anyhow!("{} cannot be run", vertex.name()))
         }
-    }
+    };
+    Ok(made?)
 }

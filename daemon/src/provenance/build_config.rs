@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::go_op;
+use super::usage::ResourceUsage;
 use crate::graph::{Edge, Vertex, VertexDigest, from_definition, go_json};
 
 /// Attributes of sources that are of one build only.
@@ -43,6 +44,8 @@ struct Step {
     op: Value,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     inputs: Vec<String>,
+    #[serde(rename = "resourceUsage", skip_serializing_if = "Option::is_none")]
+    usage: Option<ResourceUsage>,
 }
 
 /// Texts that steps were made from, and where in them.
@@ -132,7 +135,12 @@ impl From<&Steps> for BuildSteps {
                 .inputs()
                 .iter()
                 .filter_map(|input| steps.output_name(input.vertex.digest(), input.output));
-            let step = Step { id: step_name(number), op: op(vertex), inputs: inputs.collect() };
+            let step = Step {
+                id: step_name(number),
+                op: op(vertex),
+                inputs: inputs.collect(),
+                usage: None,
+            };
             all.names.insert(vertex.digest().to_string(), step.id.clone());
             all.definition.push(step);
         }
@@ -143,8 +151,21 @@ impl From<&Steps> for BuildSteps {
             Some(format!("{name}:{}", input.index))
         });
         let inputs = inputs.collect();
-        all.definition.push(Step { id, op: go_op::op(&pb::Op::default()), inputs });
+        all.definition.push(Step { id, op: go_op::op(&pb::Op::default()), inputs, usage: None });
         all
+    }
+}
+
+impl BuildSteps {
+    /// Adds what is known of what the steps used.
+    pub(super) fn add_usage(
+        &mut self,
+        steps: &Steps,
+        usage: impl Fn(VertexDigest) -> Option<ResourceUsage>,
+    ) {
+        for (step, vertex) in self.definition.iter_mut().zip(&steps.vertices) {
+            step.usage = usage(vertex.digest());
+        }
     }
 }
 

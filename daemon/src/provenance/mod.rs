@@ -18,6 +18,7 @@ mod request;
 mod slsa02;
 mod sources;
 mod step_layers;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::solver::Build;
 use build_config::BuildConfig;
 use capture::Capture;
 use predicate::Predicate;
+use usage::ResourceUsage;
 
 pub(crate) use environment::Environment;
 pub(crate) use options::{InvalidOption, ProvenanceOptions};
@@ -138,7 +140,12 @@ impl Provenance {
         predicate.finish(build.finished_at());
         if self.options.mode == Mode::Max {
             let config = BuildConfig::of(&self.of.edge)?;
-            predicate.add_build_config(config, |steps| step_layers::of_steps(build, steps))?;
+            let usage = |step| {
+                let usage = self.options.captures_usage.then(|| build.usage(step)).flatten()?;
+                Some(ResourceUsage::from(&usage))
+            };
+            let layers = |steps: &_| step_layers::of_steps(build, steps);
+            predicate.add_build_config(config, layers, usage)?;
         }
         Ok(match self.options.version {
             Version::Slsa1 => serde_json::to_vec_pretty(&predicate)?,

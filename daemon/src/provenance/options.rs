@@ -12,6 +12,8 @@ pub(crate) struct ProvenanceOptions {
     pub(super) inline_only: bool,
     pub(super) reproducible: bool,
     pub(super) complete_materials: bool,
+    /// Whether steps say what they used.
+    pub(super) captures_usage: bool,
     pub(super) builder_id: String,
     pub(super) filename: String,
 }
@@ -62,6 +64,7 @@ impl Default for ProvenanceOptions {
             inline_only: false,
             reproducible: false,
             complete_materials: false,
+            captures_usage: false,
             builder_id: String::new(),
             filename: "provenance.json".to_owned(),
         }
@@ -72,7 +75,7 @@ impl ProvenanceOptions {
     /// All that is known, for the daemon's own records.
     pub(super) fn of_record(wanted: Option<&Self>) -> Self {
         let builder_id = wanted.map(|wanted| wanted.builder_id.clone()).unwrap_or_default();
-        Self { builder_id, ..Self::default() }
+        Self { builder_id, captures_usage: true, ..Self::default() }
     }
 
     /// Reads the options of `attest:provenance`.
@@ -99,6 +102,7 @@ impl ProvenanceOptions {
                 "complete-materials" => {
                     options.complete_materials = flag("complete-materials", value)?;
                 }
+                "capture-usage" => options.captures_usage = flag("capture-usage", value)?,
                 "builder-id" => options.builder_id.clone_from(value),
                 "filename" => options.filename.clone_from(value),
                 // What clients' flags have besides.
@@ -128,7 +132,7 @@ mod tests {
         let min = parse(&[("mode", "min"), ("version", "v0.2"), ("inline-only", "true")]).unwrap();
         assert_eq!((min.mode, min.version, min.inline_only), (Mode::Min, Version::Slsa02, true));
         assert_eq!(parse(&[("mode", "full")]), Ok(ProvenanceOptions::default()));
-        for refused in [("mode", "huge"), ("version", "9"), ("reproducible", "x"), ("size", "1")] {
+        for refused in [("mode", "huge"), ("version", "9"), ("capture-usage", "x"), ("size", "1")] {
             assert!(parse(&[refused]).is_err(), "{refused:?}");
         }
     }

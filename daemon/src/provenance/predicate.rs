@@ -14,6 +14,8 @@ use super::options::{Mode, ProvenanceOptions};
 use super::request::{ConfigSource, Local, Parameters, Used};
 use super::sources::Material;
 use super::timestamp;
+use super::usage::ResourceUsage;
+use crate::graph::VertexDigest;
 use crate::image::Platform;
 use crate::solver::Build;
 use crate::worker;
@@ -173,16 +175,18 @@ impl Predicate {
         self.run_details.metadata.finished_on = Some(timestamp(at));
     }
 
-    /// Adds every step, where it was written, and the layers that it made.
+    /// Adds every step, where it was written, the layers that it made, and what it used.
     pub(super) fn add_build_config(
         &mut self,
         config: BuildConfig,
         layers: impl FnOnce(&Steps) -> anyhow::Result<BTreeMap<String, Vec<Vec<Descriptor>>>>,
+        usage: impl Fn(VertexDigest) -> Option<ResourceUsage>,
     ) -> anyhow::Result<()> {
         let metadata = &mut self.run_details.metadata.steps;
         metadata.layers = layers(&config.steps)?;
         metadata.source = config.source;
-        let steps = BuildSteps::from(&config.steps);
+        let mut steps = BuildSteps::from(&config.steps);
+        steps.add_usage(&config.steps, usage);
         self.build_definition.internal_parameters.build_config = Some(steps);
         Ok(())
     }

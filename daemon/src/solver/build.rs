@@ -14,7 +14,9 @@ use parking_lot::Mutex;
 
 use super::memo::{Answer, Memo};
 use super::probe::{self, Probe};
-use super::{Outputs, Progress, Snapshot, SolveError, VertexProgress};
+use super::{
+    FailedSteps, LeftBehind, OpFailure, Outputs, Progress, Snapshot, SolveError, VertexProgress,
+};
 use crate::daemon::Daemon;
 use crate::devices::DeviceGrants;
 use crate::graph::{Edge, Vertex, VertexDigest};
@@ -64,6 +66,10 @@ pub(crate) struct Build {
     lost_places: Mutex<HashSet<String>>,
     /// Held until the build ends.
     pins: Mutex<Vec<Pin>>,
+    /// What the processes of steps used that ran in this build.
+    usage: Mutex<HashMap<VertexDigest, StepUsage>>,
+    /// For the frontend to look at.
+    pub(crate) failed_steps: FailedSteps,
 }
 
 /// What a build is made from, besides its graph.
@@ -72,6 +78,13 @@ pub(crate) struct BuildRequest {
     pub(crate) session: Option<Arc<Session>>,
     pub(crate) entitlements: BTreeSet<String>,
     pub(crate) policy: SourcePolicy,
+}
+
+/// What the process of a step used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StepUsage {
+    pub(crate) used: kiln_executor::Usage,
+    pub(crate) ended_at: SystemTime,
 }
 
 /// A step needs a right that was not granted.
@@ -111,6 +124,8 @@ impl Build {
             stores: Mutex::default(),
             lost_places: Mutex::default(),
             pins: Mutex::default(),
+            usage: Mutex::default(),
+            failed_steps: FailedSteps::default(),
         }
     }
 
@@ -364,6 +379,16 @@ impl Build {
         })
     }
 
+    /// Notes what the process of a step used, whose end is now.
+    pub(crate) fn note_usage(&self, vertex: VertexDigest, used: kiln_executor::Usage) {
+        self.usage.lock().insert(vertex, StepUsage { used, ended_at: SystemTime::now() });
+    }
+
+    /// What a step used, if it was run for this build.
+    pub(crate) fn usage(&self, vertex: VertexDigest) -> Option<StepUsage> {
+        self.usage.lock().get(&vertex).copied()
+    }
+
     /// When everything was made that was to be exported: the time of the first call.
     pub(crate) fn finished_at(&self) -> SystemTime {
         *self.finished_at.get_or_init(SystemTime::now)
@@ -404,7 +429,27 @@ impl Build {
             let (probe, inputs) = (probe.clone(), inputs.clone());
             async move { build.execute(&vertex, &probe, &inputs, &progress).await }.boxed()
         };
-        self.daemon.flights.join(keys[0], &progress, start).await
+        // Who wants to look at what a failed command leaves has to run it where nobody kept that.
+        let shares = |error: &SolveError| {
+            error.is_inherent() && (!self.failed_steps.are_kept() || error.left().is_some())
+        };
+        let made = self.daemon.flights.join(keys[0], &progress, start, shares).await;
+        if let Some(left) = made.as_ref().err().and_then(SolveError::left) {
+            self.failed_steps.add(vertex.digest(), left);
+        }
+        made
+    }
+
+    /// The failure of a vertex, of which is kept what it `left`.
+    pub(super) fn failed(
+        &self,
+        vertex: &Vertex,
+        cause: anyhow::Error,
+        left: Option<LeftBehind>,
+    ) -> SolveError {
+        let Some(left) = left.map(Arc::new) else { return SolveError::at(vertex, cause) };
+        self.failed_steps.add(vertex.digest(), left.clone());
+        SolveError::leaving(vertex, cause, Arc::downgrade(&left))
     }
 
     /// Runs a vertex that nobody else runs now, and records what it made.
@@ -426,8 +471,10 @@ impl Build {
             if made.is_err() {
                 self.daemon.layers.cleaned_up().await;
             }
-            made.and_then(|made| probe.record(self, vertex, made, start.elapsed()))
-                .map_err(|cause| SolveError::at(vertex, cause))
+            let made =
+                made.map_err(|OpFailure { cause, left }| self.failed(vertex, cause, left))?;
+            let recorded = probe.record(self, vertex, made, start.elapsed());
+            recorded.map_err(|cause| SolveError::at(vertex, cause))
         };
         Ok(Arc::new(progress.run(work).await?))
     }

@@ -1,9 +1,13 @@
 //! Why a build failed, and where in the graph.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::Location;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
+
+use super::LeftBehind;
 use crate::graph::{SourceLocation, Vertex, VertexDigest};
 use crate::image::LostLayer;
 
@@ -15,8 +19,17 @@ struct Failure {
     cause: anyhow::Error,
     /// Where in this program it became a failure of the build.
     origin: &'static Location<'static>,
-    vertex: Option<VertexDigest>,
+    step: Option<Step>,
     locations: Vec<SourceLocation>,
+    /// What the step left, which belongs to the builds that keep it.
+    left: Weak<LeftBehind>,
+}
+
+/// The vertex that failed.
+struct Step {
+    digest: VertexDigest,
+    marshalled: Bytes,
+    description: BTreeMap<String, String>,
 }
 
 /// A step's process ended badly.
@@ -41,16 +54,32 @@ impl SolveError {
     /// The failure of one vertex.
     #[track_caller]
     pub(crate) fn at(vertex: &Vertex, cause: impl Into<anyhow::Error>) -> Self {
-        Self::new(cause.into(), Some(vertex.digest()), vertex.meta().locations.clone())
+        Self::leaving(vertex, cause, Weak::new())
+    }
+
+    /// The failure of one vertex that left something.
+    #[track_caller]
+    pub(super) fn leaving(
+        vertex: &Vertex,
+        cause: impl Into<anyhow::Error>,
+        left: Weak<LeftBehind>,
+    ) -> Self {
+        let step = Step {
+            digest: vertex.digest(),
+            marshalled: vertex.marshalled().clone(),
+            description: vertex.description(),
+        };
+        Self::new(cause.into(), Some(step), vertex.meta().locations.clone(), left)
     }
 
     #[track_caller]
     fn new(
         cause: anyhow::Error,
-        vertex: Option<VertexDigest>,
+        step: Option<Step>,
         locations: Vec<SourceLocation>,
+        left: Weak<LeftBehind>,
     ) -> Self {
-        Self(Arc::new(Failure { cause, origin: Location::caller(), vertex, locations }))
+        Self(Arc::new(Failure { cause, origin: Location::caller(), step, locations, left }))
     }
 
     /// A mistake in a source text.
@@ -65,7 +94,7 @@ impl SolveError {
         locations: Vec<SourceLocation>,
         cause: impl Into<anyhow::Error>,
     ) -> Self {
-        Self::new(cause.into(), None, locations)
+        Self::new(cause.into(), None, locations, Weak::new())
     }
 
     #[track_caller]
@@ -82,7 +111,17 @@ impl SolveError {
     }
 
     pub(crate) fn vertex(&self) -> Option<VertexDigest> {
-        self.0.vertex
+        self.0.step.as_ref().map(|step| step.digest)
+    }
+
+    /// The op of the vertex that failed, marshalled, and what was said of it.
+    pub(crate) fn op(&self) -> Option<(&Bytes, &BTreeMap<String, String>)> {
+        self.0.step.as_ref().map(|step| (&step.marshalled, &step.description))
+    }
+
+    /// What the vertex left, as long as a build keeps it.
+    pub(super) fn left(&self) -> Option<Arc<LeftBehind>> {
+        self.0.left.upgrade()
     }
 
     pub(crate) fn locations(&self) -> &[SourceLocation] {
@@ -112,7 +151,7 @@ impl SolveError {
 
     /// Whether it was the work itself that failed: a command that ends badly does so for everybody.
     /// Other failures may be of one build: its session, its credentials, its secrets.
-    pub(super) fn is_inherent(&self) -> bool {
+    pub(crate) fn is_inherent(&self) -> bool {
         self.cause().is::<ProcessError>()
     }
 
@@ -148,7 +187,7 @@ impl std::error::Error for Shared {}
 impl<E: Into<anyhow::Error>> From<E> for SolveError {
     #[track_caller]
     fn from(cause: E) -> Self {
-        Self::new(cause.into(), None, Vec::new())
+        Self::new(cause.into(), None, Vec::new(), Weak::new())
     }
 }
 

@@ -31,7 +31,7 @@ impl<K: Eq + Hash + Clone + Send + 'static, T: Clone + Send + Sync + 'static> Fl
     ///
     /// The work has the session, the credentials and the secrets of whoever started it, who may
     /// even have left by now. So those who joined do not share its failure: they start it again,
-    /// as theirs, unless the failure [is the work's own](SolveError::is_inherent).
+    /// as theirs, unless it is one that they `share`.
     ///
     /// The work is aborted when the last one waiting for it is dropped.
     pub(crate) async fn join(
@@ -39,11 +39,12 @@ impl<K: Eq + Hash + Clone + Send + 'static, T: Clone + Send + Sync + 'static> Fl
         key: K,
         vertex: &VertexProgress,
         start: impl Fn(VertexProgress) -> BoxFuture<'static, Result<T, SolveError>>,
+        shares: impl Fn(&SolveError) -> bool,
     ) -> Result<T, SolveError> {
         loop {
             let (flight, is_own) = self.board(&key, &start);
             let (outcome, failures) = flight.follow(vertex).await;
-            if outcome.as_ref().is_err_and(|error| !is_own && !error.is_inherent()) {
+            if outcome.as_ref().is_err_and(|error| !is_own && !shares(error)) {
                 continue;
             }
             failures.iter().for_each(|event| vertex.relay(event));
@@ -148,7 +149,8 @@ mod tests {
         };
         let vertices = [progress.internal("a", "a"), progress.internal("b", "b")];
         // Both are on board before the first of them gets to run.
-        let [starter, joiner] = vertices.each_ref().map(|it| flights.join("key", it, &start));
+        let [starter, joiner] =
+            vertices.each_ref().map(|it| flights.join("key", it, &start, SolveError::is_inherent));
         let (starter, joiner) = tokio::join!(starter, joiner);
         let ends = to_response(progress.watch().next().await.unwrap()).vertexes;
         for (name, outcome) in [("a", &starter), ("b", &joiner)] {

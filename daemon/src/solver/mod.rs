@@ -8,6 +8,7 @@
 
 mod build;
 mod error;
+mod failed_step;
 mod flight;
 mod key;
 mod memo;
@@ -15,8 +16,9 @@ mod probe;
 mod progress;
 mod snapshot;
 
-pub(crate) use build::{Build, BuildRequest, NotEntitled};
+pub(crate) use build::{Build, BuildRequest, NotEntitled, StepUsage};
 pub(crate) use error::{CANCELED, ProcessError, SolveError};
+pub(crate) use failed_step::{FailedSteps, LeftBehind, LeftFiles, OpFailure, Subject};
 pub(crate) use flight::Flights;
 pub(crate) use key::{CacheMap, Dep, Selector};
 pub(crate) use progress::{Progress, StatusProgress, VertexProgress, Watcher, now, to_response};

@@ -20,7 +20,7 @@ use kiln_cache::{
 };
 
 use super::key::{CacheMap, Dep, Selector};
-use super::{Build, Outputs, Snapshot, SolveError, Stack, VertexProgress};
+use super::{Build, LeftBehind, Outputs, Snapshot, SolveError, Stack, Subject, VertexProgress};
 use crate::graph::{Edge, Vertex};
 use crate::ops;
 use crate::ops::source::Loaded;
@@ -208,7 +208,7 @@ pub(super) async fn run(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Prob
         return Ok(Probe::hit(outputs, build, vertex));
     }
     if is_by_content {
-        let each = edges.iter().zip(&inputs).zip(&map.deps);
+        let each = edges.iter().enumerate().zip(&inputs).zip(&map.deps);
         let content =
             each.map(|((edge, input), dep)| content_link(build, vertex, edge, input, dep));
         let content = try_join_all(content).await?;
@@ -260,8 +260,8 @@ async fn definition_links(
     map: &CacheMap,
     inputs: &[Arc<Probe>],
 ) -> Result<Vec<Link>, SolveError> {
-    let each = vertex.inputs().iter().zip(inputs).zip(&map.deps);
-    try_join_all(each.map(async |((edge, input), dep)| match definition_link(edge, input, dep) {
+    let each = vertex.inputs().iter().enumerate().zip(inputs).zip(&map.deps);
+    try_join_all(each.map(async |((edge, input), dep)| match definition_link(edge.1, input, dep) {
         Some(link) => Ok(link),
         None => content_link(build, vertex, edge, input, dep).await,
     }))
@@ -283,7 +283,7 @@ fn link_selector(dep: &Dep) -> kiln_cache::Selector {
 async fn content_link(
     build: &Arc<Build>,
     vertex: &Vertex,
-    edge: &Edge,
+    (position, edge): (usize, &Edge),
     probe: &Probe,
     dep: &Dep,
 ) -> Result<Link, SolveError> {
@@ -300,7 +300,12 @@ async fn content_link(
         let cause = cause.context(what);
         // The step does not come to run, but this is where it fails.
         build.progress.vertex(vertex).complete(Some(&format!("{cause:#}")));
-        SolveError::at(vertex, cause.context("failed to compute cache key"))
+        let left = build.failed_steps.are_kept().then(|| LeftBehind {
+            subject: Subject::CacheKey(position),
+            inputs: vec![Some(snapshot.clone())],
+            outputs: Vec::new(),
+        });
+        build.failed(vertex, cause.context("failed to compute cache key"), left)
     })?);
     // Where more was hashed than the files that matter, the selector has to say which those are.
     let selectors = dep.content.is_none().then(|| link_selector(dep));

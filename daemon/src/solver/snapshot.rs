@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kiln_cache::{CacheKey, LayerId, Pin};
 
-use crate::layers::LocalTree;
+use crate::layers::{LocalTree, NewLayer};
 
 /// As many layers as may be put on top of one another: the kernel joins 500 directories, and one of
 /// them is the daemon's own, below the root of every step. A definition of a few lines can name the
@@ -32,7 +32,24 @@ pub(crate) enum Snapshot {
 #[derive(Clone, Default)]
 pub(crate) struct Stack {
     ids: Arc<[LayerId]>,
-    pins: Arc<[Arc<Pin>]>,
+    holds: Arc<[Hold]>,
+}
+
+/// What keeps layers where they are.
+#[derive(Clone)]
+enum Hold {
+    Pin(Arc<Pin>),
+    /// A layer that no index knows: it is there as long as this is.
+    Unfinished(Arc<NewLayer>),
+}
+
+impl Hold {
+    fn address(&self) -> *const () {
+        match self {
+            Self::Pin(pin) => Arc::as_ptr(pin).cast(),
+            Self::Unfinished(layer) => Arc::as_ptr(layer).cast(),
+        }
+    }
 }
 
 impl fmt::Debug for Stack {
@@ -43,7 +60,7 @@ impl fmt::Debug for Stack {
 
 impl Stack {
     pub(crate) fn new(ids: Vec<LayerId>, pin: Pin) -> Self {
-        Self { ids: ids.into(), pins: Arc::new([Arc::new(pin)]) }
+        Self { ids: ids.into(), holds: Arc::new([Hold::Pin(Arc::new(pin))]) }
     }
 
     pub(crate) fn ids(&self) -> &[LayerId] {
@@ -52,10 +69,28 @@ impl Stack {
 
     /// This stack with one more layer on top.
     pub(crate) fn with(&self, top: LayerId, pin: Pin) -> Self {
+        self.held(top, Hold::Pin(Arc::new(pin)))
+    }
+
+    /// This stack with a layer on top that is not finished, nor ever will be.
+    pub(crate) fn with_unfinished(&self, top: Arc<NewLayer>) -> Self {
+        self.held(top.id(), Hold::Unfinished(top))
+    }
+
+    fn held(&self, top: LayerId, hold: Hold) -> Self {
         Self {
             ids: self.ids.iter().copied().chain([top]).collect(),
-            pins: self.pins.iter().cloned().chain([Arc::new(pin)]).collect(),
+            holds: self.holds.iter().cloned().chain([hold]).collect(),
         }
+    }
+
+    /// The layers that the index is to know.
+    pub(crate) fn finished(&self) -> impl Iterator<Item = LayerId> {
+        let is_unfinished = |id: &LayerId| {
+            let same = |hold: &Hold| matches!(hold, Hold::Unfinished(layer) if layer.id() == *id);
+            self.holds.iter().any(same)
+        };
+        self.ids.iter().copied().filter(move |id| !is_unfinished(id))
     }
 
     /// All layers of `stacks`, the first lowest.
@@ -65,17 +100,17 @@ impl Stack {
             return Err(TooManyLayers(count));
         }
         let ids = stacks.iter().flat_map(|stack| stack.ids.iter().copied()).collect();
-        // A stack without layers may have pins: they must not add up when it is merged with itself.
+        // A stack without layers may have holds: they must not add up when it is merged with itself.
         let mut known = HashSet::new();
-        let pins = stacks.iter().flat_map(|stack| stack.pins.iter());
-        let pins = pins.filter(|pin| known.insert(Arc::as_ptr(pin))).cloned().collect();
-        Ok(Self { ids, pins })
+        let holds = stacks.iter().flat_map(|stack| stack.holds.iter());
+        let holds = holds.filter(|hold| known.insert(hold.address())).cloned().collect();
+        Ok(Self { ids, holds })
     }
 
     /// The layers above the first `count`.
     pub(crate) fn above(&self, count: usize) -> Self {
         let ids = self.ids.get(count..).unwrap_or_default().into();
-        Self { ids, pins: self.pins.clone() }
+        Self { ids, holds: self.holds.clone() }
     }
 }
 
@@ -92,7 +127,7 @@ mod tests {
     use super::*;
 
     fn stack(ids: std::ops::Range<u64>) -> Stack {
-        Stack { ids: ids.map(LayerId).collect(), pins: Arc::default() }
+        Stack { ids: ids.map(LayerId).collect(), holds: Arc::default() }
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! The JSON of a place in a source file.
+//! The JSON of places in source files, and of failed steps.
 
-use crate::errdefs::Source;
+use crate::errdefs::solve::Subject;
+use crate::errdefs::{ContentCache, FileAction, Solve, Source};
 use crate::pb::{Position, Range, SourceInfo};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -38,6 +39,30 @@ pub(super) fn to_source(value: &Value) -> Source {
             language: text(info, "language"),
         }),
         ranges: ranges.into_iter().flatten().map(to_range).collect(),
+    }
+}
+
+pub(super) fn to_solve(value: &Value) -> Solve {
+    let strings = |name: &str| {
+        let strings = value.get(name).and_then(Value::as_array).into_iter().flatten();
+        strings.map(|string| string.as_str().unwrap_or_default().to_owned()).collect()
+    };
+    // 64 bits are more than a number of JSON is sure to have, so that they are text.
+    let index = |name: &str| {
+        let index = value.get(name).filter(|subject| subject.is_object())?;
+        Some(text(index, "index").parse().unwrap_or_default())
+    };
+    let file = index("file").map(|index| Subject::File(FileAction { index }));
+    let cache = || index("cache").map(|index| Subject::Cache(ContentCache { index }));
+    let description = value.get("description").and_then(Value::as_object).into_iter().flatten();
+    Solve {
+        input_ids: strings("inputIDs"),
+        mount_ids: strings("mountIDs"),
+        op: None,
+        subject: file.or_else(cache),
+        description: description
+            .map(|(name, text)| (name.clone(), text.as_str().unwrap_or_default().to_owned()))
+            .collect(),
     }
 }
 

@@ -78,6 +78,11 @@ pub fn find<D: Detail>(status: &Status) -> Option<D> {
 
 impl Detail for Solve {
     const NAME: &'static str = "errdefs.Solve";
+
+    /// Without the op, which is in the definition as well.
+    fn from_json(value: &Value) -> Option<Self> {
+        Some(json::to_solve(value))
+    }
 }
 
 impl Detail for Frontend {
@@ -146,6 +151,8 @@ impl Detail for Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::errdefs::solve::Subject;
+    use crate::errdefs::{ContentCache, FileAction};
     use crate::pb::{Position, Range, SourceInfo};
 
     fn source() -> Source {
@@ -159,6 +166,34 @@ mod tests {
             }),
             ranges: vec![Range { start: position(1, 0), end: position(1, 12) }],
         }
+    }
+
+    #[test]
+    fn the_files_of_a_failed_step_are_read_from_buildkits_json() {
+        let read = |json: &str| {
+            let type_url = "github.com/moby/buildkit/errdefs.Solve+json".to_owned();
+            unpack::<Solve>(&Any { type_url, value: json.as_bytes().to_vec() })
+        };
+        let solve = read(
+            r#"{"inputIDs":["a",""],"mountIDs":["b"],"op":{"exec":{}},"file":{"index":"2"},
+                "description":{"llb.customname":"x"}}"#,
+        );
+        let expected = Solve {
+            input_ids: vec!["a".to_owned(), String::new()],
+            mount_ids: vec!["b".to_owned()],
+            op: None,
+            subject: Some(Subject::File(FileAction { index: 2 })),
+            description: [("llb.customname".to_owned(), "x".to_owned())].into(),
+        };
+        assert_eq!(solve, Some(expected));
+        // A zero is not written.
+        let first = Some(Subject::Cache(ContentCache { index: 0 }));
+        let only = |subject| Some(Solve { subject, ..Solve::default() });
+        assert_eq!(read(r#"{"cache":{}}"#), only(first));
+        for json in ["{}", "[]", r#"{"inputIDs":"a","file":3,"cache":null}"#] {
+            assert_eq!(read(json), only(None), "{json}");
+        }
+        assert_eq!(read("{"), None);
     }
 
     #[test]

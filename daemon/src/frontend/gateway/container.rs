@@ -6,8 +6,9 @@ use tonic::Status;
 
 use super::GatewayBuild;
 use super::convert::find;
-use crate::control::to_status;
+use super::failed;
 use crate::ops::exec::Container;
+use crate::solver::Snapshot;
 
 /// An input that a mount does not have.
 const NO_INPUT: i64 = -1;
@@ -23,9 +24,9 @@ pub(super) async fn create(
     let mut inputs = Vec::new();
     let mut mounts = Vec::new();
     for mount in request.mounts {
-        let input = match find(gateway, &mount.result_id)? {
-            Some(found) => {
-                inputs.push(work.look_at(&found.edge).await.map_err(|error| to_status(&error))?);
+        let input = match input(gateway, &mount.result_id).await? {
+            Some(files) => {
+                inputs.push(files);
                 i64::try_from(inputs.len() - 1).unwrap_or(NO_INPUT)
             }
             None => NO_INPUT,
@@ -43,4 +44,16 @@ pub(super) async fn create(
         .await
         .map_err(|error| Status::unknown(format!("{error:#}")))?;
     gateway.containers.add(&request.container_id, container)
+}
+
+/// The files of that name: of a failed step, or of a result.
+async fn input(gateway: &GatewayBuild, name: &str) -> Result<Option<Snapshot>, Status> {
+    let work = &gateway.work;
+    if let Some(files) = failed::find(gateway, name) {
+        let files = work.daemon.layers.left(&files).await;
+        return files.map_err(|error| Status::unknown(format!("{error:#}")));
+    }
+    let Some(found) = find(gateway, name)? else { return Ok(None) };
+    let files = work.look_at(&found.edge).await;
+    files.map(Some).map_err(|error| failed::to_status(gateway, &error))
 }

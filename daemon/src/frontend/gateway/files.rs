@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::GatewayBuild;
 use super::convert::find;
-use crate::control::to_status;
+use super::failed;
 
 /// The most that one call reads: what a message can carry, with room for its frame.
 const MAX_READ: u64 = 15 << 20;
@@ -18,7 +18,8 @@ const MAX_READ: u64 = 15 << 20;
 pub(super) async fn view(gateway: &GatewayBuild, id: &str) -> Result<View, Status> {
     let Some(found) = find(gateway, id)? else { return Ok(View::empty()) };
     let work = &found.work;
-    let snapshot = work.look_at(&found.edge).await.map_err(|error| to_status(&error))?;
+    let snapshot = work.look_at(&found.edge).await;
+    let snapshot = snapshot.map_err(|error| failed::to_status(gateway, &error))?;
     let layers = &work.daemon.layers;
     let fetched = async {
         layers.fetch(work, &snapshot).await?;
@@ -39,19 +40,19 @@ pub(super) fn view_of_container(
     container.view(mount).map_err(|error| Status::unknown(format!("{error:#}")))
 }
 
-fn failed(path: &str, error: &dyn std::fmt::Display) -> Status {
+fn cannot(path: &str, error: &dyn std::fmt::Display) -> Status {
     Status::unknown(format!("{path}: {error}"))
 }
 
 fn entry(view: &View, path: &str, follow: Follow) -> Result<Entry, Status> {
-    let found = view.lookup(path, follow).map_err(|error| failed(path, &error))?;
+    let found = view.lookup(path, follow).map_err(|error| cannot(path, &error))?;
     found.ok_or_else(|| Status::not_found(format!("open {path}: no such file or directory")))
 }
 
 pub(super) fn read(view: &View, request: &ReadFileRequest) -> Result<Vec<u8>, Status> {
     let path = &request.file_path;
     let entry = entry(view, path, Follow::Last)?;
-    let mut file = entry.open().map_err(|error| failed(path, &error))?;
+    let mut file = entry.open().map_err(|error| cannot(path, &error))?;
     let range = request.range.unwrap_or(FileRange { offset: 0, length: 0 });
     let invalid = |_| Status::invalid_argument(format!("invalid range of {path}"));
     let offset = u64::try_from(range.offset).map_err(invalid)?;
@@ -60,26 +61,26 @@ pub(super) fn read(view: &View, request: &ReadFileRequest) -> Result<Vec<u8>, St
     if wanted > MAX_READ {
         return Err(Status::out_of_range(format!("{path} is {wanted} bytes: read it in ranges")));
     }
-    file.seek(SeekFrom::Start(offset)).map_err(|error| failed(path, &error))?;
+    file.seek(SeekFrom::Start(offset)).map_err(|error| cannot(path, &error))?;
     let mut data = Vec::new();
-    file.take(wanted).read_to_end(&mut data).map_err(|error| failed(path, &error))?;
+    file.take(wanted).read_to_end(&mut data).map_err(|error| cannot(path, &error))?;
     Ok(data)
 }
 
 pub(super) fn stat(view: &View, path: &str) -> Result<Stat, Status> {
     let entry = entry(view, path, Follow::NoLast)?;
-    to_stat(&entry).map_err(|error| failed(path, &error))
+    to_stat(&entry).map_err(|error| cannot(path, &error))
 }
 
 pub(super) fn list(view: &View, path: &str, pattern: &str) -> Result<Vec<Stat>, Status> {
     let mut found = Vec::new();
-    for entry in view.read_dir(path).map_err(|error| failed(path, &error))? {
+    for entry in view.read_dir(path).map_err(|error| cannot(path, &error))? {
         let name = entry.path().file_name().unwrap_or_default().to_string_lossy();
         let wanted = pattern.is_empty()
             || kiln_proto::pattern::glob_match(pattern, &name)
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
         if wanted {
-            found.push(to_stat(&entry).map_err(|error| failed(path, &error))?);
+            found.push(to_stat(&entry).map_err(|error| cannot(path, &error))?);
         }
     }
     Ok(found)

@@ -5,6 +5,7 @@ mod container;
 mod containers;
 mod convert;
 pub(crate) mod external;
+mod failed;
 mod files;
 mod process;
 mod service;
@@ -43,6 +44,7 @@ pub(crate) struct GatewayBuild {
 impl GatewayBuild {
     pub(crate) fn new(work: Arc<Assignment>, inputs: BTreeMap<String, pb::Definition>) -> Self {
         let (containers, returned) = (Containers::new(), watch::Sender::new(None));
+        work.failed_steps.keep();
         Self { work, inputs, refs: Mutex::default(), containers, returned }
     }
 

@@ -197,11 +197,15 @@ async fn attend(voice: Voice, started: Started, mut input: mpsc::Receiver<Bytes>
     };
     // The process may end before its input does, and the other way round.
     let aside = async { tokio::join!(feed, killed) };
-    tokio::pin!(ended);
-    tokio::select! {
-        () = &mut ended => {}
-        _ = aside => ended.await,
+    {
+        tokio::pin!(ended, aside);
+        tokio::select! {
+            () = &mut ended => {}
+            _ = &mut aside => ended.await,
+        }
     }
+    // The frontend may rely on its being gone, if this was its last process and it was released.
+    drop(container);
     voice.say(Input::Done(DoneMessage {})).await;
 }
 

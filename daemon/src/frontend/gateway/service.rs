@@ -21,9 +21,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{GatewayBuild, container, convert, files, process, source_meta};
+use super::{GatewayBuild, container, convert, failed, files, process, source_meta};
 use crate::caps;
-use crate::control::to_status;
 use crate::daemon::Daemon;
 use crate::frontend::{self, FrontendResult, Ref, Refs, metadata};
 use crate::graph::{from_definition, from_input};
@@ -122,13 +121,18 @@ impl LlbBridge for GatewayService {
                 }
                 let options = request.frontend_opt.into_iter().collect();
                 let request = frontend::Request { frontend: request.frontend, options, inputs };
-                frontend::solve(work, request).await.map_err(|error| to_status(&error))?
+                frontend::solve(work, request)
+                    .await
+                    .map_err(|error| failed::to_status(&gateway, &error))?
             }
         };
-        let result = result.admitted(work, more).await.map_err(|error| to_status(&error))?;
+        let result = result
+            .admitted(work, more)
+            .await
+            .map_err(|error| failed::to_status(&gateway, &error))?;
         if request.evaluate {
             for Ref { edge, work } in result.refs.all() {
-                work.look_at(edge).await.map_err(|error| to_status(&error))?;
+                work.look_at(edge).await.map_err(|error| failed::to_status(&gateway, &error))?;
             }
         }
         let result = convert::to_message(&gateway, &result);
@@ -184,7 +188,7 @@ impl LlbBridge for GatewayService {
             &request.log_name,
         )
         .await
-        .map_err(|error| to_status(&error))?;
+        .map_err(|error| failed::to_status(&gateway, &error))?;
         Ok(Response::new(ResolveImageConfigResponse {
             digest: found.digest.to_string(),
             config: found.config.into(),
@@ -205,7 +209,7 @@ impl LlbBridge for GatewayService {
         };
         let wanted = metadata::permitted(&gateway.work, &policy, wanted)
             .await
-            .map_err(|error| to_status(&error))?;
+            .map_err(|error| failed::to_status(&gateway, &error))?;
         let request = ResolveSourceMetaRequest {
             source: Some(wanted.source),
             source_policies: vec![],
@@ -254,7 +258,7 @@ impl LlbBridge for GatewayService {
     ) -> Result<Response<EvaluateResponse>, Status> {
         let gateway = self.build(&request).await?;
         if let Some(Ref { edge, work }) = convert::find(&gateway, &request.get_ref().r#ref)? {
-            work.look_at(&edge).await.map_err(|error| to_status(&error))?;
+            work.look_at(&edge).await.map_err(|error| failed::to_status(&gateway, &error))?;
         }
         Ok(Response::new(EvaluateResponse {}))
     }

@@ -14,7 +14,7 @@ use crate::caches::CacheLease;
 use crate::layers::NewLayer;
 use crate::ops::agent::AgentSocket;
 use crate::ops::path::clean;
-use crate::solver::{Build, Snapshot, Stack};
+use crate::solver::{Build, LeftBehind, LeftFiles, Snapshot, Stack, Subject};
 
 /// Everything a step sees, held until it has ended.
 pub(super) struct Mounts {
@@ -216,6 +216,26 @@ impl Mounts {
             (pb::MountType::Bind, _, Some(snapshot)) => layers.view(snapshot),
             _ => bail!("mount {} has no files that can be read", mount.dest),
         }
+    }
+
+    /// What a process that has failed leaves; caches and agents are given back.
+    pub(super) fn leave(self, exec: &pb::ExecOp, inputs: &[Snapshot]) -> LeftBehind {
+        let found = exec.mounts.iter().map(|mount| input(mount, inputs).ok().flatten().cloned());
+        let inputs: Vec<Option<Snapshot>> = found.collect();
+        let left = |below: &Option<Snapshot>| {
+            let below = below.clone();
+            below.map(|below| LeftFiles { below: Some(below), written: None })
+        };
+        let mut outputs: Vec<_> = inputs.iter().map(left).collect();
+        let mut write = |position: usize, layer: NewLayer| {
+            let (below, written) = (inputs[position].clone(), Some(Arc::new(layer)));
+            outputs[position] = Some(LeftFiles { below, written });
+        };
+        if let Some(position) = exec.mounts.iter().position(is_root) {
+            write(position, self.root);
+        }
+        self.written.into_iter().for_each(|one| write(one.position, one.layer));
+        LeftBehind { subject: Subject::Process, inputs, outputs }
     }
 
     /// Keeps what was written to outputs, and discards the rest.

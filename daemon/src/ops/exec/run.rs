@@ -13,7 +13,7 @@ use super::{cache_map, caches, process};
 use crate::graph::Vertex;
 use crate::image::Platform;
 use crate::network;
-use crate::solver::{Build, ProcessError, Snapshot, VertexProgress};
+use crate::solver::{Build, OpFailure, ProcessError, Snapshot, VertexProgress};
 
 pub(crate) async fn execute(
     build: &Arc<Build>,
@@ -21,7 +21,7 @@ pub(crate) async fn execute(
     exec: &pb::ExecOp,
     inputs: &[Snapshot],
     progress: &VertexProgress,
-) -> anyhow::Result<Vec<Snapshot>> {
+) -> Result<Vec<Snapshot>, OpFailure> {
     let daemon = &build.daemon;
     let meta = exec.meta.as_ref().context("exec op without a process")?;
     // A step that waits for a lock keeps no other from running.
@@ -32,16 +32,48 @@ pub(crate) async fn execute(
         daemon.layers.fetch(build, input).await?;
     }
     let mounts = Mounts::prepare(build, exec, inputs, caches).await?;
+    if let Err(cause) = run(build, vertex, exec, meta, &mounts, progress).await {
+        let is_kept = build.failed_steps.are_kept();
+        let left = is_kept.then(|| mounts.leave(exec, inputs));
+        return Err(OpFailure { cause, left });
+    }
+    let description = format!("mount / from exec {}", meta.args.join(" "));
+    Ok(mounts.commit(build, &description, cache_map(vertex, exec)?.outputs).await?)
+}
+
+/// Runs the process on its mounts, and fails if it does.
+async fn run(
+    build: &Arc<Build>,
+    vertex: &Vertex,
+    exec: &pb::ExecOp,
+    meta: &pb::Meta,
+    mounts: &Mounts,
+    progress: &VertexProgress,
+) -> anyhow::Result<()> {
     let limits = limits(vertex.meta().resources.as_ref());
-    let spec = ProcessSpec { limits, ..process::first(build, exec, &mounts).await? };
+    let spec = ProcessSpec { limits, ..process::first(build, exec, mounts).await? };
     let (stdout, stdout_end) = Output::new(1)?;
     let (stderr, stderr_end) = Output::new(2)?;
     let io = ProcessIo { stdin: None, stdout: stdout_end, stderr: stderr_end };
-    let running = daemon.executor.run(spec, io).await.map_err(network::explain);
+    let running = build.daemon.executor.run(spec, io).await.map_err(network::explain);
     let mut running = running.with_context(|| process::failed(meta))?;
     let ((), (), exit) =
         tokio::join!(stdout.forward(progress), stderr.forward(progress), running.wait());
     let exit = exit.map_err(|error| explain(error, vertex).context(process::failed(meta)))?;
+    let used = exit.usage;
+    tracing::debug!(
+        build = build.id,
+        vertex = %vertex.digest(),
+        wall = ?used.wall,
+        cpu_user = ?used.cpu_user,
+        cpu_system = ?used.cpu_system,
+        peak_memory = used.peak_memory,
+        io_read = used.io_read,
+        io_write = used.io_write,
+        oom_killed = exit.oom_killed,
+        "a step's process has ended"
+    );
+    build.note_usage(vertex.digest(), used);
     let code = match exit.status {
         ExitStatus::Code(code) => code,
         ExitStatus::Signal(signal) => 128 + signal,
@@ -63,8 +95,7 @@ pub(crate) async fn execute(
         }
         .into());
     }
-    let description = format!("mount / from exec {}", meta.args.join(" "));
-    mounts.commit(build, &description, cache_map(vertex, exec)?.outputs).await
+    Ok(())
 }
 
 /// Says why a program may be in a format that the kernel does not know, or whose emulator it does

@@ -23,7 +23,7 @@ use crate::layers::NewLayer;
 use crate::ops::content::NotFound;
 use crate::ops::path::clean;
 use crate::ops::{mode, owner};
-use crate::solver::{Build, Snapshot, Stack};
+use crate::solver::{Build, LeftBehind, LeftFiles, OpFailure, Snapshot, Stack, Subject};
 
 /// A layer that actions write to.
 struct Active {
@@ -36,7 +36,7 @@ pub(crate) async fn execute(
     vertex: &Arc<Vertex>,
     file: &pb::FileOp,
     inputs: &[Snapshot],
-) -> anyhow::Result<Vec<Snapshot>> {
+) -> Result<Vec<Snapshot>, OpFailure> {
     for input in inputs {
         build.daemon.layers.fetch(build, input).await?;
     }
@@ -55,10 +55,8 @@ pub(crate) async fn execute(
             outputs[output] = Some(snapshot);
         }
     }
-    outputs
-        .into_iter()
-        .collect::<Option<_>>()
-        .context("file op with an output that no action makes")
+    let outputs = outputs.into_iter().collect::<Option<_>>();
+    Ok(outputs.context("file op with an output that no action makes")?)
 }
 
 struct Actions<'a> {
@@ -77,7 +75,7 @@ impl Actions<'_> {
         file: &pb::FileOp,
         index: usize,
         action: &pb::FileAction,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), OpFailure> {
         let layers = &self.build.daemon.layers;
         let active = match self.earlier(action.input) {
             // The only one that goes on from an unfinished layer may have it.
@@ -105,12 +103,35 @@ impl Actions<'_> {
         let _give_up = given_up.clone().drop_guard();
         let task = tokio::task::spawn_blocking(move || {
             let mut writer = LayerWriter::new(&dir, &base)?;
-            perform(&kind, owner, &source, &mut writer, &given_up)?;
-            anyhow::Ok(writer.finish()?)
+            let performed = perform(&kind, owner, &source, &mut writer, &given_up);
+            // What was half done may be looked at.
+            let finished = writer.finish();
+            performed?;
+            anyhow::Ok(finished?)
         });
-        task.await??;
-        self.active.insert(index, active);
+        match task.await.map_err(anyhow::Error::from).flatten() {
+            Ok(()) => drop(self.active.insert(index, active)),
+            Err(cause) => {
+                let is_kept = self.build.failed_steps.are_kept();
+                let left = is_kept.then(|| self.left_by(file, index, active));
+                return Err(OpFailure { cause, left });
+            }
+        }
         Ok(())
+    }
+
+    /// What the action that has failed leaves.
+    fn left_by(
+        &self,
+        file: &pb::FileOp,
+        action: usize,
+        Active { base, layer }: Active,
+    ) -> LeftBehind {
+        let mut outputs = vec![None; file.actions.len()];
+        let (below, written) = (Some(Snapshot::Layers(base)), Some(Arc::new(layer)));
+        outputs[action] = Some(LeftFiles { below, written });
+        let inputs = self.inputs.iter().cloned().map(Some).collect();
+        LeftBehind { subject: Subject::Action(action), inputs, outputs }
     }
 
     /// The earlier action that an index names.
