@@ -190,6 +190,9 @@ fn a_build_that_does_not_name_the_store_does_not_get_its_layers() {
     assert_eq!(server.asked("GET", "/blobs/"), before);
 }
 
+/// What a hostile server does to what it keeps.
+type Change = dyn Fn(&mut Vec<u8>);
+
 #[test]
 fn a_store_with_wrong_content_costs_time_and_not_the_build() {
     let world = World::start();
@@ -199,7 +202,7 @@ fn a_store_with_wrong_content_costs_time_and_not_the_build() {
     let grow = |bytes: &mut Vec<u8>| bytes.resize(1 << 20, 0);
     let cut = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
     let fill = |bytes: &mut Vec<u8>| *bytes = b"[{\"layers\": 1".to_vec();
-    let changes: [(&str, &dyn Fn(&mut Vec<u8>)); 5] = [
+    let changes: [(&str, &Change); 5] = [
         ("blob", &flip),
         ("blob", &grow),
         ("blob", &cut),

@@ -48,7 +48,8 @@ fn the_hosts_network_and_none_are_there_for_those_who_ask() {
     assert_eq!(said(&world, "RUN --network=none ls /sys/class/net"), ["lo"]);
     let mut shared = said(&world, "RUN --network=host ls /sys/class/net");
     let mut own = host.interfaces();
-    (own.sort(), shared.sort());
+    own.sort();
+    shared.sort();
     assert_eq!(shared, own);
 }
 
@@ -60,7 +61,8 @@ fn a_daemon_can_be_configured_to_let_steps_use_the_hosts_network() {
     world.daemon.start_again();
     let mut shared = said(&world, "RUN ls /sys/class/net");
     let mut own = host.interfaces();
-    (own.sort(), shared.sort());
+    own.sort();
+    shared.sort();
     assert_eq!(shared, own);
     let page = format!("RUN wget -q -O- http://{}/", Host::WORLD);
     assert_eq!(said(&world, &page), [Host::ADDRESS]);

@@ -50,10 +50,9 @@ impl NetworkSettings {
         };
         let mode = match worker.network_mode.as_deref() {
             // Plugins go first where somebody has set them up.
-            None | Some("" | "auto") if cni.config.exists() => NetworkMode::Cni,
+            None | Some("" | "auto" | "cni") if cni.config.exists() => NetworkMode::Cni,
             None | Some("" | "auto" | "bridge") => NetworkMode::Bridge,
             Some("host") => NetworkMode::Host,
-            Some("cni") if cni.config.exists() => NetworkMode::Cni,
             Some("cni") => bail!(
                 "worker.oci.networkMode is \"cni\", and there is no {} (cniConfigPath)",
                 cni.config.display()

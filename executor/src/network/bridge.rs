@@ -56,7 +56,8 @@ pub(super) struct Bridge {
     _firewall: Firewall,
     uplink: String,
     addresses: Addresses,
-    bridge: u32,
+    /// The bridge by its index in the router's namespace.
+    ports: u32,
     mtu: u32,
 }
 
@@ -67,7 +68,8 @@ impl Bridge {
         let mtu = host_mtu();
         let (router, in_router) = outside(home, || {
             let router = Namespace::enter_new()?;
-            fs::write("/proc/sys/net/ipv4/ip_forward", "1").map_err(errno)?;
+            fs::write("/proc/sys/net/ipv4/ip_forward", "1")
+                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
             Ok((router, Socket::open(Family::Route)?))
         })
         .at("make the router's network namespace")?;
@@ -81,7 +83,7 @@ impl Bridge {
             in_host,
             uplink,
             addresses: Addresses::new(places.host, places.steps),
-            bridge: 0,
+            ports: 0,
             mtu,
         };
         bridge.route(&places).at("set routes up")?;
@@ -97,13 +99,13 @@ impl Bridge {
             route::new_route(places.steps, places.router),
         ])?;
         self.in_router.request([route::new_bridge(BRIDGE, self.mtu)])?;
-        self.bridge = name_to_index(&self.in_router, BRIDGE)?;
+        self.ports = name_to_index(&self.in_router, BRIDGE)?;
         let uplink = name_to_index(&self.in_router, UPLINK)?;
         self.in_router.request([
             route::set_up(uplink),
             route::new_address(uplink, places.router, link),
             route::new_route(Subnet::ALL, places.host),
-            route::new_address(self.bridge, places.steps.nth(1), places.steps),
+            route::new_address(self.ports, places.steps.nth(1), places.steps),
         ])
     }
 
@@ -129,7 +131,7 @@ impl Bridge {
             Ok((namespace, Socket::open(Family::Route)?))
         })?;
         let port = format!("step{place}");
-        let near = End { name: &port, namespace: None, bridge: Some(self.bridge) };
+        let near = End { name: &port, namespace: None, bridge: Some(self.ports) };
         let far = End { name: "eth0", namespace: Some(namespace.as_fd()), bridge: None };
         self.in_router
             .request([route::new_pair(&near, &far, self.mtu), route::isolate_port(&port)])?;
@@ -287,10 +289,6 @@ fn route_line(line: &str) -> Option<(&str, Ipv4Addr, Ipv4Addr)> {
     };
     let destination = address(fields.next()?)?;
     Some((interface, destination, address(fields.nth(5)?)?))
-}
-
-fn errno(error: std::io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 #[cfg(test)]

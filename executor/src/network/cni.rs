@@ -111,7 +111,7 @@ impl Cni {
         match self.add(&mut attachment, &path_of(namespace)) {
             Ok(()) => self.remember(&attachment).map(|()| attachment),
             Err(error) => {
-                self.detach(attachment, namespace);
+                self.detach(&attachment, namespace);
                 Err(error)
             }
         }
@@ -128,8 +128,8 @@ impl Cni {
     }
 
     /// Disconnects a namespace.
-    pub(super) fn detach(&self, attachment: Attachment, namespace: &Namespace) {
-        self.delete(&attachment, &path_of(namespace));
+    pub(super) fn detach(&self, attachment: &Attachment, namespace: &Namespace) {
+        self.delete(attachment, &path_of(namespace));
     }
 
     fn delete(&self, attachment: &Attachment, namespace: &str) {

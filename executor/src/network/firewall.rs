@@ -80,6 +80,7 @@ fn generic(message: Message, resource: u16) -> Message {
 }
 
 /// Where and when a chain sees packets.
+#[derive(Clone, Copy)]
 struct Hook {
     number: u32,
     priority: i32,

@@ -334,7 +334,7 @@ impl Maker {
                 bridge.disconnect(place);
             }
             (Connection::Cni(attachment), Some(Provider::Cni(cni))) => {
-                cni.detach(attachment, &namespace);
+                cni.detach(&attachment, &namespace);
             }
             _ => {}
         }
