@@ -19,6 +19,9 @@ fn project() -> Context {
     Context::new().dockerfile(DOCKERFILE).file("source", "content")
 }
 
+/// What somebody does to the content of a store.
+type Change = fn(&mut Vec<u8>);
+
 /// A cache in a store: its attributes, and what the client's environment has for it.
 struct Cache {
     attributes: String,
@@ -190,9 +193,6 @@ fn a_build_that_does_not_name_the_store_does_not_get_its_layers() {
     assert_eq!(server.asked("GET", "/blobs/"), before);
 }
 
-/// What a hostile server does to what it keeps.
-type Change = dyn Fn(&mut Vec<u8>);
-
 #[test]
 fn a_store_with_wrong_content_costs_time_and_not_the_build() {
     let world = World::start();
@@ -202,13 +202,8 @@ fn a_store_with_wrong_content_costs_time_and_not_the_build() {
     let grow = |bytes: &mut Vec<u8>| bytes.resize(1 << 20, 0);
     let cut = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
     let fill = |bytes: &mut Vec<u8>| *bytes = b"[{\"layers\": 1".to_vec();
-    let changes: [(&str, &Change); 5] = [
-        ("blob", &flip),
-        ("blob", &grow),
-        ("blob", &cut),
-        ("manifests/", &fill),
-        ("index-", &fill),
-    ];
+    let changes: [(&str, Change); 5] =
+        [("blob", flip), ("blob", grow), ("blob", cut), ("manifests/", fill), ("index-", fill)];
     for (nth, (part, change)) in changes.into_iter().enumerate() {
         let server = if part == "index-" { &ObjectServer::start() } else { &server };
         let mut cache = Cache::s3(server);

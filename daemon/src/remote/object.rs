@@ -289,8 +289,16 @@ mod tests {
         for (kind, given, says) in [
             ("s3", vec![("region", "r")], "s3 cache: bucket is missing"),
             ("s3", with(&[]), "s3 cache: secret_access_key is missing"),
-            ("s3", with(&[("upload_parallelism", "0")]), "positive number"),
-            ("s3", with(&[("touch_refresh", "soon")]), "not a duration"),
+            (
+                "s3",
+                with(&[("secret_access_key", "s"), ("upload_parallelism", "0")]),
+                "positive number",
+            ),
+            (
+                "s3",
+                with(&[("secret_access_key", "s"), ("touch_refresh", "soon")]),
+                "not a duration",
+            ),
             ("s3", with(&[("secret_access_key", "s"), ("colour", "red")]), "colour"),
             ("azblob", vec![("account_url", "https://a.host")], "secret_access_key is missing"),
             ("gha", vec![("url", "https://host")], "token is missing"),

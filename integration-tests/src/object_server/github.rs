@@ -21,7 +21,8 @@ pub(super) fn token() -> String {
         { "Scope": "refs/heads/topic", "Permission": 3 },
     ]);
     let claims = json!({ "ac": scopes.to_string(), "nbf": 0, "exp": 32_503_680_000_u64 });
-    format!("e30.{}.c2lnbmF0dXJl", URL_SAFE_NO_PAD.encode(claims.to_string()))
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT"}"#);
+    format!("{header}.{}.c2lnbmF0dXJl", URL_SAFE_NO_PAD.encode(claims.to_string()))
 }
 
 pub(super) fn answer(state: &mut State, request: &Request, address: &str) -> Answer {

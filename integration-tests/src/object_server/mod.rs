@@ -190,6 +190,8 @@ impl Shared {
             s3::answer(&mut state, &request)
         };
         drop(state);
+        // BuildKit's client relies on it.
+        let answer = answer.header("x-ms-request-id", "1");
         answer.send(stream, &request)
     }
 }

@@ -37,6 +37,9 @@ impl Request {
         let length = headers.get("content-length").and_then(|length| length.parse().ok());
         let mut body = vec![0; length.unwrap_or_default()];
         reader.read_exact(&mut body)?;
+        if headers.get("transfer-encoding").is_some_and(|encoding| encoding == "chunked") {
+            body = read_chunks(&mut reader)?;
+        }
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
@@ -109,7 +112,21 @@ impl Answer {
     }
 }
 
-fn decode(text: &str) -> String {
+fn read_chunks(reader: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let length = u64::from_str_radix(line.trim_end(), 16).map_err(std::io::Error::other)?;
+        reader.take(length).read_to_end(&mut body)?;
+        reader.read_line(&mut line)?;
+        if length == 0 {
+            return Ok(body);
+        }
+    }
+}
+
+pub(super) fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::new();
     let mut at = 0;

@@ -1,6 +1,6 @@
 //! S3: one bucket, requests signed with version 4.
 
-use super::request::{Answer, Request, encode, hmac, sha256};
+use super::request::{Answer, Request, decode, encode, hmac, sha256};
 use super::{ACCESS_KEY, Object, SECRET_KEY, SESSION_TOKEN, State};
 
 pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
@@ -48,7 +48,7 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
 
 /// A copy of an object onto itself, which has to change something.
 fn copy(state: &mut State, request: &Request) -> Answer {
-    if format!("/{}", request.header("x-amz-copy-source")) != request.path
+    if format!("/{}", decode(request.header("x-amz-copy-source"))) != decode(&request.path)
         || request.header("x-amz-metadata-directive") != "REPLACE"
     {
         return Answer::error(400, "InvalidRequest");
@@ -66,14 +66,16 @@ fn complete(state: &mut State, request: &Request, upload: &str) -> Answer {
     if parts.iter().rev().skip(1).any(|(_, bytes)| bytes.len() < 5 << 20) {
         return Answer::error(400, "EntityTooSmall");
     }
-    let listed = parts.iter().map(|((_, number), bytes)| {
+    // Clients differ in the order of what they say of a part.
+    let body =
+        String::from_utf8_lossy(&request.body).replace("&quot;", "\"").replace("&#34;", "\"");
+    let listed: Vec<&str> = body.split("<Part>").skip(1).collect();
+    let is_listed = |(((_, number), bytes), listed): (&(&(String, String), &Vec<u8>), &&str)| {
         let number = number.trim_start_matches('0');
-        let etag = sha256(bytes);
-        format!("<Part><PartNumber>{number}</PartNumber><ETag>\"{etag}\"</ETag></Part>")
-    });
-    let listed: String = listed.collect();
-    let body = String::from_utf8_lossy(&request.body).replace("&quot;", "\"");
-    if !body.contains(&format!("<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>")) {
+        listed.contains(&format!("<PartNumber>{number}</PartNumber>"))
+            && listed.contains(&format!("<ETag>\"{}\"</ETag>", sha256(bytes)))
+    };
+    if listed.len() != parts.len() || !parts.iter().zip(&listed).all(is_listed) {
         return Answer::error(400, "InvalidPart");
     }
     let bytes: Vec<u8> = parts.into_iter().flat_map(|(_, bytes)| bytes.clone()).collect();
