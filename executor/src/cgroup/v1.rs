@@ -218,9 +218,13 @@ impl Group {
             |controller, name| path(controller, name).map_or_else(String::new, |p| file::read(&p));
         let (io_read, io_write) =
             sum_io(&content("blkio", "blkio.throttle.io_service_bytes_recursive"));
+        // Which part of the time is whose is found out at the clock's ticks, of which a short step
+        // sees none; the whole is exact.
+        let whole = number("cpuacct", "cpuacct.usage");
+        let system = number("cpuacct", "cpuacct.usage_sys").min(whole);
         Counted {
-            cpu_user: Duration::from_nanos(number("cpuacct", "cpuacct.usage_user")),
-            cpu_system: Duration::from_nanos(number("cpuacct", "cpuacct.usage_sys")),
+            cpu_user: Duration::from_nanos(whole - system),
+            cpu_system: Duration::from_nanos(system),
             peak_memory: number("memory", "memory.max_usage_in_bytes"),
             io_read,
             io_write,
