@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kiln_executor::{
-    Executor, ExecutorConfig, Network, ProcessIo, ProcessSpec, Resources, Rootfs, Security, User,
-    serve_if_zygote, start_zygote,
+    Executor, ExecutorConfig, Network, ProcessIo, ProcessSpec, Rootfs, serve_if_zygote,
+    start_zygote,
 };
 
 const WARM_UP: usize = 50;
@@ -26,7 +26,11 @@ fn main() {
         let executor = Executor::new(zygote, config).unwrap();
         let dir = tempfile::tempdir().unwrap();
         make_base(&dir.path().join("base"));
-        for (name, network) in [("host network", Network::Host), ("no network", Network::None)] {
+        for (name, network) in [
+            ("host network", Network::Host),
+            ("no network", Network::None),
+            ("network of its own", Network::Sandbox),
+        ] {
             let mut times = Vec::new();
             for number in 0..WARM_UP + STEPS {
                 let spec = spec(dir.path(), &format!("{network:?}-{number}"), network);
@@ -64,24 +68,8 @@ fn spec(dir: &Path, id: &str, network: Network) -> ProcessSpec {
     let (upper, work) = (dir.join(id).join("upper"), dir.join(id).join("work"));
     fs::create_dir_all(&upper).unwrap();
     fs::create_dir_all(&work).unwrap();
-    ProcessSpec {
-        id: id.into(),
-        rootfs: Rootfs { lower: vec![dir.join("base")], upper, work },
-        mounts: Vec::new(),
-        args: vec!["/bin/true".into()],
-        env: vec!["PATH=/bin".into()],
-        cwd: "/".into(),
-        user: User::default(),
-        hostname: "buildkitsandbox".into(),
-        network,
-        security: Security::Sandbox,
-        read_only_root: false,
-        rlimits: Vec::new(),
-        limits: Resources::default(),
-        cgroup_parent: None,
-        shm_size: None,
-        tty: false,
-    }
+    let rootfs = Rootfs { lower: vec![dir.join("base")], upper, work };
+    ProcessSpec { network, ..ProcessSpec::new(id, rootfs, vec!["/bin/true".into()]) }
 }
 
 fn make_base(base: &Path) {

@@ -42,6 +42,31 @@ pub struct ProcessSpec {
     pub tty: bool,
 }
 
+impl ProcessSpec {
+    /// A confined command of root's on `rootfs`, with an empty environment, no network but loopback,
+    /// and nothing else besides.
+    pub fn new(id: impl Into<String>, rootfs: Rootfs, args: Vec<OsString>) -> Self {
+        Self {
+            id: id.into(),
+            rootfs,
+            mounts: Vec::new(),
+            args,
+            env: Vec::new(),
+            cwd: "/".into(),
+            user: User::default(),
+            hostname: "localhost".into(),
+            network: Network::None,
+            security: Security::Sandbox,
+            read_only_root: false,
+            rlimits: Vec::new(),
+            limits: Resources::default(),
+            cgroup_parent: None,
+            shm_size: None,
+            tty: false,
+        }
+    }
+}
+
 /// The layers that make up a root file system, joined by overlayfs.
 #[derive(Debug, Clone, Default)]
 pub struct Rootfs {

@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::future::join_all;
-use kiln_executor::{
-    Executor, ExitStatus, Network, ProcessIo, ProcessSpec, Resources, Rootfs, Security, User,
-};
+use kiln_executor::{Executor, ExitStatus, ProcessIo, ProcessSpec, Rootfs};
 use rustix::fs::{Mode, OFlags, open};
 use tokio::sync::Mutex;
 
@@ -159,24 +157,9 @@ async fn works(
     std::fs::write(&program, architecture.program())?;
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
     let null = || open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-    let spec = ProcessSpec {
-        id: format!("emulation-{}", architecture.name),
-        rootfs: Rootfs { lower: vec![lower], upper, work },
-        mounts: Vec::new(),
-        args: vec!["/check".into()],
-        env: Vec::new(),
-        cwd: "/".into(),
-        user: User::default(),
-        hostname: "emulation".into(),
-        network: Network::None,
-        security: Security::Sandbox,
-        read_only_root: false,
-        rlimits: Vec::new(),
-        limits: Resources::default(),
-        cgroup_parent: None,
-        shm_size: None,
-        tty: false,
-    };
+    let id = format!("emulation-{}", architecture.name);
+    let rootfs = Rootfs { lower: vec![lower], upper, work };
+    let spec = ProcessSpec::new(id, rootfs, vec!["/check".into()]);
     let io = ProcessIo { stdin: None, stdout: null()?, stderr: null()? };
     let exit = executor.run(spec, io).await?.wait().await?;
     Ok(exit.status == ExitStatus::Code(0))

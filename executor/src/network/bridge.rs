@@ -8,7 +8,8 @@
 //! The bridge is in a network namespace of its own, the router's, which exists as long as the
 //! daemon holds it. However the daemon ends, the kernel then takes all of it away: a namespace
 //! takes its interfaces along, and an interface the one it is connected to; the table of the
-//! packet filter belongs to a socket. Only the host's `ip_forward` stays on.
+//! packet filter belongs to a socket. What a daemon that was killed cannot take back is that the host
+//! forwards (`ip_forward`), and exceptions for its interface where another program had forbidden that.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -66,47 +67,30 @@ impl Bridge {
     pub(super) fn new(config: &BridgeConfig, home: &Namespace) -> Result<Self, NetworkError> {
         let mut in_host = Socket::open(Family::Route).at("open a netlink socket")?;
         let mtu = host_mtu();
-        let (router, in_router) = outside(home, || {
-            let router = Namespace::enter_new()?;
-            fs::write("/proc/sys/net/ipv4/ip_forward", "1")
-                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-            Ok((router, Socket::open(Family::Route)?))
-        })
-        .at("make the router's network namespace")?;
+        let (router, mut in_router) = home
+            .visit_new(|| {
+                fs::write("/proc/sys/net/ipv4/ip_forward", "1")
+                    .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+                Socket::open(Family::Route)
+            })
+            .at("make the router's network namespace")?;
         let (uplink, subnet) = connect_host(config, &mut in_host, &router, mtu)?;
         let places = Places::of(subnet);
-        let mut bridge = Self {
-            _firewall: Firewall::new(&uplink, subnet, &config.closed_ports)
-                .at("set the packet filter (nf_tables) up")?,
+        let firewall = Firewall::new(&uplink, subnet, &config.closed_ports)
+            .at("set the packet filter (nf_tables) up")?;
+        let ports = route(&mut in_host, &mut in_router, &uplink, &places, mtu);
+        let ports = ports.at("set routes up")?;
+        permit_forwarding()?;
+        Ok(Self {
             _router: router,
             in_router,
             in_host,
+            _firewall: firewall,
             uplink,
             addresses: Addresses::new(places.host, places.steps),
-            ports: 0,
+            ports,
             mtu,
-        };
-        bridge.route(&places).at("set routes up")?;
-        permit_forwarding()?;
-        Ok(bridge)
-    }
-
-    fn route(&mut self, places: &Places) -> Result<(), Errno> {
-        let link = Subnet::new(places.host, 30);
-        let index = name_to_index(&self.in_host, &self.uplink)?;
-        self.in_host.request([
-            route::new_address(index, places.host, link),
-            route::new_route(places.steps, places.router),
-        ])?;
-        self.in_router.request([route::new_bridge(BRIDGE, self.mtu)])?;
-        self.ports = name_to_index(&self.in_router, BRIDGE)?;
-        let uplink = name_to_index(&self.in_router, UPLINK)?;
-        self.in_router.request([
-            route::set_up(uplink),
-            route::new_address(uplink, places.router, link),
-            route::new_route(Subnet::ALL, places.host),
-            route::new_address(self.ports, places.steps.nth(1), places.steps),
-        ])
+        })
     }
 
     /// The host's address on the way to the steps.
@@ -126,10 +110,7 @@ impl Bridge {
 
     fn connect_as(&mut self, place: u32, home: &Namespace) -> Result<Namespace, Errno> {
         let steps = self.addresses.steps;
-        let (namespace, mut inside) = outside(home, || {
-            let namespace = Namespace::enter_new()?;
-            Ok((namespace, Socket::open(Family::Route)?))
-        })?;
+        let (namespace, mut inside) = home.visit_new(|| Socket::open(Family::Route))?;
         let port = format!("step{place}");
         let near = End { name: &port, namespace: None, bridge: Some(self.ports) };
         let far = End { name: "eth0", namespace: Some(namespace.as_fd()), bridge: None };
@@ -159,11 +140,30 @@ impl Drop for Bridge {
     }
 }
 
-/// Runs `work` in another network namespace that it enters, and returns to `home`.
-fn outside<T>(home: &Namespace, work: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
-    let done = work();
-    home.enter()?;
-    done
+/// Makes the router's bridge, whose index is returned, and the ways to it and from it.
+fn route(
+    in_host: &mut Socket,
+    in_router: &mut Socket,
+    uplink: &str,
+    places: &Places,
+    mtu: u32,
+) -> Result<u32, Errno> {
+    let link = Subnet::new(places.host, 30);
+    let index = name_to_index(&*in_host, uplink)?;
+    in_host.request([
+        route::new_address(index, places.host, link),
+        route::new_route(places.steps, places.router),
+    ])?;
+    in_router.request([route::new_bridge(BRIDGE, mtu)])?;
+    let ports = name_to_index(&*in_router, BRIDGE)?;
+    let index = name_to_index(&*in_router, UPLINK)?;
+    in_router.request([
+        route::set_up(index),
+        route::new_address(index, places.router, link),
+        route::new_route(Subnet::ALL, places.host),
+        route::new_address(ports, places.steps.nth(1), places.steps),
+    ])?;
+    Ok(ports)
 }
 
 /// Makes the host's interface, whose name and addresses are nobody else's.

@@ -296,9 +296,7 @@ impl Maker {
 
     fn make(&mut self, reach: Reach, home: &Namespace) -> Result<Network, NetworkError> {
         if reach == Reach::Loopback {
-            let made = Namespace::enter_new();
-            home.enter().at("return to the host's network namespace")?;
-            let namespace = made.at("make a network namespace")?;
+            let (namespace, ()) = home.visit_new(|| Ok(())).at("make a network namespace")?;
             return Ok(Network { namespace, connection: Connection::None });
         }
         match self.provider(home)? {
@@ -307,9 +305,7 @@ impl Maker {
                 Ok(Network { namespace, connection: Connection::Bridge { place } })
             }
             Provider::Cni(cni) => {
-                let made = Namespace::enter_new();
-                home.enter().at("return to the host's network namespace")?;
-                let namespace = made.at("make a network namespace")?;
+                let (namespace, ()) = home.visit_new(|| Ok(())).at("make a network namespace")?;
                 let attachment = cni.attach(&namespace)?;
                 Ok(Network { namespace, connection: Connection::Cni(attachment) })
             }

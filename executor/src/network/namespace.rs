@@ -19,16 +19,20 @@ impl Namespace {
         open(c"/proc/thread-self/ns/net", flags, Mode::empty()).map(Self)
     }
 
-    /// Makes one in which loopback is up, and leaves the calling thread in it.
-    pub(super) fn enter_new() -> Result<Self, Errno> {
-        net::new_namespace()?;
-        net::bring_up_loopback()?;
-        Self::current()
-    }
-
-    /// Moves the calling thread into it.
-    pub(super) fn enter(&self) -> Result<(), Errno> {
-        enter(self.as_fd())
+    /// Makes another, in which loopback is up, and does `work` in it. For a thread that is in this
+    /// one, and is again afterwards.
+    pub(super) fn visit_new<T>(
+        &self,
+        work: impl FnOnce() -> Result<T, Errno>,
+    ) -> Result<(Self, T), Errno> {
+        let visit = || {
+            net::new_namespace()?;
+            net::bring_up_loopback()?;
+            Ok((Self::current()?, work()?))
+        };
+        let visited = visit();
+        enter(self.as_fd())?;
+        visited
     }
 }
 

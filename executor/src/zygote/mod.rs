@@ -1,10 +1,10 @@
 //! The zygote: a small single-threaded process that starts the steps of a multi-threaded daemon.
 //!
 //! It is started before the daemon makes its first thread, and has one thread itself, so it can fork
-//! in turn without the danger that a lock is held by a thread that the copy does not have. It holds no state of
-//! running steps: each has a supervisor of its own (process 1 of its pid namespace), which talks
-//! to the daemon directly. When the daemon is gone the zygote's socket closes, the zygote ends,
-//! and with it, by their parent-death signal and their own closed sockets, all supervisors and
+//! in turn without the danger that a lock is held by a thread that the copy does not have. It holds
+//! no state of running steps: each has a supervisor of its own (process 1 of its pid namespace),
+//! which talks to the daemon directly. When the daemon is gone the zygote's socket closes, the zygote
+//! ends, and with it, by their parent-death signal and their own closed sockets, all supervisors and
 //! what they supervise.
 
 pub(crate) mod channel;

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use kiln_executor::{
-    Executor, ExecutorConfig, ExecutorError, Exit, Inert, Mount, Network, ProcessIo, ProcessSpec,
-    Resources, Rootfs, Running, Security, User, fork_zygote,
+    Executor, ExecutorConfig, ExecutorError, Exit, Inert, Mount, ProcessIo, ProcessSpec, Rootfs,
+    Running, fork_zygote,
 };
 use tempfile::TempDir;
 
@@ -63,23 +63,11 @@ impl Bench {
         let id = format!("step-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let (upper, work) =
             (self.make_dir(&format!("{id}/upper")), self.make_dir(&format!("{id}/work")));
+        let rootfs = Rootfs { lower: vec![self.base()], upper, work };
         ProcessSpec {
-            id,
-            rootfs: Rootfs { lower: vec![self.base()], upper, work },
-            mounts: Vec::new(),
-            args: args.iter().map(OsString::from).collect(),
             env: vec!["PATH=/usr/bin:/bin".into()],
-            cwd: "/".into(),
-            user: User::default(),
             hostname: "buildkitsandbox".into(),
-            network: Network::None,
-            security: Security::Sandbox,
-            read_only_root: false,
-            rlimits: Vec::new(),
-            limits: Resources::default(),
-            cgroup_parent: None,
-            shm_size: None,
-            tty: false,
+            ..ProcessSpec::new(id, rootfs, args.iter().map(OsString::from).collect())
         }
     }
 
