@@ -61,7 +61,10 @@ impl StepNetwork {
         match self.host_address(executor, network).await? {
             Some(address) => {
                 let servers = host.servers();
-                self.relay.get_or_init(|| Relay::start(address, servers)).await;
+                let relay = self.relay.get_or_try_init(|| Relay::start(address, servers)).await;
+                relay.with_context(|| {
+                    format!("cannot pass the name server's answers on to steps, at {address}")
+                })?;
                 Ok(host.asking(address).to_string())
             }
             None => Ok(ResolvConf::parse(&resolv_conf::of_systemd()).within_reach().to_string()),

@@ -16,6 +16,12 @@ use super::dns;
 /// How long a server has to answer before the next is asked.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long it takes before a connection is accepted again, where one could not be.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a connection lasts; one is made for a question or a few.
+const LONGEST_CONNECTION: Duration = Duration::from_secs(30);
+
 /// Questions under way at a time. A step that asks faster loses some, as on any network.
 const AT_ONCE: usize = 512;
 
@@ -28,24 +34,21 @@ pub(super) struct Relay(JoinHandle<()>);
 
 impl Relay {
     /// Listens on `address` and asks `servers` in turn; `None` where somebody answers there already.
-    pub(super) async fn start(address: IpAddr, servers: Vec<IpAddr>) -> Option<Self> {
+    pub(super) async fn start(address: IpAddr, servers: Vec<IpAddr>) -> io::Result<Option<Self>> {
         let bound = async {
             let datagrams = UdpSocket::bind(dns(address)).await?;
             Ok::<_, io::Error>((datagrams, TcpListener::bind(dns(address)).await?))
         };
         match bound.await {
             Ok((datagrams, connections)) => {
-                Some(Self(tokio::spawn(serve(datagrams, connections, servers))))
+                Ok(Some(Self(tokio::spawn(serve(datagrams, connections, servers)))))
             }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 // One that listens on all addresses of the host, and so answers here, too.
                 tracing::debug!(%address, "the host has a name server that steps can reach");
-                None
+                Ok(None)
             }
-            Err(error) => {
-                tracing::warn!(%address, %error, "steps cannot resolve names");
-                None
-            }
+            Err(error) => Err(error),
         }
     }
 }
@@ -77,13 +80,18 @@ async fn serve(datagrams: UdpSocket, connections: TcpListener, servers: Vec<IpAd
                 });
             }
             accepted = connections.accept() => {
-                let Ok((mut near, _)) = accepted else { continue };
+                let Ok((mut near, _)) = accepted else {
+                    // Such as for too many open files, which does not pass at once.
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                };
                 let Ok(turn) = turns.clone().try_acquire_owned() else { continue };
                 let servers = servers.clone();
                 tasks.spawn(async move {
                     if let Some(mut far) = connect(&servers).await {
-                        // Whichever side ends it.
-                        let _ = copy_bidirectional(&mut near, &mut far).await;
+                        // Whichever side ends it; a step must not keep others from asking.
+                        let both = copy_bidirectional(&mut near, &mut far);
+                        let _ = tokio::time::timeout(LONGEST_CONNECTION, both).await;
                     }
                     drop(turn);
                 });
