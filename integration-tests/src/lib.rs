@@ -45,6 +45,7 @@ mod ready;
 mod registry;
 mod repository;
 mod run;
+mod served;
 mod small_disk;
 mod tap;
 mod terminal;

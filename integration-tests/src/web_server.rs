@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+
+use crate::served::{self, Served};
 
 /// What there is at one path.
 #[derive(Clone, Default)]
@@ -53,15 +53,13 @@ impl Page {
 
 /// The server; it ends when it is dropped.
 pub struct WebServer {
-    address: String,
+    served: Served,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    has_ended: AtomicBool,
 }
 
 #[derive(Default)]
@@ -75,26 +73,15 @@ struct State {
 impl WebServer {
     /// Starts one without any pages.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
-        let address = listener.local_addr().expect("the server's address").to_string();
         let shared = Arc::<Shared>::default();
         let server = shared.clone();
-        let thread = thread::spawn(move || {
-            for stream in listener.incoming() {
-                if server.has_ended.load(Ordering::Relaxed) {
-                    return;
-                }
-                let server = server.clone();
-                // A client that leaves early is none of the server's business.
-                thread::spawn(move || stream.map(|stream| drop(server.answer(&stream))));
-            }
-        });
-        Self { address, shared, thread: Some(thread) }
+        let served = Served::start(served::listener(), move |stream| server.answer(stream));
+        Self { served, shared }
     }
 
     /// The URL of a path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("http://{}{path}", self.served.address())
     }
 
     /// Puts a page at a path, in place of what was there.
@@ -118,17 +105,6 @@ impl WebServer {
     /// How many requests there were so far for a path or what is below it.
     pub fn asked_below(&self, path: &str) -> usize {
         self.shared.lock().asked.iter().filter(|(_, asked)| asked.starts_with(path)).count()
-    }
-}
-
-impl Drop for WebServer {
-    fn drop(&mut self) {
-        self.shared.has_ended.store(true, Ordering::Relaxed);
-        // Wakes it up.
-        let _ = TcpStream::connect(&self.address);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

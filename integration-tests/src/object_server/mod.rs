@@ -11,13 +11,13 @@ mod request;
 mod s3;
 
 use std::collections::BTreeMap;
-use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use request::{Answer, Request};
+
+use crate::served::{self, Served};
 
 /// The name of the account and of the key that lets clients in.
 pub const ACCESS_KEY: &str = "AKIDEXAMPLE";
@@ -28,16 +28,14 @@ pub const SESSION_TOKEN: &str = "session/token==";
 
 /// The server; it ends when it is dropped.
 pub struct ObjectServer {
-    address: String,
+    served: Served,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
 struct Shared {
     address: String,
     state: Mutex<State>,
-    has_ended: AtomicBool,
 }
 
 #[derive(Default)]
@@ -69,21 +67,12 @@ impl Object {
 impl ObjectServer {
     /// Starts one with a bucket `cache`, no container and no entries.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
-        let address = listener.local_addr().expect("the server's address").to_string();
-        let shared = Arc::new(Shared { address: address.clone(), ..Shared::default() });
+        let listener = served::listener();
+        let address = served::address(&listener);
+        let shared = Arc::new(Shared { address, ..Shared::default() });
         let server = shared.clone();
-        let thread = thread::spawn(move || {
-            for stream in listener.incoming() {
-                if server.has_ended.load(Ordering::Relaxed) {
-                    return;
-                }
-                let server = server.clone();
-                // A client that leaves early is none of the server's business.
-                thread::spawn(move || stream.map(|stream| drop(server.serve(&stream))));
-            }
-        });
-        Self { address, shared, thread: Some(thread) }
+        let served = Served::start(listener, move |stream| server.serve(stream));
+        Self { served, shared }
     }
 
     /// What makes a cache one in the server's bucket, in either direction.
@@ -91,7 +80,7 @@ impl ObjectServer {
         format!(
             "type=s3,bucket=cache,region=eu-test-1,endpoint_url=http://{},use_path_style=true,\
              prefix=app/",
-            self.address
+            self.served.address()
         )
     }
 
@@ -106,14 +95,14 @@ impl ObjectServer {
         format!(
             "type=azblob,account_url=http://{}/{ACCESS_KEY},account_name={ACCESS_KEY},\
              secret_access_key={},prefix=app",
-            self.address,
+            self.served.address(),
             azure::secret()
         )
     }
 
     /// The variables that a job of GitHub Actions finds in its environment.
     pub fn job(&self, is_v2: bool) -> Vec<(&'static str, String)> {
-        let url = format!("http://{}/", self.address);
+        let url = format!("http://{}/", self.served.address());
         let mut variables = vec![("ACTIONS_RUNTIME_TOKEN", github::token())];
         if is_v2 {
             variables.push(("ACTIONS_CACHE_SERVICE_V2", "true".to_owned()));
@@ -153,17 +142,6 @@ impl ObjectServer {
     /// Answers the next requests for objects with "too many requests".
     pub fn be_busy(&self, times: usize) {
         self.shared.lock().busy = times;
-    }
-}
-
-impl Drop for ObjectServer {
-    fn drop(&mut self) {
-        self.shared.has_ended.store(true, Ordering::Relaxed);
-        // Wakes it up.
-        let _ = TcpStream::connect(&self.address);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
