@@ -24,7 +24,7 @@ pub enum Error {
     Credentials(String),
     /// The HTTP client cannot be made.
     #[error("the HTTP client cannot be set up")]
-    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Client(#[source] kiln_http::ClientError),
     /// A server cannot be talked with.
     #[error("{method} {url}")]
     Transport {

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
-use http::header::RETRY_AFTER;
+use kiln_http::{is_transient, retry_after};
 use reqwest::Response;
 
 use crate::error::Error;
@@ -47,26 +46,10 @@ impl Retries {
     }
 }
 
-fn is_transient(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::REQUEST_TIMEOUT
-            | StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::INTERNAL_SERVER_ERROR
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT
-    )
-}
-
-/// The header's seconds; its other form, a date, is rare and left to our own delays.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
-    value.parse().ok().map(Duration::from_secs)
-}
-
 #[cfg(test)]
 mod tests {
+    use http::header::RETRY_AFTER;
+
     use super::*;
 
     fn answer(status: u16, retry_after: Option<&str>) -> Response {

@@ -1,19 +1,13 @@
 //! The HTTP clients of one host.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use reqwest::ClientBuilder;
+use kiln_http::Clients;
 use reqwest::redirect::Policy;
 use url::Url;
 
 use super::tls::{TlsError, Trust};
-use crate::config::{HostConfig, Protocol, is_loopback};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-const KEEPALIVE: Duration = Duration::from_mins(1);
-/// How long a peer may leave sent data unacknowledged before the connection counts as dead.
-const USER_TIMEOUT: Duration = Duration::from_mins(1);
+use crate::config::{HostConfig, Protocol};
 
 /// Connections to one host, shared by everyone who talks with it.
 pub(crate) struct Transport {
@@ -21,10 +15,7 @@ pub(crate) struct Transport {
     protocol: Protocol,
     /// Whether the host turned out not to speak TLS ([`Protocol::HttpsUnverifiedOrHttp`]).
     has_fallen_back: AtomicBool,
-    /// Obeys the environment's proxy settings.
-    proxied: reqwest::Client,
-    /// Never uses a proxy, which could not reach this machine's loopback.
-    direct: reqwest::Client,
+    clients: Clients,
 }
 
 impl Transport {
@@ -37,27 +28,15 @@ impl Transport {
     ) -> Result<Self, TlsError> {
         // A plain host may redirect to one with TLS.
         let tls = trust.client_config(config, protocol)?;
-        let builder = || {
-            // HTTP/1.1 because its connections carry blobs in parallel; over HTTP/2 they would
-            // share one connection and its flow control.
-            ClientBuilder::new()
-                .tls_backend_preconfigured(tls.clone())
-                .http1_only()
-                .redirect(Policy::none())
-                .referer(false)
-                .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(CONNECT_TIMEOUT)
-                .tcp_keepalive(KEEPALIVE)
-                .tcp_user_timeout(USER_TIMEOUT)
-        };
-        let build =
-            |builder: ClientBuilder| builder.build().map_err(|source| TlsError::Client { source });
+        let clients = Clients::new(&tls, |builder| {
+            builder.redirect(Policy::none()).user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
+        });
+        let clients = clients.map_err(|source| TlsError::Client { source })?;
         Ok(Self {
             host: host.to_owned(),
             protocol,
             has_fallen_back: AtomicBool::new(false),
-            proxied: build(builder())?,
-            direct: build(builder().no_proxy())?,
+            clients,
         })
     }
 
@@ -87,7 +66,7 @@ impl Transport {
     }
 
     pub(super) fn client(&self, url: &Url) -> &reqwest::Client {
-        if url.host_str().is_some_and(is_loopback) { &self.direct } else { &self.proxied }
+        self.clients.for_url(url)
     }
 
     /// The plain form of `url`, if `error` shows that its host does not speak TLS and that is

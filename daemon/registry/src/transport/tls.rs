@@ -56,10 +56,10 @@ pub enum TlsError {
         source: rustls::Error,
     },
     /// The HTTP client cannot be made.
-    #[error("the HTTP client cannot be set up: {source}")]
+    #[error(transparent)]
     Client {
         /// Why.
-        source: reqwest::Error,
+        source: kiln_http::ClientError,
     },
 }
 
@@ -69,17 +69,7 @@ pub(crate) struct Trust(OnceLock<RootCertStore>);
 
 impl Trust {
     fn system(&self) -> RootCertStore {
-        self.0
-            .get_or_init(|| {
-                let mut roots = RootCertStore::empty();
-                let found = rustls_native_certs::load_native_certs();
-                for error in &found.errors {
-                    tracing::debug!(%error, "system certificate not loaded");
-                }
-                roots.add_parsable_certificates(found.certs);
-                roots
-            })
-            .clone()
+        self.0.get_or_init(kiln_http::system_authorities).clone()
     }
 
     /// What `config` says about TLS.

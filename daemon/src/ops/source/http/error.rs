@@ -14,7 +14,7 @@ pub(super) enum HttpError {
     #[error("{0} is not supported by this daemon")]
     NotSupported(String),
     #[error("the HTTP client cannot be set up")]
-    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Client(#[source] kiln_http::ClientError),
     #[error("cannot get {url}")]
     Request { url: String, source: reqwest::Error },
     #[error("cannot get {url}: invalid response status {status}")]
