@@ -13,6 +13,9 @@ use kiln_object_store::{
 use crate::attributes::Attributes;
 use crate::config::parse_duration;
 
+/// The types of caches that are in an object store.
+const KINDS: [&str; 3] = ["s3", "azblob", "gha"];
+
 /// The index's name, where none is given.
 const NAME: &str = "buildkit";
 /// How long GitHub's service may ask for patience.
@@ -52,29 +55,14 @@ impl ObjectCache {
         attributes: &mut Attributes,
         http: &HttpClient,
     ) -> anyhow::Result<Option<Self>> {
+        let Some(kind) = KINDS.into_iter().find(|known| *known == kind) else { return Ok(None) };
         let all = attributes.take_all("");
-        let (kind, mut own) = match kind {
-            "s3" => ("s3", Reader::new(all.clone())),
-            "azblob" => ("azblob", Reader::new(all.clone())),
-            "gha" => ("gha", Reader::new(all.clone())),
-            _ => {
-                attributes.give_back(all);
-                return Ok(None);
-            }
-        };
+        let mut own = Reader { left: all.clone() };
+        let title = || format!("{kind} cache");
         let store = match kind {
-            "s3" => {
-                let config = s3(&mut own).context("s3 cache")?;
-                S3::new(config, http).map(Store::S3)
-            }
-            "azblob" => {
-                let config = azblob(&mut own).context("azblob cache")?;
-                Azure::new(config, http).map(Store::Azure)
-            }
-            _ => {
-                let config = gha(&mut own).context("gha cache")?;
-                Github::new(config, http).map(Store::Github)
-            }
+            "s3" => S3::new(s3(&mut own).with_context(title)?, http).map(Store::S3),
+            "azblob" => Azure::new(azblob(&mut own).with_context(title)?, http).map(Store::Azure),
+            _ => Github::new(gha(&mut own).with_context(title)?, http).map(Store::Github),
         };
         attributes.give_back(own.left);
         Ok(Some(Self { kind, attributes: all, store }))
@@ -117,10 +105,6 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(left: BTreeMap<String, String>) -> Self {
-        Self { left }
-    }
-
     fn take(&mut self, name: &str) -> Option<String> {
         self.left.remove(name).filter(|value| !value.is_empty())
     }
@@ -257,7 +241,8 @@ fn gha(attributes: &mut Reader) -> anyhow::Result<GithubConfig> {
             repository,
             token,
         }),
-        // As long as there is only one of them, there is nothing that could be done with it.
+        // One without the other is what clients send that fill in what they know; it is for listing
+        // only, and a cache can be read without that.
         _ => None,
     };
     Ok(GithubConfig {
@@ -333,7 +318,7 @@ mod tests {
         ] {
             let given = given.into_iter().chain([("token", "t")]);
             let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
-            let config = gha(&mut Reader::new(given.collect())).unwrap();
+            let config = gha(&mut Reader { left: given.collect() }).unwrap();
             assert_eq!((config.url.as_str(), config.protocol), expected);
         }
     }
