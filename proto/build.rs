@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-const FILES: [&str; 20] = [
+const FILES: [&str; 21] = [
     "auth.proto",
     "caps.proto",
     "content.proto",
@@ -12,6 +12,7 @@ const FILES: [&str; 20] = [
     "filesync.proto",
     "gateway.proto",
     "google/rpc/status.proto",
+    "kiln.proto",
     "ops.proto",
     "policy.proto",
     "policysession.proto",

@@ -12,7 +12,7 @@
 //! - nothing that somebody needs is collected ([`gc`]).
 //!
 //! ```
-//! use kiln_cache::{Digest, Index, LayerRow, Link, Record, RecordType, key_of};
+//! use kiln_cache::{Digest, Index, KeyParts, LayerRow, Link, Record, RecordType, key_of};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
@@ -38,7 +38,7 @@
 //!     created_at: std::time::SystemTime::now(),
 //!     duration: None,
 //! };
-//! let _pin = index.save(record, &[], &[], &[LayerRow::new(layer, vec![])])?;
+//! let _pin = index.save(record, &KeyParts::default(), &[], &[LayerRow::new(layer, vec![])])?;
 //!
 //! let hit = index.lookup(&[key])?.expect("it was just saved");
 //! assert_eq!(hit.row.result, [layer]);
@@ -51,6 +51,7 @@ mod digest;
 mod layer;
 
 mod descriptor;
+mod file_list;
 mod key;
 mod record_type;
 
@@ -63,10 +64,11 @@ pub mod remote;
 pub use content::{Blob, ContentError, ContentStore, Expected, Ingest};
 pub use descriptor::{CREATED_AT, Descriptor, UNCOMPRESSED};
 pub use digest::{Digest, Hasher, InvalidDigest};
+pub use file_list::{Checksum, FileChange, FileList, FileListBuilder};
 pub use index::{
-    BlobRow, DirId, DirKind, DirRow, Dropped, DurableGroup, HistoryEntry, Hit, ImageRow, Index,
-    IndexError, KeyPart, LayerRow, OnDisk, PartValue, Pin, Presence, Reconciled, Record, Remote,
-    Removed,
+    BlobRow, DirId, DirKind, DirRow, Dropped, DurableGroup, Earlier, HistoryEntry, Hit, ImageRow,
+    Index, IndexError, InputPart, KeyPart, KeyParts, LayerRow, OnDisk, PartValue, Pin, Presence,
+    Reconciled, Record, Remote, Removed, StepId,
 };
 pub use key::{CacheKey, Link, Selector, content_key, key_of};
 pub use layer::{ChainId, DiffId, LayerId};

@@ -23,6 +23,7 @@ mod wire;
 pub use wire::containerd::services::content::v1 as content;
 pub use wire::errdefs;
 pub use wire::google::rpc;
+pub use wire::kiln::v1 as kiln;
 pub use wire::moby::buildkit::secrets::v1 as secrets;
 pub use wire::moby::buildkit::v1 as control;
 pub use wire::moby::buildkit::v1::apicaps;

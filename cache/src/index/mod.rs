@@ -27,6 +27,7 @@ mod image;
 mod layer;
 mod links;
 mod numbers;
+mod parts;
 mod pin;
 mod reconcile;
 mod record;
@@ -53,9 +54,10 @@ pub use self::{
     history::HistoryEntry,
     image::ImageRow,
     layer::{LayerRow, Presence, Remote},
+    parts::{Earlier, InputPart, KeyPart, KeyParts, PartValue, StepId},
     pin::{Hit, Pin},
     reconcile::{Dropped, OnDisk, Reconciled},
-    record::{KeyPart, PartValue, Record},
+    record::Record,
     remove::Removed,
 };
 

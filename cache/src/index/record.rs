@@ -18,6 +18,7 @@ use super::{
     error::Result,
     layer::LayerRow,
     links,
+    parts::KeyParts,
     pin::{PinLock, Pinnable},
     schema::Family,
 };
@@ -62,24 +63,6 @@ pub struct Record {
     pub created_at: SystemTime,
     /// How long that took.
     pub duration: Option<Duration>,
-}
-
-/// One named part of what a key was made of, for explanations.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct KeyPart {
-    /// What it is, such as `arg VERSION` or `base image`.
-    pub name: String,
-    /// What it was.
-    pub value: PartValue,
-}
-
-/// The value of a [`KeyPart`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum PartValue {
-    /// A short text.
-    Text(String),
-    /// The digest of something longer.
-    Digest(Digest),
 }
 
 /// The row of a record.
@@ -143,11 +126,6 @@ impl Index {
         Ok(self.find(key)?.map(|stored| stored.record))
     }
 
-    /// What the primary key of a record was made of.
-    pub fn parts(&self, key: &CacheKey) -> Result<Vec<KeyPart>> {
-        Ok(self.db.get(Family::Parts, key.digest().as_bytes())?.unwrap_or_default())
-    }
-
     /// Saves a record, the keys that lead to it, and the layers that are new with it, in one write.
     ///
     /// It replaces a record with the same primary key, and takes over `aliases` from others. The
@@ -158,7 +136,7 @@ impl Index {
     pub fn save(
         &self,
         record: Record,
-        parts: &[KeyPart],
+        parts: &KeyParts,
         aliases: &[CacheKey],
         layers: &[LayerRow],
     ) -> Result<Pin> {
@@ -182,11 +160,7 @@ impl Index {
         }
         batch.delete(Family::Aliases, key.digest().as_bytes());
         batch.put(Family::Records, key.digest().as_bytes(), &stored);
-        if parts.is_empty() {
-            batch.delete(Family::Parts, key.digest().as_bytes());
-        } else {
-            batch.put(Family::Parts, key.digest().as_bytes(), &parts);
-        }
+        self.put_parts(&mut batch, &stored.record, parts)?;
         batch.write()?;
         Ok(pin_result(&mut pins, &result))
     }
@@ -293,7 +267,7 @@ impl Index {
         batch.delete(Family::Links, link);
         let Some(key) = links::trailing_key(link) else { return Ok(()) };
         batch.delete(Family::Records, key.digest().as_bytes());
-        batch.delete(Family::Parts, key.digest().as_bytes());
+        self.delete_parts(batch, &key)?;
         // What a damaged row had to say of others is lost; they lead nowhere now, a miss.
         if let Ok(Some(stored)) = self.stored(&key) {
             stored.delete_links(batch);

@@ -21,7 +21,7 @@ use super::{
 ///
 /// A change of any row's encoding, or of what a family holds, is a new number and a step in
 /// [`migrate`]. The number itself is stored in [`Family::Meta`] and never changes its place.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const VERSION_KEY: &[u8] = b"schema";
 
 /// Column families, one for each concern.
@@ -35,6 +35,10 @@ pub(super) enum Family {
     Aliases,
     /// What keys were made of, by primary key; apart because only explanations read it.
     Parts,
+    /// Files that keys of inputs stood for, by primary key and position; see [`crate::FileList`].
+    FileLists,
+    /// Primary keys of the newest records of each step.
+    Steps,
     /// Layers by number.
     Layers,
     /// Opaque data of layers, by number and kind.
@@ -56,11 +60,13 @@ pub(super) enum Family {
 }
 
 impl Family {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Meta,
         Self::Records,
         Self::Aliases,
         Self::Parts,
+        Self::FileLists,
+        Self::Steps,
         Self::Layers,
         Self::LayerData,
         Self::Links,
@@ -79,6 +85,8 @@ impl Family {
             Self::Records => "records",
             Self::Aliases => "aliases",
             Self::Parts => "parts",
+            Self::FileLists => "file-lists",
+            Self::Steps => "steps",
             Self::Layers => "layers",
             Self::LayerData => "layer-data",
             Self::Links => "links",
@@ -153,12 +161,20 @@ fn decode_version(bytes: &[u8]) -> Result<u32> {
     })
 }
 
-/// Rewrites an index of schema `found` step by step. There is only one schema so far.
+/// Rewrites an index of schema `found` step by step.
 fn migrate(db: &Db, found: u32) -> Result<()> {
     if found == VERSION {
         return Ok(());
     }
     tracing::info!(found, VERSION, "bringing the index to a newer schema");
+    if found < 2 {
+        // Parts were lists of names and values. Nothing but explanations is lost with them.
+        let mut batch = Batch::new(db);
+        for row in db.scan_raw(Family::Parts, &[]) {
+            batch.delete(Family::Parts, &row?.0);
+        }
+        batch.write()?;
+    }
     write_version(db)
 }
 
@@ -183,8 +199,29 @@ mod tests {
         }
         for _ in 0..2 {
             let error = open(directory.path()).err().unwrap();
-            assert!(matches!(error, IndexError::NewerSchema { found: 9, known: 1, .. }), "{error}");
+            assert!(
+                matches!(error, IndexError::NewerSchema { found: 9, known: VERSION, .. }),
+                "{error}"
+            );
         }
+    }
+
+    #[test]
+    fn an_index_of_the_first_version_keeps_all_but_its_parts() {
+        let directory = tempfile::tempdir().unwrap();
+        {
+            let db = open(directory.path()).unwrap();
+            let mut batch = Batch::new(&db);
+            batch.put_raw(Family::Meta, VERSION_KEY, &1u32.to_le_bytes());
+            batch.put_raw(Family::Parts, b"key", b"\x01as they once were");
+            batch.put_raw(Family::Records, b"key", b"a record");
+            batch.write().unwrap();
+        }
+        let db = open(directory.path()).unwrap();
+        assert_eq!(db.get_raw(Family::Parts, b"key").unwrap(), None);
+        assert_eq!(db.get_raw(Family::Records, b"key").unwrap().unwrap(), b"a record");
+        let version = db.get_raw(Family::Meta, VERSION_KEY).unwrap().unwrap();
+        assert_eq!(decode_version(&version).unwrap(), VERSION);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::time::Time;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kiln_proto::control::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning};
+use kiln_proto::kiln::{Difference, FileDifference, Miss};
 use kiln_proto::pb::Range;
 use prost_types::Timestamp;
 use serde_json::{Map, Value, json};
@@ -16,6 +17,7 @@ pub(crate) fn write(status: &StatusResponse, out: &mut impl Write) -> io::Result
     line.list("statuses", status.statuses.iter().map(part));
     line.list("logs", status.logs.iter().map(log));
     line.list("warnings", status.warnings.iter().map(warning));
+    line.list("misses", status.misses.iter().map(miss));
     let mut text = line.into_value().to_string();
     text.push('\n');
     out.write_all(text.as_bytes())?;
@@ -61,6 +63,42 @@ fn log(log: &VertexLog) -> Value {
     object.put("data", json!(STANDARD.encode(&log.msg)));
     object.put("timestamp", moment(log.timestamp.as_ref()));
     object.into_value()
+}
+
+/// Why a step is run: what Kiln's daemon alone says.
+fn miss(miss: &Miss) -> Value {
+    let mut object = Object::default();
+    object.text("vertex", &miss.vertex);
+    object.put("reason", json!(word(miss.reason().as_str_name())));
+    if let Some(earlier) = &miss.earlier {
+        let mut inner = Object::default();
+        inner.text("key", &earlier.key);
+        inner.text("name", &earlier.name);
+        inner.time("createdAt", earlier.created_at.as_ref());
+        object.put("earlier", inner.into_value());
+    }
+    object.list("differences", miss.differences.iter().map(difference));
+    object.into_value()
+}
+
+fn difference(difference: &Difference) -> Value {
+    let mut object = Object::default();
+    object.text("part", &difference.part);
+    for (key, value) in [("before", &difference.before), ("now", &difference.now)] {
+        if let Some(value) = value {
+            object.put(key, json!(value));
+        }
+    }
+    object.text("vertex", &difference.vertex);
+    let file = |file: &FileDifference| json!({ "path": file.path, "change": word(file.change().as_str_name()) });
+    object.list("files", difference.files.iter().map(file));
+    object.number("fileCount", difference.file_count);
+    object.into_value()
+}
+
+/// The last word of a constant's name.
+fn word(name: &str) -> String {
+    name.rsplit('_').next().unwrap_or_default().to_lowercase()
 }
 
 /// A warning, as it also stands in metadata files.

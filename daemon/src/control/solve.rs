@@ -62,8 +62,13 @@ async fn run(
     }
     let invalid = |error: anyhow::Error| Status::invalid_argument(format!("{error:#}"));
     let wanted = Wanted::parse(&request.frontend_attrs).map_err(|error| invalid(error.into()))?;
-    let build =
-        BuildRequest { id: request.r#ref.clone(), session: client.clone(), entitlements, policy };
+    let build = BuildRequest {
+        id: request.r#ref.clone(),
+        session: client.clone(),
+        entitlements,
+        policy,
+        project: project(&request, client.as_deref()),
+    };
     let build = Build::new(daemon.clone(), build);
     let cache = request.cache.clone().unwrap_or_default();
     let imports = remote::Imports::parse(&cache.imports, &request.frontend_attrs, &daemon.stores)
@@ -147,6 +152,15 @@ async fn session(daemon: &Daemon, id: &str) -> Result<Option<Arc<Session>>, Stat
     let found = daemon.sessions.get(id).await;
     let missing = || Status::failed_precondition(format!("no active session for {id}"));
     found.ok_or_else(missing).map(Some)
+}
+
+/// What is the same for builds of the same Dockerfile of the same directory or repository.
+fn project(request: &SolveRequest, client: Option<&Session>) -> String {
+    let option = |name: &str| request.frontend_attrs.get(name).map_or("", String::as_str);
+    // What follows the mark is a branch or the like.
+    let context = option("context").split('#').next().unwrap_or_default();
+    let directory = client.map_or("", Session::shared_key);
+    [&request.frontend, directory, context, option("filename")].join("\0")
 }
 
 /// Requests whose wishes this daemon would not carry out are refused, not half done.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kiln_cache::{Digest, Hasher};
+use kiln_cache::{Checksum, Digest, FileList, FileListBuilder, Hasher};
 use kiln_proto::pattern::Matcher;
 use kiln_snapshotter::{Entry, FileKind, Follow, View};
 
@@ -28,19 +28,20 @@ impl NotFound {
     }
 }
 
-/// The digest of what `selectors` choose of `snapshot`, whose layers are fetched if need be.
+/// The digest of what `selectors` choose of `snapshot`, whose layers are fetched if need be, and which
+/// files those are.
 pub(crate) async fn digest(
     build: &Arc<Build>,
     snapshot: &Snapshot,
     selectors: &[Selector],
-) -> anyhow::Result<Digest> {
+) -> anyhow::Result<(Digest, Option<FileList>)> {
     let layers = &build.daemon.layers;
     layers.fetch(build, snapshot).await?;
     let view = layers.view(snapshot)?;
     let files = layers.file_digests(snapshot)?;
     let selectors = selectors.to_vec();
     let task = tokio::task::spawn_blocking(move || {
-        let mut hashing = Hashing { view, files };
+        let mut hashing = Hashing { view, files, list: FileListBuilder::default() };
         let mut all = Hasher::new();
         for selector in &selectors {
             let digest = hashing.selector(selector)?;
@@ -48,7 +49,7 @@ pub(crate) async fn digest(
         }
         let digest = all.finish();
         hashing.files.save()?;
-        anyhow::Ok(digest)
+        anyhow::Ok((digest, hashing.list.finish()))
     });
     task.await?
 }
@@ -56,6 +57,7 @@ pub(crate) async fn digest(
 struct Hashing {
     view: View,
     files: FileDigests,
+    list: FileListBuilder,
 }
 
 impl Hashing {
@@ -137,20 +139,26 @@ impl Hashing {
         };
         hasher.update((path.len() as u64).to_le_bytes());
         hasher.update(path);
-        hasher.update([kind]);
+        let mut rest = Checksum::EMPTY;
+        let mut add = |bytes: &[u8]| {
+            hasher.update(bytes);
+            rest.update(bytes);
+        };
+        add(&[kind]);
         for number in
             [metadata.mode, metadata.uid, metadata.gid, metadata.rdev.major, metadata.rdev.minor]
         {
-            hasher.update(number.to_le_bytes());
+            add(&number.to_le_bytes());
         }
         for (name, value) in entry.xattrs()? {
             for part in [name, value] {
-                hasher.update((part.len() as u64).to_le_bytes());
-                hasher.update(part);
+                add(&(part.len() as u64).to_le_bytes());
+                add(&part);
             }
         }
+        let mut content = None;
         match metadata.kind {
-            FileKind::Symlink => hasher.update(entry.read_link()?.as_encoded_bytes()),
+            FileKind::Symlink => add(entry.read_link()?.as_encoded_bytes()),
             FileKind::File => {
                 let digest = self.files.get(entry.layer(), entry.path(), || {
                     let mut content = Hasher::new();
@@ -159,9 +167,11 @@ impl Hashing {
                 });
                 let digest = digest.with_context(|| format!("/{}", entry.path().display()))?;
                 hasher.update(digest.as_bytes());
+                content = Some(digest);
             }
             _ => {}
         }
+        self.list.push(entry.path().as_os_str().as_encoded_bytes(), content.as_ref(), &rest);
         hasher.update([0]);
         Ok(())
     }

@@ -232,7 +232,12 @@ impl ImportedCache {
             created_at: created_at.into(),
             duration: None,
         };
-        let pin = build.daemon.index.save(record.clone(), &[], &[wanted.key], &[])?;
+        let pin = build.daemon.index.save(
+            record.clone(),
+            &kiln_cache::KeyParts::default(),
+            &[wanted.key],
+            &[],
+        )?;
         Ok(Some(Hit { row: record, pin }))
     }
 

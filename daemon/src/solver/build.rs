@@ -13,7 +13,7 @@ use kiln_proto::session::methods;
 use parking_lot::Mutex;
 
 use super::memo::{Answer, Memo};
-use super::probe::{self, Probe};
+use super::probe::{self, Content, Probe};
 use super::{
     FailedSteps, LeftBehind, OpFailure, Outputs, Progress, Snapshot, SolveError, VertexProgress,
 };
@@ -45,6 +45,10 @@ pub(crate) struct Build {
     admitted: Mutex<HashSet<VertexDigest>>,
     /// Caches that the client named, asked after the daemon's own.
     imports: Vec<Arc<ImportedCache>>,
+    /// What tells its project from others: steps are compared with those of earlier builds of it.
+    pub(super) project: String,
+    /// What the inputs of vertices are by content, by their positions.
+    pub(super) contents: Memo<(VertexDigest, usize), Content>,
     guesses: Memo<VertexDigest, Probe>,
     probes: Memo<VertexDigest, Probe>,
     results: Memo<VertexDigest, Outputs>,
@@ -78,6 +82,8 @@ pub(crate) struct BuildRequest {
     pub(crate) session: Option<Arc<Session>>,
     pub(crate) entitlements: BTreeSet<String>,
     pub(crate) policy: SourcePolicy,
+    /// What tells this build's project from others.
+    pub(crate) project: String,
 }
 
 /// What the process of a step used.
@@ -94,7 +100,7 @@ pub(crate) struct NotEntitled(String);
 
 impl Build {
     pub(crate) fn new(daemon: Arc<Daemon>, request: BuildRequest) -> Self {
-        let BuildRequest { id, session, entitlements, policy } = request;
+        let BuildRequest { id, session, entitlements, policy, project } = request;
         let registry = match &session {
             Some(session) => {
                 daemon.registry.with_auth(Arc::new(SessionAuthenticator(session.clone())))
@@ -111,6 +117,8 @@ impl Build {
             policy,
             admitted: Mutex::default(),
             imports: Vec::new(),
+            project,
+            contents: Memo::new(),
             guesses: Memo::new(),
             probes: Memo::new(),
             results: Memo::new(),
@@ -397,6 +405,7 @@ impl Build {
     /// Ends the build: aborts everything that runs for it alone, and starts nothing any more,
     /// whoever still asks for it.
     pub(crate) fn cancel(&self) {
+        self.contents.close();
         self.guesses.close();
         self.probes.close();
         self.results.close();
@@ -406,6 +415,7 @@ impl Build {
 
     /// Forgets what is known of vertices, so that the build can be tried once more.
     pub(crate) fn forget(&self) {
+        self.contents.clear();
         self.guesses.clear();
         self.probes.clear();
         self.results.clear();
@@ -456,7 +466,7 @@ impl Build {
     async fn execute(
         self: &Arc<Self>,
         vertex: &Arc<Vertex>,
-        probe: &Probe,
+        probe: &Arc<Probe>,
         inputs: &[Snapshot],
         progress: &VertexProgress,
     ) -> Result<Arc<Outputs>, SolveError> {
@@ -467,7 +477,8 @@ impl Build {
         }
         let work = async {
             let start = Instant::now();
-            let made = ops::execute(self, vertex, inputs, progress).await;
+            let execute = ops::execute(self, vertex, inputs, progress);
+            let (made, ()) = tokio::join!(execute, probe.explain(self, vertex, progress));
             if made.is_err() {
                 self.daemon.layers.cleaned_up().await;
             }

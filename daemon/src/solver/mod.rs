@@ -12,6 +12,7 @@ mod failed_step;
 mod flight;
 mod key;
 mod memo;
+mod miss;
 mod probe;
 mod progress;
 mod snapshot;

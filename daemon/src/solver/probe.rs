@@ -14,20 +14,18 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures::FutureExt as _;
 use futures::future::try_join_all;
-use kiln_cache::{
-    CacheKey, Digest, Hit, KeyPart, Link, PartValue, Record, RecordType, content_key, key_of,
-};
+use kiln_cache::{CacheKey, Digest, FileList, Hit, Link, Record, RecordType, content_key, key_of};
 
 use super::key::{CacheMap, Dep, Selector};
-use super::{Build, LeftBehind, Outputs, Snapshot, SolveError, Stack, Subject, VertexProgress};
+use super::{
+    Build, LeftBehind, Outputs, Snapshot, SolveError, Stack, Subject, VertexProgress, miss,
+};
 use crate::graph::{Edge, Vertex};
 use crate::ops;
 use crate::ops::source::Loaded;
 use crate::remote::Wanted;
-
-/// Key parts longer than this are kept as a digest.
-const MAX_PART: usize = 200;
 
 /// What is known of a vertex without running it.
 pub(crate) struct Probe {
@@ -42,12 +40,21 @@ pub(crate) struct Probe {
 }
 
 /// What a record of a vertex holds besides its outputs.
-struct Recipe {
-    map: CacheMap,
+pub(super) struct Recipe {
+    pub(super) map: CacheMap,
     /// For each input, the links under which it is known.
-    inputs: Vec<Vec<Link>>,
+    pub(super) inputs: Vec<Vec<Link>>,
+    /// For each input, the files that its content key stands for, if it has one.
+    pub(super) files: Vec<Option<FileList>>,
     /// The keys, of whatever kind, under which a run may be recorded; one list an output.
     known: Vec<Vec<CacheKey>>,
+}
+
+/// What an input of a vertex is by content.
+pub(super) struct Content {
+    key: CacheKey,
+    /// The files, if they are few enough to be remembered.
+    files: Option<FileList>,
 }
 
 impl Probe {
@@ -82,6 +89,32 @@ impl Probe {
         Ok(None)
     }
 
+    /// Tells those who watch why the vertex has to run. That is not worth a failure.
+    pub(super) async fn explain(
+        self: &Arc<Self>,
+        build: &Arc<Build>,
+        vertex: &Arc<Vertex>,
+        progress: &VertexProgress,
+    ) {
+        if self.recipe.is_none() {
+            return;
+        }
+        let (probe, build, vertex) = (self.clone(), build.clone(), vertex.clone());
+        let compare = move || {
+            let recipe = probe.recipe.as_ref()?;
+            match miss::explain(&build, &vertex, recipe) {
+                Ok(miss) => Some(miss),
+                Err(error) => {
+                    tracing::debug!("cannot tell why a step missed: {error:#}");
+                    None
+                }
+            }
+        };
+        if let Ok(Some(miss)) = tokio::task::spawn_blocking(compare).await {
+            progress.missed(miss);
+        }
+    }
+
     /// Records what a run of the vertex made.
     pub(super) fn record(
         &self,
@@ -96,7 +129,7 @@ impl Probe {
         if snapshots.len() != keys.len() {
             anyhow::bail!("step made {} outputs, {} were expected", snapshots.len(), keys.len());
         }
-        let parts: Vec<KeyPart> = recipe.map.parts.iter().map(part).collect();
+        let parts = miss::parts(build, vertex, recipe);
         for (output, (key, snapshot)) in keys.iter().zip(&snapshots).enumerate() {
             let Snapshot::Layers(stack) = snapshot else {
                 anyhow::bail!("step made files that are not in a layer");
@@ -119,15 +152,6 @@ impl Probe {
         }
         Ok(Outputs { keys: Some(keys.clone()), snapshots })
     }
-}
-
-fn part((name, value): (&String, &String)) -> KeyPart {
-    let value = if value.len() > MAX_PART {
-        PartValue::Digest(Digest::of(value))
-    } else {
-        PartValue::Text(value.clone())
-    };
-    KeyPart { name: name.clone(), value }
 }
 
 /// Looks under the definition key, without running anything. Every vertex that a build comes by is
@@ -174,7 +198,7 @@ async fn source(
     if let Some(outputs) = lookup(build, vertex, &map, &keys).await.map_err(at)? {
         return Ok(Probe::hit(outputs, build, vertex));
     }
-    let recipe = Recipe { map, inputs: Vec::new(), known: vec![keys.clone()] };
+    let recipe = Recipe { map, inputs: Vec::new(), files: Vec::new(), known: vec![keys.clone()] };
     Ok(Probe { keys: Some(keys), outputs: None, recipe: Some(recipe) })
 }
 
@@ -238,7 +262,11 @@ pub(super) async fn run(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Prob
             }
         }
     }
-    let recipe = Recipe { map, inputs: each_input, known };
+    let files = (0..edges.len()).map(|position| {
+        let content = build.contents.known(&(vertex.digest(), position))?;
+        content.files.clone()
+    });
+    let recipe = Recipe { map, inputs: each_input, files: files.collect(), known };
     Ok(Probe { keys: Some(keys), outputs: None, recipe: Some(recipe) })
 }
 
@@ -256,7 +284,7 @@ fn salted(build: &Build, keys: &[CacheKey]) -> Vec<CacheKey> {
 /// content even there.
 async fn definition_links(
     build: &Arc<Build>,
-    vertex: &Vertex,
+    vertex: &Arc<Vertex>,
     map: &CacheMap,
     inputs: &[Arc<Probe>],
 ) -> Result<Vec<Link>, SolveError> {
@@ -282,20 +310,39 @@ fn link_selector(dep: &Dep) -> kiln_cache::Selector {
 /// The link of an input by content; by its key where all of it matters and it has one.
 async fn content_link(
     build: &Arc<Build>,
-    vertex: &Vertex,
+    vertex: &Arc<Vertex>,
     (position, edge): (usize, &Edge),
     probe: &Probe,
     dep: &Dep,
 ) -> Result<Link, SolveError> {
-    let whole = [Selector { path: "/".into(), follow_links: true, ..Selector::default() }];
-    let selectors = match (&dep.content, definition_link(edge, probe, dep)) {
-        (None, Some(link)) => return Ok(link),
-        (Some(selectors), _) if !selectors.is_empty() => selectors.as_slice(),
-        _ => &whole,
+    let definition = definition_link(edge, probe, dep);
+    if let (None, Some(link)) = (&dep.content, definition) {
+        return Ok(link);
+    }
+    let compute = || {
+        let (build, vertex) = (build.clone(), vertex.clone());
+        let content = dep.content.clone();
+        async move { content_of(&build, &vertex, position, content).await.map(Arc::new) }.boxed()
     };
+    let content = build.contents.get((vertex.digest(), position), compute).await?;
+    // Where more was hashed than the files that matter, the selector has to say which those are.
+    let selectors = dep.content.is_none().then(|| link_selector(dep));
+    Ok(Link { key: content.key, selector: selectors.unwrap_or_default() })
+}
+
+/// What of the input at `position` the `selectors` choose; all of it, if there are none.
+async fn content_of(
+    build: &Arc<Build>,
+    vertex: &Vertex,
+    position: usize,
+    selectors: Option<Vec<Selector>>,
+) -> Result<Content, SolveError> {
+    let edge = &vertex.inputs()[position];
+    let whole = || vec![Selector { path: "/".into(), follow_links: true, ..Selector::default() }];
+    let selectors = selectors.filter(|selectors| !selectors.is_empty()).unwrap_or_else(whole);
     let snapshot = build.solve(edge).await?;
-    let digest = ops::content::digest(build, &snapshot, selectors).await;
-    let key = content_key(&digest.map_err(|cause| {
+    let digest = ops::content::digest(build, &snapshot, &selectors).await;
+    let (digest, files) = digest.map_err(|cause| {
         let what = format!("failed to calculate checksum of ref {}", edge.vertex.digest());
         let cause = cause.context(what);
         // The step does not come to run, but this is where it fails.
@@ -306,10 +353,8 @@ async fn content_link(
             outputs: Vec::new(),
         });
         build.failed(vertex, cause.context("failed to compute cache key"), left)
-    })?);
-    // Where more was hashed than the files that matter, the selector has to say which those are.
-    let selectors = dep.content.is_none().then(|| link_selector(dep));
-    Ok(Link { key, selector: selectors.unwrap_or_default() })
+    })?;
+    Ok(Content { key: content_key(&digest), files })
 }
 
 /// Finds all outputs under their keys, in the daemon's own index or in the caches that the

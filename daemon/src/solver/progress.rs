@@ -7,8 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use kiln_proto::control::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning};
+use kiln_proto::kiln::Miss;
 use kiln_proto::pb;
 use parking_lot::Mutex;
+use prost::Message as _;
 use prost_types::Timestamp;
 use tokio::sync::watch;
 
@@ -54,6 +56,7 @@ pub(crate) enum Event {
     Status(VertexStatus),
     Log(VertexLog),
     Warning(VertexWarning),
+    Miss(Miss),
 }
 
 impl Progress {
@@ -160,7 +163,11 @@ impl Watcher {
         let fits = |event: &&Event| {
             // Well below the 4 MiB that gRPC clients accept by default.
             let fits = bytes < 1 << 20;
-            bytes += if let Event::Log(log) = event { log.msg.len() } else { 200 };
+            bytes += match event {
+                Event::Log(log) => log.msg.len(),
+                Event::Miss(miss) => miss.encoded_len(),
+                _ => 200,
+            };
             fits
         };
         let events: Vec<Event> =
@@ -179,6 +186,7 @@ pub(crate) fn to_response(events: Vec<Event>) -> StatusResponse {
             Event::Status(status) => response.statuses.push(status),
             Event::Log(log) => response.logs.push(log),
             Event::Warning(warning) => response.warnings.push(warning),
+            Event::Miss(miss) => response.misses.push(miss),
         }
     }
     response
@@ -295,6 +303,13 @@ impl VertexProgress {
         status
     }
 
+    /// Says why the vertex has to run.
+    pub(crate) fn missed(&self, mut miss: Miss) {
+        miss.vertex.clone_from(&self.digest);
+        let mut state = self.progress.0.state.lock();
+        self.progress.push(&mut state, Event::Miss(miss));
+    }
+
     /// Warns the user.
     pub(crate) fn warn(&self, mut warning: VertexWarning) {
         warning.vertex.clone_from(&self.digest);
@@ -319,6 +334,7 @@ impl VertexProgress {
                 self.progress.push(&mut state, Event::Status(status));
             }
             Event::Warning(warning) => self.warn(warning.clone()),
+            Event::Miss(miss) => self.missed(miss.clone()),
         }
     }
 }

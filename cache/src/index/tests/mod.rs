@@ -13,6 +13,7 @@ use crate::{
     record_type::RecordType,
 };
 
+mod parts;
 mod records;
 mod removal;
 mod start;
@@ -53,7 +54,7 @@ impl Fixture {
         let layer = self.index.alloc_layer().unwrap();
         let row = LayerRow::new(layer, below.last().copied().into_iter().collect());
         let result = [below, &[layer]].concat();
-        drop(self.index.save(record(name, result), &[], &[], &[row]).unwrap());
+        drop(self.index.save(record(name, result), &KeyParts::default(), &[], &[row]).unwrap());
         layer
     }
 

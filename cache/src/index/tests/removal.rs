@@ -31,7 +31,12 @@ fn a_merged_result_goes_with_either_of_its_tops() {
     for nth in [0, 1] {
         let fixture = Fixture::new();
         let tops = [fixture.step("a", &[]), fixture.step("b", &[])];
-        drop(fixture.index.save(record("merged", tops.to_vec()), &[], &[], &[]).unwrap());
+        drop(
+            fixture
+                .index
+                .save(record("merged", tops.to_vec()), &KeyParts::default(), &[], &[])
+                .unwrap(),
+        );
         let pin = fixture.index.pin_layers(&[tops[1 - nth]]);
         assert_eq!(fixture.prune_all().layers, [tops[nth]]);
         drop(pin);
@@ -45,7 +50,12 @@ fn a_record_with_an_empty_result_goes_when_it_is_old() {
     let weeks_ago = SystemTime::now() - Duration::from_hours(15 * 24);
     for (name, created_at) in [("young", SystemTime::now()), ("old", weeks_ago)] {
         let record = Record { created_at, ..record(name, vec![]) };
-        drop(fixture.index.save(record, &[], &[key(&format!("alias of {name}"))], &[]).unwrap());
+        drop(
+            fixture
+                .index
+                .save(record, &KeyParts::default(), &[key(&format!("alias of {name}"))], &[])
+                .unwrap(),
+        );
     }
     let hit = fixture.index.lookup(&[key("old")]).unwrap();
     fixture.prune_all();

@@ -94,7 +94,7 @@ fn a_lost_layer_that_can_be_fetched_again_only_becomes_lazy() {
     row.presence.remotes =
         vec![Remote { origin: "docker.io/library/alpine".to_owned(), blob: Digest::of("blob") }];
     row.blobs = vec![Descriptor::new("layer", op("blob"), 3)];
-    drop(fixture.index.save(record("a", vec![layer]), &[], &[], &[row]).unwrap());
+    drop(fixture.index.save(record("a", vec![layer]), &KeyParts::default(), &[], &[row]).unwrap());
     assert_eq!(fixture.reconcile(&[layer], "boot-2").layers, [layer]);
     assert!(!fixture.index.layer(layer).unwrap().unwrap().presence.is_local);
     assert!(fixture.hit(&key("a")).is_some());
@@ -138,7 +138,7 @@ fn saves_until_it_is_killed() {
         below = vec![layer];
         let aliases = [key(&format!("alias {number}"))];
         let saved = record(&format!("step {number}"), vec![layer]);
-        drop(index.save(saved, &[], &aliases, &[row]).unwrap());
+        drop(index.save(saved, &KeyParts::default(), &aliases, &[row]).unwrap());
         println!("\nsaved {number} {layer}");
     }
 }

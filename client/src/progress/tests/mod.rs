@@ -168,6 +168,7 @@ fn any_status() -> impl Strategy<Value = StatusResponse> {
             statuses,
             logs,
             warnings,
+            misses: Vec::new(),
         })
 }
 

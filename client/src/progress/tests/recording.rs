@@ -85,6 +85,7 @@ fn status(event: &Value) -> StatusResponse {
                 end: Some(position(&range["end"])),
             }),
         }),
+        misses: Vec::new(),
     }
 }
 

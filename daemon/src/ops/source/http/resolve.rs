@@ -184,7 +184,7 @@ fn keep(build: &Build, source: &HttpSource, downloaded: Downloaded) -> anyhow::R
         // themselves.
         index.put_layer_data(*layer, &data_name(url_key), &serde_json::to_vec(&kept)?)?;
     }
-    build.hold(index.save(record, &[], &aliases, &[])?);
+    build.hold(index.save(record, &kiln_cache::KeyParts::default(), &aliases, &[])?);
     Ok(resolved)
 }
 

@@ -1,0 +1,238 @@
+//! Which files a content key stood for, in a form that is small and can be compared.
+//!
+//! ```text
+//! entry: varint   how many bytes of its path it has in common with the one before
+//!        varint   how many more there are
+//!        bytes    those
+//!        8 bytes  of the digest of its content, zero if it has none
+//!        4 bytes  a checksum of all else that counts of it: type, mode, owner, …
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::digest::Digest;
+
+/// The size beyond which a list is not kept, in bytes: some hundred thousand files.
+const MAX_LIST: usize = 8 << 20;
+/// Bytes of an entry behind its path.
+const TAIL: usize = 12;
+
+/// Builds a list, entry by entry, and counts what does not fit.
+#[derive(Debug, Default)]
+pub struct FileListBuilder {
+    bytes: Vec<u8>,
+    last: Vec<u8>,
+    is_too_long: bool,
+}
+
+impl FileListBuilder {
+    /// Adds an entry. `content` is the digest of a regular file, `rest` stands for whatever else counts
+    /// of the entry.
+    pub fn push(&mut self, path: &[u8], content: Option<&Digest>, rest: &Checksum) {
+        if self.bytes.len() + path.len() > MAX_LIST {
+            self.is_too_long = true;
+            return;
+        }
+        let common = path.iter().zip(&self.last).take_while(|(a, b)| a == b).count();
+        put_number(&mut self.bytes, common);
+        put_number(&mut self.bytes, path.len() - common);
+        self.bytes.extend_from_slice(&path[common..]);
+        let content = content.and_then(|digest| digest.as_bytes().first_chunk::<8>());
+        self.bytes.extend_from_slice(content.unwrap_or(&[0; 8]));
+        self.bytes.extend_from_slice(&rest.0.to_le_bytes());
+        self.last.truncate(common);
+        self.last.extend_from_slice(&path[common..]);
+    }
+
+    /// The list; none if it is too long to be kept.
+    pub fn finish(self) -> Option<FileList> {
+        (!self.is_too_long).then(|| FileList(self.bytes.into()))
+    }
+}
+
+/// A checksum of bytes of which nobody gains by giving them the same as others: FNV-1a of 32 bits.
+#[derive(Clone, Copy, Debug)]
+pub struct Checksum(u32);
+
+impl Checksum {
+    /// The checksum of nothing.
+    pub const EMPTY: Self = Self(0x811c_9dc5);
+
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        }
+    }
+}
+
+/// Some files, each with its path and a few bytes that change with it. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FileList(Arc<[u8]>);
+
+/// How a file differs between two lists.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum FileChange {
+    /// Only the later one has it.
+    Added,
+    /// Only the earlier one has it.
+    Removed,
+    /// Its content is another.
+    Content,
+    /// Its type, mode, owner, link target or extended attributes are others; its content is not.
+    Metadata,
+}
+
+impl FileList {
+    /// The list that is stored as `bytes`, which need not be one: what cannot be read is left out.
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The list as it is stored.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The files that differ from those of an `earlier` list, by path.
+    pub fn changes_since(&self, earlier: &Self) -> Vec<(Vec<u8>, FileChange)> {
+        if self == earlier {
+            return Vec::new();
+        }
+        let mut before: HashMap<Vec<u8>, [u8; TAIL]> = HashMap::new();
+        earlier.for_each(|path, tail| _ = before.insert(path.to_vec(), tail));
+        let mut now: HashMap<Vec<u8>, [u8; TAIL]> = HashMap::new();
+        self.for_each(|path, tail| _ = now.insert(path.to_vec(), tail));
+        let mut changes = Vec::new();
+        for (path, tail) in &now {
+            match before.get(path) {
+                None => changes.push((path.clone(), FileChange::Added)),
+                Some(old) if old[..8] != tail[..8] => {
+                    changes.push((path.clone(), FileChange::Content));
+                }
+                Some(old) if old != tail => changes.push((path.clone(), FileChange::Metadata)),
+                Some(_) => {}
+            }
+        }
+        let removed = before.into_keys().filter(|path| !now.contains_key(path));
+        changes.extend(removed.map(|path| (path, FileChange::Removed)));
+        changes.sort();
+        changes
+    }
+
+    fn for_each(&self, mut visit: impl FnMut(&[u8], [u8; TAIL])) {
+        let mut bytes = &*self.0;
+        let mut path = Vec::new();
+        while let Some(tail) = take_entry(&mut bytes, &mut path) {
+            visit(&path, tail);
+        }
+    }
+}
+
+/// Reads the next entry, whose path replaces the one before; `None` where there is none.
+fn take_entry(bytes: &mut &[u8], path: &mut Vec<u8>) -> Option<[u8; TAIL]> {
+    let common = take_number(bytes)?;
+    let more = take_number(bytes)?;
+    if common > path.len() {
+        return None;
+    }
+    path.truncate(common);
+    let (rest, behind) = bytes.split_at_checked(more)?;
+    path.extend_from_slice(rest);
+    let (tail, behind) = behind.split_first_chunk::<TAIL>()?;
+    *bytes = behind;
+    Some(*tail)
+}
+
+/// Seven bits a byte, the lowest first.
+fn put_number(bytes: &mut Vec<u8>, mut number: usize) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+fn take_number(bytes: &mut &[u8]) -> Option<usize> {
+    let mut number = 0_usize;
+    for shift in (0..usize::BITS).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= usize::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Files = std::collections::BTreeMap<Vec<u8>, (Option<u8>, u32)>;
+
+    fn list(files: &Files) -> FileList {
+        let mut list = FileListBuilder::default();
+        for (path, (content, rest)) in files {
+            list.push(path, content.map(|byte| Digest::of([byte])).as_ref(), &Checksum(*rest));
+        }
+        list.finish().unwrap()
+    }
+
+    fn files() -> impl Strategy<Value = Files> {
+        let path = prop::collection::vec(prop::sample::select(&b"ab/"[..]), 0..200);
+        prop::collection::btree_map(path, (any::<Option<u8>>(), 0..3_u32), 0..20)
+    }
+
+    proptest! {
+        #[test]
+        fn what_changed_is_what_differs(before in files(), now in files()) {
+            let mut expected = Vec::new();
+            for path in before.keys().chain(now.keys()).collect::<std::collections::BTreeSet<_>>() {
+                let change = match (before.get(path), now.get(path)) {
+                    (None, _) => FileChange::Added,
+                    (_, None) => FileChange::Removed,
+                    (Some(old), Some(new)) if old.0 != new.0 => FileChange::Content,
+                    (Some(old), Some(new)) if old != new => FileChange::Metadata,
+                    _ => continue,
+                };
+                expected.push((path.clone(), change));
+            }
+            prop_assert_eq!(list(&now).changes_since(&list(&before)), expected);
+        }
+
+        #[test]
+        fn bytes_that_are_no_list_are_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let damaged = FileList::from_bytes(bytes);
+            damaged.changes_since(&FileList::default());
+        }
+    }
+
+    #[test]
+    fn an_entry_takes_little_more_than_what_its_path_adds() {
+        let files =
+            (0..1000).map(|n| (format!("src/module/file{n:04}.rs").into_bytes(), (Some(1), 0)));
+        assert!(list(&files.collect()).as_bytes().len() < 1000 * 20);
+    }
+
+    #[test]
+    fn checksums_are_those_of_their_algorithm() {
+        let mut checksum = Checksum::EMPTY;
+        checksum.update(b"foo");
+        checksum.update(b"bar");
+        assert_eq!(checksum.0, 0xbf9c_f968);
+    }
+
+    #[test]
+    fn a_list_without_end_is_not_kept() {
+        let mut list = FileListBuilder::default();
+        for n in 0..MAX_LIST / TAIL {
+            list.push(n.to_string().as_bytes(), None, &Checksum::EMPTY);
+        }
+        assert_eq!(list.finish(), None);
+    }
+}

@@ -1,0 +1,276 @@
+//! What keys were made of, so that somebody can be told why a step missed.
+//!
+//! Nothing else depends on it: a row that is lost or damaged is an explanation less.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Index, db::Batch, error::Result, record::Record, schema::Family};
+use crate::{digest::Digest, file_list::FileList, key::CacheKey};
+
+/// What the parts of one record may take up, in bytes, without lists of files.
+const MAX_PARTS: usize = 1024;
+/// Names and texts longer than this are cut.
+const MAX_TEXT: usize = 200;
+/// How many records of one step are remembered for comparison.
+const REMEMBERED: usize = 4;
+
+/// What a step is known by from one build to the next, whatever becomes of its key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct StepId([u8; 16]);
+
+impl StepId {
+    /// The step that these words tell from others.
+    pub fn of(words: &[&str]) -> Self {
+        let digest = Digest::of(words.join("\0"));
+        let (id, _) = digest.as_bytes().split_first_chunk().expect("a digest has 32 bytes");
+        Self(*id)
+    }
+
+    fn row(&self, key: &CacheKey) -> [u8; 48] {
+        let mut row = [0; 48];
+        row[..16].copy_from_slice(&self.0);
+        row[16..].copy_from_slice(key.digest().as_bytes());
+        row
+    }
+}
+
+/// What a key was made of.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct KeyParts {
+    /// By what the step will be known in later builds, the best first.
+    pub steps: Vec<StepId>,
+    /// The named parts of its op.
+    pub parts: Vec<KeyPart>,
+    /// What is known of its inputs, in their order.
+    pub inputs: Vec<InputPart>,
+}
+
+/// One named part of an op.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KeyPart {
+    /// What it is, such as `env VERSION` or `command`.
+    pub name: String,
+    /// What it was.
+    pub value: PartValue,
+}
+
+/// The value of a [`KeyPart`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum PartValue {
+    /// A short text.
+    Text(String),
+    /// The first bytes of the digest of something longer.
+    Fingerprint([u8; 8]),
+}
+
+/// One input of a step.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct InputPart {
+    /// The name of the step that made it.
+    pub name: String,
+    /// The files that its key stood for, if it was known by those.
+    #[serde(skip)]
+    pub files: Option<FileList>,
+}
+
+impl PartValue {
+    /// A text, or what stands for one that is too long.
+    pub fn of(text: &str) -> Self {
+        if text.len() <= MAX_TEXT { Self::Text(text.to_owned()) } else { Self::fingerprint(text) }
+    }
+
+    fn fingerprint(text: &str) -> Self {
+        let digest = Digest::of(text);
+        let (bytes, _) = digest.as_bytes().split_first_chunk().expect("a digest has 32 bytes");
+        Self::Fingerprint(*bytes)
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Fingerprint(bytes) => bytes.len(),
+        }
+    }
+}
+
+impl KeyParts {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// As it is stored, within a limit of about a kibibyte: first long texts give way to their fingerprints, then all parts that are too
+    /// many are one.
+    pub fn bounded(mut self) -> Self {
+        let each = (MAX_PARTS / 2).checked_div(self.inputs.len()).unwrap_or(0).min(MAX_TEXT);
+        for input in &mut self.inputs {
+            input.name.truncate(input.name.floor_char_boundary(each));
+        }
+        let inputs: usize = self.inputs.iter().map(|input| input.name.len() + 2).sum();
+        let mut left = MAX_PARTS.saturating_sub(inputs + 16 * self.steps.len() + 8);
+        let size = |part: &KeyPart| part.name.len() + part.value.len() + 4;
+        if self.parts.iter().map(size).sum::<usize>() > left {
+            for part in &mut self.parts {
+                if let PartValue::Text(text) = &part.value
+                    && text.len() > 8
+                {
+                    part.value = PartValue::fingerprint(text);
+                }
+            }
+        }
+        let mut kept = 0;
+        while let Some(part) = self.parts.get(kept)
+            && let Some(rest) = left.checked_sub(size(part))
+        {
+            left = rest;
+            kept += 1;
+        }
+        if kept < self.parts.len() {
+            let rest = format!("{:?}", self.parts.split_off(kept));
+            self.parts.push(KeyPart { name: OTHERS.into(), value: PartValue::fingerprint(&rest) });
+        }
+        self
+    }
+}
+
+/// The name of the part that stands for those that are too many.
+const OTHERS: &str = "others";
+
+/// A record of a step that is asked about, and what its key was made of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Earlier {
+    /// The record.
+    pub record: Record,
+    /// Its parts, without the lists of files.
+    pub parts: KeyParts,
+}
+
+impl Index {
+    /// What the primary key of a record was made of, without the lists of files.
+    pub fn parts(&self, key: &CacheKey) -> Result<Option<KeyParts>> {
+        self.db.get(Family::Parts, key.digest().as_bytes())
+    }
+
+    /// The files that the key of an input stood for, which is the one at `position` of the record
+    /// with the primary key `key`.
+    pub fn file_list(&self, key: &CacheKey, position: usize) -> Result<Option<FileList>> {
+        let stored = self.db.get_raw(Family::FileLists, &list_row(key, position))?;
+        Ok(stored.map(FileList::from_bytes))
+    }
+
+    /// Records of earlier runs of the step that is known by `step`, the newest first.
+    pub fn earlier(&self, step: &StepId) -> Result<Vec<Earlier>> {
+        let mut found = Vec::new();
+        for (key, _) in self.remembered(step)? {
+            // A damaged row is as good as none.
+            if let (Ok(Some(record)), Ok(Some(parts))) = (self.record(&key), self.parts(&key)) {
+                found.push(Earlier { record, parts });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The records of a step, the newest first.
+    fn remembered(&self, step: &StepId) -> Result<Vec<(CacheKey, SystemTime)>> {
+        let mut found = Vec::new();
+        for row in self.db.scan(Family::Steps, &step.0) {
+            let (row, created_at) = row?;
+            if let Some(key) = row.last_chunk().copied().map(Digest::from_bytes) {
+                found.push((CacheKey::new(key), created_at));
+            }
+        }
+        found.sort_by_key(|(_, created_at)| std::cmp::Reverse(*created_at));
+        Ok(found)
+    }
+
+    /// Stores what `record` was made of; its step forgets its oldest record for it.
+    pub(super) fn put_parts(
+        &self,
+        batch: &mut Batch<'_>,
+        record: &Record,
+        parts: &KeyParts,
+    ) -> Result<()> {
+        let key = &record.key;
+        self.delete_parts(batch, key)?;
+        if parts.is_empty() {
+            return Ok(());
+        }
+        for (position, input) in parts.inputs.iter().enumerate() {
+            if let Some(files) = &input.files {
+                batch.put_raw(Family::FileLists, &list_row(key, position), files.as_bytes());
+            }
+        }
+        for step in &parts.steps {
+            let known = self.remembered(step)?;
+            let others = known.iter().filter(|(other, _)| other != key);
+            for (oldest, _) in others.skip(REMEMBERED - 1) {
+                batch.delete(Family::Steps, &step.row(oldest));
+            }
+            batch.put(Family::Steps, &step.row(key), &record.created_at);
+        }
+        batch.put(Family::Parts, key.digest().as_bytes(), &parts.clone().bounded());
+        Ok(())
+    }
+
+    /// Deletes what is stored of the parts of a record.
+    pub(super) fn delete_parts(&self, batch: &mut Batch<'_>, key: &CacheKey) -> Result<()> {
+        // Of a damaged row remain the rows of its step, until that has enough newer ones.
+        let Ok(Some(parts)) = self.parts(key) else {
+            batch.delete(Family::Parts, key.digest().as_bytes());
+            return Ok(());
+        };
+        batch.delete(Family::Parts, key.digest().as_bytes());
+        for position in 0..parts.inputs.len() {
+            batch.delete(Family::FileLists, &list_row(key, position));
+        }
+        for step in &parts.steps {
+            batch.delete(Family::Steps, &step.row(key));
+        }
+        Ok(())
+    }
+}
+
+fn list_row(key: &CacheKey, position: usize) -> [u8; 36] {
+    let mut row = [0; 36];
+    row[..32].copy_from_slice(key.digest().as_bytes());
+    row[32..].copy_from_slice(&u32::try_from(position).unwrap_or(u32::MAX).to_be_bytes());
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(count: usize, text: &str) -> KeyParts {
+        let part = |n| KeyPart { name: format!("env VARIABLE_{n}"), value: PartValue::of(text) };
+        let inputs = vec![InputPart { name: "n".repeat(500), files: None }];
+        let steps = vec![StepId::of(&["a"]), StepId::of(&["b"])];
+        KeyParts { steps, parts: (0..count).map(part).collect(), inputs }
+    }
+
+    #[test]
+    fn what_is_stored_of_a_step_fits_into_a_kibibyte() {
+        for (count, text) in
+            [(1, "short"), (5, "t".repeat(300).as_str()), (30, "0123456789"), (500, "1")]
+        {
+            let stored = postcard::to_stdvec(&parts(count, text).bounded()).unwrap();
+            assert!(stored.len() <= MAX_PARTS, "{count} × {}: {}", text.len(), stored.len());
+        }
+    }
+
+    #[test]
+    fn parts_that_are_too_many_still_differ_where_one_of_them_does() {
+        let (one, mut other) = (parts(500, "1"), parts(500, "1"));
+        other.parts[499].value = PartValue::of("2");
+        assert_eq!(one.clone().bounded(), one.clone().bounded());
+        assert_ne!(one.bounded(), other.bounded());
+    }
+
+    #[test]
+    fn few_parts_are_stored_as_they_are() {
+        let mut few = parts(3, "value");
+        few.inputs[0].name.truncate(10);
+        assert_eq!(few.clone().bounded(), few);
+    }
+}

@@ -1,0 +1,69 @@
+//! What keys were made of, and how long that is known.
+
+use std::time::Duration;
+
+use super::*;
+use crate::file_list::{Checksum, FileList, FileListBuilder};
+
+const STEP: [&str; 2] = ["project", "RUN x"];
+
+fn parts(value: &str, files: Option<FileList>) -> KeyParts {
+    KeyParts {
+        steps: vec![StepId::of(&STEP)],
+        parts: vec![KeyPart { name: "command".to_owned(), value: PartValue::of(value) }],
+        inputs: vec![InputPart { name: "FROM base".to_owned(), files }],
+    }
+}
+
+fn save(fixture: &Fixture, name: &str, age: u64, files: Option<FileList>) -> LayerId {
+    let layer = fixture.index.alloc_layer().unwrap();
+    let made = Record {
+        created_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1000 - age),
+        ..record(name, vec![layer])
+    };
+    let row = LayerRow::new(layer, Vec::new());
+    drop(fixture.index.save(made, &parts(name, files), &[], &[row]).unwrap());
+    layer
+}
+
+fn earlier(fixture: &Fixture) -> Vec<CacheKey> {
+    let found = fixture.index.earlier(&StepId::of(&STEP)).unwrap();
+    found.iter().map(|earlier| earlier.record.key).collect()
+}
+
+fn rows(index: &Index, family: schema::Family) -> usize {
+    index.db.scan_raw(family, &[]).count()
+}
+
+#[test]
+fn a_step_knows_its_last_records_the_newest_first() {
+    let fixture = Fixture::new();
+    for (name, age) in [("second", 2), ("first", 1), ("fourth", 4), ("third", 3), ("fifth", 5)] {
+        save(&fixture, name, age, None);
+    }
+    let names = ["first", "second", "third", "fifth"];
+    assert_eq!(earlier(&fixture), names.map(key), "the oldest when there were too many is gone");
+    save(&fixture, "third", 0, None);
+    let names = ["third", "first", "second", "fifth"];
+    assert_eq!(earlier(&fixture), names.map(key), "one that is replaced counts once");
+    assert_eq!(fixture.index.earlier(&StepId::of(&["other"])).unwrap(), []);
+}
+
+#[test]
+fn parts_and_files_are_kept_as_long_as_their_record() {
+    let fixture = Fixture::new();
+    let mut files = FileListBuilder::default();
+    files.push(b"main.rs", Some(&op("content")), &Checksum::EMPTY);
+    let files = files.finish().unwrap();
+    save(&fixture, "a", 1, Some(files.clone()));
+    let fixture = fixture.reopen();
+    assert_eq!(fixture.index.file_list(&key("a"), 0).unwrap(), Some(files));
+    assert_eq!(fixture.index.file_list(&key("a"), 1).unwrap(), None);
+    assert_eq!(fixture.index.parts(&key("a")).unwrap(), Some(parts("a", None)));
+
+    fixture.prune_all();
+    assert_eq!(earlier(&fixture), []);
+    for family in [schema::Family::Parts, schema::Family::FileLists, schema::Family::Steps] {
+        assert_eq!(rows(&fixture.index, family), 0, "{family:?}");
+    }
+}
