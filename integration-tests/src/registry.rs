@@ -27,7 +27,7 @@ pub struct Registry {
     address: String,
     _process: Process,
     _log: Tap,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Registry {
@@ -61,7 +61,7 @@ impl Registry {
             .unwrap_or_else(|| panic!("the registry did not start:\n{}", log.text()));
         let (_, rest) = line.split_once("listening on ").expect("the line that was waited for");
         let address = rest.split(['"', ' ', ',']).next().unwrap_or_default().to_owned();
-        Self { address, _process: process, _log: log, _folder: folder }
+        Self { address, _process: process, _log: log, folder }
     }
 
     /// Starts one that has `library/busybox`.
@@ -122,6 +122,12 @@ impl Registry {
     pub fn has(&self, name: &str) -> bool {
         let (repository, tag) = split(name);
         self.get(&format!("/v2/{repository}/manifests/{tag}")).status == 200
+    }
+
+    /// How many blobs have arrived in a repository, whether or not a manifest names them yet.
+    pub fn blobs_in(&self, repository: &str) -> usize {
+        let layers = format!("data/docker/registry/v2/repositories/{repository}/_layers/sha256");
+        std::fs::read_dir(self.folder.path().join(layers)).map_or(0, Iterator::count)
     }
 
     /// The blob or manifest of a digest, verified.

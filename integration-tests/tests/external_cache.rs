@@ -1,5 +1,7 @@
 //! `--cache-to` and `--cache-from`: a builder with an empty disk starts where another ended.
 
+use std::time::{Duration, Instant};
+
 use kiln_integration_tests::{Context, Daemon, Registry, World};
 
 const DOCKERFILE: &str = "
@@ -37,6 +39,27 @@ fn an_empty_daemon_hits_every_step_of_a_cache_in_a_registry() {
     let image = world.registry.image("app:latest");
     assert_eq!(image.file("out").text(), "content");
     assert_eq!(image.file("size").text(), "7 /out\n");
+}
+
+#[test]
+fn layers_reach_the_cache_while_later_steps_run() {
+    let world = World::start();
+    let context = Context::new().dockerfile(
+        "
+        FROM busybox
+        RUN echo early > /early
+        RUN echo waiting && sleep 1000
+        ",
+    );
+    let cache = format!("type=registry,ref={},mode=max", world.registry.reference("early:cache"));
+    let build = world.build(&context).args(["--cache-to", &cache]).start();
+    build.until_output("waiting");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while world.registry.blobs_in("early") == 0 {
+        assert!(Instant::now() < deadline, "nothing arrived");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(!world.registry.has("early:cache"), "a cache without its last layers has no name");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use kiln_cache::{Digest, Hasher};
 use super::gzip::GzipWriter;
 
 /// How a layer is compressed, with the level if one was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Format {
     None,
     Gzip(Option<u32>),

@@ -121,6 +121,7 @@ async fn run(
     };
     let outcome = tokio::select! {
         outcome = running => outcome,
+        never = cache_exports.ahead(&build) => match never {},
         () = closed => Err(SolveError::canceled()),
     };
     if let Some(gateway) = &gateway {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use futures::FutureExt as _;
 use futures::future::try_join_all;
 use kiln_cache::{Descriptor, DiffId, LayerId, LayerRow, UNCOMPRESSED};
 use kiln_snapshotter::diff::{DiffOptions, diff};
@@ -11,7 +12,7 @@ use kiln_snapshotter::{Snapshotter as _, Timestamp};
 
 use super::options::ImageOptions;
 use crate::compression::{Encoder, Format};
-use crate::solver::{Build, Snapshot, Stack};
+use crate::solver::{Build, Snapshot, SolveError, Stack};
 
 /// A layer of an image that is being exported.
 #[derive(Clone, Debug)]
@@ -75,7 +76,7 @@ pub(crate) async fn blobs_by_layer(
 }
 
 /// How blobs are to be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct BlobOptions {
     pub(crate) format: Format,
     pub(crate) force: bool,
@@ -99,7 +100,24 @@ impl From<&ImageOptions> for BlobOptions {
 /// Says in a manifest that no file of a layer is newer than this.
 const REWRITTEN: &str = "buildkit/rewritten-timestamp";
 
-async fn blob(
+/// The blob of the layer at `position` of a stack. Who asks for the same one twice in a build, waits
+/// for the same work.
+pub(crate) async fn blob(
+    build: &Arc<Build>,
+    stack: &Stack,
+    position: usize,
+    options: &BlobOptions,
+) -> anyhow::Result<LayerBlob> {
+    let (id, options) = (stack.ids()[position], *options);
+    let make = || {
+        let (build, stack) = (build.clone(), stack.clone());
+        async move { Ok(Arc::new(find_or_pack(&build, &stack, position, &options).await?)) }.boxed()
+    };
+    let made = build.blobs.get((id, options), make).await.map_err(SolveError::into_cause)?;
+    Ok(LayerBlob::clone(&made))
+}
+
+async fn find_or_pack(
     build: &Arc<Build>,
     stack: &Stack,
     position: usize,

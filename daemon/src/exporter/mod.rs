@@ -27,7 +27,7 @@ use crate::history::{ExportedImage, Outcome};
 use crate::image::Platform;
 use crate::solver::{Build, SolveError, Stack};
 
-pub(crate) use blobs::{BlobOptions, LayerBlob, blobs_by_layer};
+pub(crate) use blobs::{BlobOptions, LayerBlob, blob, blobs_by_layer};
 pub(crate) use push::{fetch_blob, push_layer, push_manifest, push_stored};
 
 /// What is exported.

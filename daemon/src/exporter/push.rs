@@ -10,7 +10,7 @@ use kiln_registry::{Client, ImageRef, MediaType};
 use super::blobs::LayerBlob;
 use super::image::Assembled;
 use crate::image::{Origin, manifest, open_blob, to_oci};
-use crate::solver::{Build, StatusProgress, VertexProgress};
+use crate::solver::{Build, VertexProgress};
 
 pub(super) async fn push(
     build: &Arc<Build>,
@@ -25,8 +25,12 @@ pub(super) async fn push(
     let status = vertex.status("pushing layers");
     for one in &assembled.images {
         let layers = one.layers.iter().map(async |layer| {
-            let status = vertex.status(format!("pushing layer {}", layer.descriptor.digest));
-            push_layer(build, &registry, image, layer, &status).await
+            let Descriptor { digest, size, .. } = layer.descriptor;
+            let status = vertex.status(format!("pushing layer {digest}"));
+            status.total(size);
+            push_layer(build, &registry, image, layer).await?;
+            status.add(size);
+            anyhow::Ok(())
         });
         try_join_all(layers).await?;
         for blob in one.small_blobs() {
@@ -84,10 +88,8 @@ pub(crate) async fn push_layer(
     registry: &Client,
     image: &ImageRef,
     layer: &LayerBlob,
-    status: &StatusProgress,
 ) -> anyhow::Result<()> {
     let descriptor = &layer.descriptor;
-    status.total(descriptor.size);
     if build.daemon.index.blob(&descriptor.digest)?.is_none() {
         for remote in &layer.row.presence.remotes {
             let Origin::Registry(source) = remote.origin.parse()? else { continue };
@@ -100,9 +102,7 @@ pub(crate) async fn push_layer(
         }
         fetch_blob(build, layer).await?;
     }
-    push_stored(build, registry, image, descriptor).await?;
-    status.add(descriptor.size);
-    Ok(())
+    push_stored(build, registry, image, descriptor).await
 }
 
 /// Brings the blob of a layer that was never needed here into the content store.

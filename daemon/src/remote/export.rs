@@ -1,41 +1,41 @@
 //! Exporting: the records behind a result, with their layers, as a cache for others.
+//!
+//! What a build makes for a cache of all results is packed and sent while later steps run
+//! ([`Exports::ahead`]); at the end ([`Exports::run`]) what is left follows, and the manifest.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use anyhow::bail;
+use futures::StreamExt as _;
 use futures::future::try_join_all;
+use futures::stream::FuturesUnordered;
 use kiln_cache::remote::{CONFIG_MEDIA_TYPE, CacheManifest, ExportGraph, Exported, ManifestFormat};
 use kiln_cache::{CREATED_AT, CacheKey, Descriptor, LayerId, UNCOMPRESSED};
-use kiln_object_store::{Blob, HttpClient};
+use kiln_object_store::HttpClient;
 use kiln_proto::control::CacheOptionsEntry;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio::sync::Semaphore;
 
-use super::{Place, store_id};
+use super::Place;
+use super::upload::Uploads;
 use crate::attributes::Attributes;
 use crate::compression::Format;
-use crate::exporter::{
-    BlobOptions, LayerBlob, blobs_by_layer, fetch_blob, push_layer, push_manifest, push_stored,
-};
+use crate::exporter::{BlobOptions, LayerBlob, blob, blobs_by_layer};
 use crate::frontend::Refs;
 use crate::solver::{Build, Snapshot, SolveError, Stack, VertexProgress};
-
-/// How many blobs are brought to an object store at once. How much of each is on its way is bounded
-/// by the store.
-const UPLOADS: usize = 8;
 
 /// Caches that a client wants.
 #[derive(Default)]
 pub(crate) struct Exports {
-    places: Vec<Export>,
+    places: Vec<Arc<Export>>,
     /// Whether images get their caches in their configs.
     pub(crate) is_inline: bool,
 }
 
 struct Export {
-    place: Place,
+    uploads: Arc<Uploads>,
     mode: Mode,
     blobs: BlobOptions,
     format: ManifestFormat,
@@ -69,10 +69,42 @@ impl Exports {
                 // whatever the mode, and they are as the exporter has them.
                 exports.is_inline = true;
             } else {
-                exports.places.push(Export::parse(entry, http)?);
+                exports.places.push(Arc::new(Export::parse(entry, http)?));
             }
         }
         Ok(exports)
+    }
+
+    /// Sends what the build makes to those places that want all of it, while it goes on. Does not end;
+    /// what was begun goes on when this is dropped, until the build ends. Failures are left to
+    /// [`Self::run`].
+    pub(crate) async fn ahead(&self, build: &Arc<Build>) -> Infallible {
+        let all = self.places.iter().filter(|export| export.mode == Mode::Max);
+        let all: Vec<&Arc<Export>> = all.collect();
+        if all.is_empty() {
+            return std::future::pending().await;
+        }
+        let (mut made, mut seen) = (build.watch(), HashSet::new());
+        let mut sending = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Some(stack) = made.recv() => {
+                    for (position, &id) in stack.ids().iter().enumerate() {
+                        if seen.insert(id) {
+                            let send = |export: &&Arc<Export>| {
+                                let (build, export) = (build.clone(), Arc::clone(export));
+                                let stack = stack.clone();
+                                async move { export.send(&build, &stack, position).await }
+                            };
+                            sending.extend(all.iter().map(send));
+                        }
+                    }
+                }
+                Some(sent) = sending.next() => if let Err(error) = sent {
+                    tracing::debug!(build = build.id, "a layer is not exported yet: {error:#}");
+                },
+            }
+        }
     }
 
     /// Exports what the build has made. Returns what the client is to know.
@@ -83,7 +115,7 @@ impl Exports {
     ) -> Result<BTreeMap<String, String>, SolveError> {
         let mut response = BTreeMap::new();
         for (index, export) in self.places.iter().enumerate() {
-            let name = match &export.place {
+            let name = match export.uploads.place() {
                 Place::Registry { .. } => "exporting cache to registry",
                 Place::Directory(_) => "exporting cache to client directory",
                 Place::Store(cache) => cache.exporting(),
@@ -98,6 +130,14 @@ impl Exports {
             }
         }
         Ok(response)
+    }
+}
+
+impl Drop for Exports {
+    fn drop(&mut self) {
+        for export in &self.places {
+            export.uploads.close();
+        }
     }
 }
 
@@ -138,7 +178,19 @@ impl Export {
         }
         let ignores_errors = attributes.flag("ignore-error", false)?;
         attributes.finish()?;
-        Ok(Self { place, mode, blobs, format, ignores_errors })
+        let uploads = Arc::new(Uploads::new(place));
+        Ok(Self { uploads, mode, blobs, format, ignores_errors })
+    }
+
+    /// Packs and sends one layer, if its files are here. Others can wait until it is clear that they
+    /// belong to the result.
+    async fn send(&self, build: &Arc<Build>, stack: &Stack, position: usize) -> anyhow::Result<()> {
+        let row = build.daemon.index.layer(stack.ids()[position])?;
+        if row.is_none_or(|row| !row.presence.is_local) {
+            return Ok(());
+        }
+        let layer = blob(build, stack, position, &self.blobs).await?;
+        self.uploads.send(build, &layer).await
     }
 
     async fn run(
@@ -213,89 +265,36 @@ impl Export {
         let by_digest: HashMap<_, _> =
             layers.values().map(|layer| (layer.descriptor.digest, layer)).collect();
         let layers = exported.blobs.iter().filter_map(|blob| by_digest.get(&blob.digest));
-        let writing = |layer: &LayerBlob| {
-            let status = vertex.status(format!("writing layer {}", layer.descriptor.digest));
-            status.total(layer.descriptor.size);
-            status
-        };
-        let writing_config =
-            |config: &Descriptor| vertex.status(format!("writing config {}", config.digest));
-        let writing_manifest = |manifest: &Descriptor| {
-            vertex.status(format!("writing cache image manifest {}", manifest.digest))
-        };
-        match &self.place {
-            Place::Registry { image, is_insecure } => {
-                let registry = if *is_insecure {
-                    build.registry.with_insecure(image.host())
-                } else {
-                    build.registry.clone()
-                };
-                try_join_all(layers.map(async |layer| {
-                    push_layer(build, &registry, image, layer, &writing(layer)).await
-                }))
-                .await?;
-                let (config, target) = self.manifest(build, exported)?;
-                let status = writing_config(&config);
-                push_stored(build, &registry, image, &config).await?;
-                drop(status);
-                let _status = writing_manifest(&target);
-                push_manifest(build, &registry, image, &target).await?;
-                Ok(BTreeMap::new())
-            }
-            Place::Store(cache) => {
-                let store = cache.store()?;
-                let turns = Semaphore::new(UPLOADS);
-                try_join_all(layers.map(async |layer| {
-                    let _turn = turns.acquire().await;
-                    let status = writing(layer);
-                    let Descriptor { digest, size, .. } = layer.descriptor;
-                    let name = digest.to_string();
-                    let blob = Blob { digest: &name, size };
-                    if !store.has_blob(blob).await? {
-                        if build.daemon.index.blob(&digest)?.is_none() {
-                            fetch_blob(build, layer).await?;
-                        }
-                        store.save_blob(blob, &build.daemon.content.path(&digest)).await?;
-                    }
-                    status.add(size);
-                    anyhow::Ok(())
-                }))
-                .await?;
-                let _status = vertex.status("writing cache manifest");
-                let mut exported = exported.clone();
-                exported.annotate();
-                store.save_index(serde_json::to_vec(&exported.config)?.into()).await?;
-                Ok(BTreeMap::new())
-            }
-            Place::Directory(path) => {
-                let store = store_id(path);
-                try_join_all(layers.map(async |layer| {
-                    let status = writing(layer);
-                    if build.daemon.index.blob(&layer.descriptor.digest)?.is_none() {
-                        fetch_blob(build, layer).await?;
-                    }
-                    send(build, &store, &layer.descriptor).await?;
-                    status.add(layer.descriptor.size);
-                    anyhow::Ok(())
-                }))
-                .await?;
-                let (config, target) = self.manifest(build, exported)?;
-                let status = writing_config(&config);
-                send(build, &store, &config).await?;
-                drop(status);
-                let _status = writing_manifest(&target);
-                send(build, &store, &target).await?;
-                let target = serde_json::to_string(&target)?;
-                Ok(BTreeMap::from([("cache.manifest".to_owned(), target)]))
-            }
+        try_join_all(layers.map(async |layer| {
+            let Descriptor { digest, size, .. } = layer.descriptor;
+            let status = vertex.status(format!("writing layer {digest}"));
+            status.total(size);
+            self.uploads.send(build, layer).await?;
+            status.add(size);
+            anyhow::Ok(())
+        }))
+        .await?;
+        if let Place::Store(cache) = self.uploads.place() {
+            let _status = vertex.status("writing cache manifest");
+            let mut exported = exported.clone();
+            exported.annotate();
+            cache.store()?.save_index(serde_json::to_vec(&exported.config)?.into()).await?;
+            return Ok(BTreeMap::new());
         }
+        let (config, target) = self.manifest(build, exported)?;
+        let writing_config = vertex.status(format!("writing config {}", config.digest));
+        self.uploads.send_small(build, &config).await?;
+        drop(writing_config);
+        let _status = vertex.status(format!("writing cache image manifest {}", target.digest));
+        self.uploads.send_manifest(build, &target).await?;
+        Ok(match self.uploads.place() {
+            // The client gives it its name in the directory.
+            Place::Directory(_) => {
+                BTreeMap::from([("cache.manifest".to_owned(), serde_json::to_string(&target)?)])
+            }
+            _ => BTreeMap::new(),
+        })
     }
-}
-
-/// Sends a blob that is here to a content store of the client.
-async fn send(build: &Build, store: &str, blob: &Descriptor) -> anyhow::Result<()> {
-    let source = tokio::fs::File::open(build.daemon.content.path(&blob.digest));
-    build.session()?.write_blob(store, blob, source).await
 }
 
 impl Selected {

@@ -8,6 +8,7 @@ mod import;
 mod inline;
 mod object;
 mod secrets;
+mod upload;
 
 pub(crate) use export::Exports;
 pub(crate) use import::{ImportedCache, Imports, Wanted};

@@ -11,14 +11,17 @@ use kiln_cache::remote::ExportRecord;
 use kiln_cache::{CacheKey, Digest, Hit, LayerId, Pin, Record, Remote};
 use kiln_proto::session::methods;
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
 
 use super::memo::{Answer, Memo};
 use super::probe::{self, Content, Probe};
 use super::{
-    FailedSteps, LeftBehind, OpFailure, Outputs, Progress, Snapshot, SolveError, VertexProgress,
+    FailedSteps, LeftBehind, OpFailure, Outputs, Progress, Snapshot, SolveError, Stack,
+    VertexProgress,
 };
 use crate::daemon::Daemon;
 use crate::devices::DeviceGrants;
+use crate::exporter::{BlobOptions, LayerBlob};
 use crate::graph::{Edge, Vertex, VertexDigest};
 use crate::image::Origin;
 use crate::ops;
@@ -52,6 +55,10 @@ pub(crate) struct Build {
     guesses: Memo<VertexDigest, Probe>,
     probes: Memo<VertexDigest, Probe>,
     results: Memo<VertexDigest, Outputs>,
+    /// Layers as blobs, by how those are to be.
+    pub(crate) blobs: Memo<(LayerId, BlobOptions), LayerBlob>,
+    /// Hears of results, as soon as there is one.
+    watcher: OnceLock<mpsc::UnboundedSender<Stack>>,
     /// Files of web servers, by their addresses: what is asked twice is answered alike.
     pub(crate) http: Memo<CacheKey, http::Resolved>,
     /// Branches and tags of repositories, by address and name.
@@ -122,6 +129,8 @@ impl Build {
             guesses: Memo::new(),
             probes: Memo::new(),
             results: Memo::new(),
+            blobs: Memo::new(),
+            watcher: OnceLock::new(),
             http: Memo::new(),
             git: Memo::new(),
             source_pins: Pins::default(),
@@ -402,6 +411,22 @@ impl Build {
         *self.finished_at.get_or_init(SystemTime::now)
     }
 
+    /// The results that are made from now on. There is one who watches, and there are no more of them
+    /// than there are steps.
+    pub(crate) fn watch(&self) -> mpsc::UnboundedReceiver<Stack> {
+        let (sender, results) = mpsc::unbounded_channel();
+        // Who comes second hears nothing.
+        let _ = self.watcher.set(sender);
+        results
+    }
+
+    /// A step has made `stack`.
+    pub(super) fn made(&self, stack: &Stack) {
+        if let Some(watcher) = self.watcher.get() {
+            let _ = watcher.send(stack.clone());
+        }
+    }
+
     /// Ends the build: aborts everything that runs for it alone, and starts nothing any more,
     /// whoever still asks for it.
     pub(crate) fn cancel(&self) {
@@ -409,6 +434,7 @@ impl Build {
         self.guesses.close();
         self.probes.close();
         self.results.close();
+        self.blobs.close();
         self.http.close();
         self.git.close();
     }
@@ -419,6 +445,7 @@ impl Build {
         self.guesses.clear();
         self.probes.clear();
         self.results.clear();
+        self.blobs.clear();
         self.http.clear();
         self.git.clear();
     }

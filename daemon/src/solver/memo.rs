@@ -27,7 +27,7 @@ struct Answers<K, T> {
 }
 
 impl<K: Eq + Hash, T: Send + Sync + 'static> Memo<K, T> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { answers: Mutex::new(Answers { by_key: HashMap::new(), is_closed: false }) }
     }
 
@@ -51,6 +51,11 @@ impl<K: Eq + Hash, T: Send + Sync + 'static> Memo<K, T> {
         answer.clone()
     }
 
+    /// Whether anybody has asked for `key`.
+    pub(crate) fn is_asked(&self, key: &K) -> bool {
+        self.answers.lock().by_key.contains_key(key)
+    }
+
     /// The answer for `key`, if there is one already and it is no error. A closed memo still knows.
     pub(crate) fn known(&self, key: &K) -> Option<Arc<T>> {
         let answers = self.answers.lock();
@@ -66,7 +71,7 @@ impl<K: Eq + Hash, T: Send + Sync + 'static> Memo<K, T> {
 
     /// Forgets what is not answered yet, for good. Somebody may still ask, for a task is aborted
     /// only when it next waits, but nothing is computed any more.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let unanswered: Vec<_> = {
             let mut answers = self.answers.lock();
             answers.is_closed = true;

@@ -22,5 +22,6 @@ pub(crate) use error::{CANCELED, ProcessError, SolveError};
 pub(crate) use failed_step::{FailedSteps, LeftBehind, LeftFiles, OpFailure, Subject};
 pub(crate) use flight::Flights;
 pub(crate) use key::{CacheMap, Dep, Selector};
+pub(crate) use memo::Memo;
 pub(crate) use progress::{Progress, StatusProgress, VertexProgress, Watcher, now, to_response};
 pub(crate) use snapshot::{Outputs, Snapshot, Stack};

@@ -149,6 +149,7 @@ impl Probe {
             let aliases: Vec<CacheKey> = aliases.filter(|alias| alias != key).collect();
             // The snapshot already holds pins on its layers.
             let _pin = build.daemon.index.save(record, &parts, &aliases, &[])?;
+            build.made(stack);
         }
         Ok(Outputs { keys: Some(keys.clone()), snapshots })
     }
