@@ -284,6 +284,7 @@ impl<'e, 'o> Engine<'e, 'o> {
                 .is_some_and(|below| (below.dev, below.ino) == (metadata.dev, metadata.ino));
         if self.device == Some(metadata.dev)
             && self.options.keeps(metadata)
+            && !self.options.own_files
             && may_link
             && self.link(parent, name, replace, (&entry.dir, &entry.name))?
         {
