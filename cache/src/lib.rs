@@ -66,7 +66,7 @@ pub use digest::{Digest, Hasher, InvalidDigest};
 pub use index::{
     BlobRow, DirId, DirKind, DirRow, Dropped, DurableGroup, HistoryEntry, Hit, ImageRow, Index,
     IndexError, KeyPart, LayerRow, OnDisk, PartValue, Pin, Presence, Reconciled, Record, Remote,
-    Removed,
+    Removed, SharedFile,
 };
 pub use key::{CacheKey, Link, Selector, content_key, key_of};
 pub use layer::{ChainId, DiffId, LayerId};
