@@ -68,7 +68,7 @@ pub use file_list::{Checksum, FileChange, FileList, FileListBuilder};
 pub use index::{
     BlobRow, DirId, DirKind, DirRow, Dropped, DurableGroup, Earlier, HistoryEntry, Hit, ImageRow,
     Index, IndexError, InputPart, KeyPart, KeyParts, LayerRow, OnDisk, PartValue, Pin, Presence,
-    Reconciled, Record, Remote, Removed, StepId,
+    Reconciled, Record, Remote, Removed, SharedFile, StepId,
 };
 pub use key::{CacheKey, Link, Selector, content_key, key_of};
 pub use layer::{ChainId, DiffId, LayerId};

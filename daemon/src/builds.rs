@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::frontend::gateway::GatewayBuild;
-use crate::memory;
 use crate::solver::{Build, Progress};
 
 /// How long `Status` of a build waits for the build to arrive.
@@ -39,6 +38,7 @@ pub(crate) struct Builds {
     arrived: Notify,
     /// How many builds have ended.
     ended: AtomicU64,
+    rests: Notify,
 }
 
 /// A build of that name is already under way.
@@ -96,20 +96,26 @@ impl Builds {
         });
     }
 
-    /// Gives memory back if there is no other build for a while.
+    /// Says that the daemon is idle if there is no other build for a while, and once more when
+    /// nobody can read of this one any longer.
     fn rest(self: &Arc<Self>) {
         let ended = 1 + self.ended.fetch_add(1, Ordering::Relaxed);
         let builds = Arc::downgrade(self);
         tokio::spawn(async move {
-            tokio::time::sleep(IDLE).await;
-            let is_idle = builds.upgrade().is_some_and(|builds| {
-                builds.active() == 0 && builds.ended.load(Ordering::Relaxed) == ended
-            });
-            if is_idle {
-                // It takes some milliseconds.
-                let _ = tokio::task::spawn_blocking(memory::give_back).await;
+            for wait in [IDLE, AFTERLIFE] {
+                tokio::time::sleep(wait).await;
+                let Some(builds) = builds.upgrade() else { return };
+                if builds.active() > 0 || builds.ended.load(Ordering::Relaxed) != ended {
+                    return;
+                }
+                builds.rests.notify_one();
             }
         });
+    }
+
+    /// Returns when there has been no build for a while, once for each such time.
+    pub(crate) async fn idle(&self) {
+        self.rests.notified().await;
     }
 
     /// How many builds run now.

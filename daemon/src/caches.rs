@@ -159,7 +159,8 @@ impl CacheMounts {
             let top = source.lookup(&selector, Follow::Last)?;
             let top = top.with_context(|| format!("\"{selector}\": not found"))?;
             let mut writer = LayerWriter::new(&dir, &View::empty())?;
-            let mut options = CopyOptions { dir_copy_contents: true, ..CopyOptions::default() };
+            let mut options =
+                CopyOptions { dir_copy_contents: true, own_files: true, ..CopyOptions::default() };
             copy(&source, &selector, &mut writer, "/", &mut options)?;
             writer.finish()?;
             let metadata = top.metadata();

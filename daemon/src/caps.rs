@@ -72,6 +72,7 @@ pub(crate) const LLB: &[&str] = &[
     "cache.gha",
     "cache.s3",
     "cache.azblob",
+    "gc.freespacefilter",
 ];
 
 /// Capabilities of the gateway.

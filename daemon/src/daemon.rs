@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
+use kiln_cache::gc::DiskStat;
 use kiln_cache::{CacheKey, ContentStore, Index};
 use kiln_executor::Executor;
 use tokio::sync::Semaphore;
 
 use crate::builds::Builds;
 use crate::caches::CacheMounts;
+use crate::collector::Collector;
 use crate::config::Config;
 use crate::emulation::Emulation;
 use crate::history::History;
@@ -46,6 +48,7 @@ pub(crate) struct Daemon {
     /// Who made graphs that clients may hand to others.
     pub(crate) producers: Producers,
     pub(crate) history: Arc<History>,
+    pub(crate) collector: Collector,
     /// Steps under way, by their first output's key.
     pub(crate) flights: Flights<CacheKey, Arc<Outputs>>,
     /// Limits how many steps run at once.
@@ -65,7 +68,11 @@ impl Daemon {
             std::fs::remove_dir_all(&tmp).with_context(|| tmp.display().to_string())?;
         }
         std::fs::create_dir_all(&tmp).with_context(|| tmp.display().to_string())?;
+        let disk = DiskStat::of(root).with_context(|| root.display().to_string())?;
+        let collector = Collector::new(&root.join("index"));
+        collector.make_way(disk);
         let index = Arc::new(Index::open(root.join("index"))?);
+        collector.renew_reserve(disk)?;
         let content = Arc::new(ContentStore::open(root)?);
         let layers = Layers::open(root, index.clone(), content.clone())?;
         let caches = CacheMounts::open(root, index.clone())?;
@@ -93,6 +100,7 @@ impl Daemon {
             builds: Arc::default(),
             producers: Producers::default(),
             history: Arc::new(history),
+            collector,
             flights: Flights::new(),
             exec_turns,
             pack_turns: Semaphore::new(2),

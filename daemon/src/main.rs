@@ -10,6 +10,7 @@ mod attributes;
 mod builds;
 mod caches;
 mod caps;
+mod collector;
 mod compression;
 mod config;
 mod control;

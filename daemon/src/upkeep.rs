@@ -8,16 +8,17 @@ use kiln_cache::gc::{DiskStat, Policy, Space, Usage};
 use kiln_cache::{DirId, DirKind, LayerId, OnDisk, Removed};
 use kiln_proto::types;
 use kiln_snapshotter::{Snapshotter as _, usage};
-use rustix::fs::{OFlags, statvfs, syncfs};
+use rustix::fs::{OFlags, syncfs};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::collector;
 use crate::daemon::Daemon;
+use crate::layers::shared_files;
+use crate::memory;
 
 /// How often new data is made safe against a loss of power.
 const DURABLE_EVERY: Duration = Duration::from_secs(5);
-/// How often the limits on space are looked at.
-const COLLECT_EVERY: Duration = Duration::from_secs(60);
 /// How often old records of builds are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(120);
 
@@ -56,14 +57,22 @@ fn remove_dir(daemon: &Daemon, id: DirId) -> anyhow::Result<()> {
     daemon.kept_dirs().iter().try_for_each(|kept| kept.remove(id))
 }
 
-/// Runs until `stop`: makes data durable and collects garbage, neither waiting for the other.
+/// Runs until `stop`: makes data durable, collects garbage and gives memory back, none waiting for
+/// another.
 pub(crate) async fn run(daemon: Arc<Daemon>, stop: CancellationToken) {
     let collect = async {
         if daemon.config.gc {
-            repeat(&daemon, &stop, COLLECT_EVERY, collect_garbage).await;
+            collector::run(&daemon, &stop).await;
+        }
+    };
+    let resting = async {
+        loop {
+            daemon.builds.idle().await;
+            attempt(&daemon, rest).await;
         }
     };
     tokio::join!(
+        stop.run_until_cancelled(resting),
         repeat(&daemon, &stop, DURABLE_EVERY, make_durable),
         repeat(&daemon, &stop, EXPIRE_EVERY, |daemon| daemon.history.expire()),
         collect
@@ -81,14 +90,21 @@ async fn repeat(daemon: &Arc<Daemon>, stop: &CancellationToken, period: Duration
     }
 }
 
-type Work = fn(&Daemon) -> anyhow::Result<()>;
+pub(crate) type Work = fn(&Daemon) -> anyhow::Result<()>;
 
-async fn attempt(daemon: &Arc<Daemon>, work: Work) {
+pub(crate) async fn attempt(daemon: &Arc<Daemon>, work: Work) {
     let daemon = daemon.clone();
     let done = tokio::task::spawn_blocking(move || work(&daemon)).await;
     if let Err(error) = done.map_err(anyhow::Error::from).and_then(|done| done) {
         tracing::warn!("upkeep: {error:#}");
     }
+}
+
+/// Lets go of what is only kept for builds that follow at once.
+fn rest(daemon: &Daemon) -> anyhow::Result<()> {
+    daemon.layers.forget_digests();
+    memory::give_back();
+    Ok(())
 }
 
 /// Makes everything that was recorded so far survive a loss of power.
@@ -108,18 +124,10 @@ fn make_durable(daemon: &Daemon) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn collect_garbage(daemon: &Daemon) -> anyhow::Result<()> {
-    measure_dirs(daemon)?;
-    prune(daemon, &daemon.config.gc_policies).map(drop)
-}
-
 /// The disk that holds the state directory.
 pub(crate) fn disk(daemon: &Daemon) -> anyhow::Result<DiskStat> {
-    let stat = statvfs(&daemon.config.root)?;
-    Ok(DiskStat {
-        total: stat.f_blocks.saturating_mul(stat.f_frsize),
-        free: stat.f_bavail.saturating_mul(stat.f_frsize),
-    })
+    let root = &daemon.config.root;
+    DiskStat::of(root).with_context(|| root.display().to_string())
 }
 
 /// Removes what `policies` say, from the index and from the disk.
@@ -159,7 +167,7 @@ pub(crate) fn usage(daemon: &Daemon) -> anyhow::Result<Vec<Usage>> {
 }
 
 /// Measures the directories that were written in place since they were measured last.
-fn measure_dirs(daemon: &Daemon) -> anyhow::Result<()> {
+pub(crate) fn measure_dirs(daemon: &Daemon) -> anyhow::Result<()> {
     for dir in daemon.index.unmeasured_dirs()? {
         let path = match dir.kind {
             DirKind::CacheMount => daemon.caches.dirs.path(dir.id),
@@ -167,8 +175,8 @@ fn measure_dirs(daemon: &Daemon) -> anyhow::Result<()> {
             DirKind::GitRepository => daemon.repositories.dirs.path(dir.id),
         };
         // A directory that a step changes meanwhile is measured again next time.
-        if let Ok(size) = usage::of_directory(&path) {
-            daemon.index.set_dir_size(dir.id, size.bytes)?;
+        if let Ok(usage) = usage::of_directory(&path) {
+            daemon.index.set_dir_size(dir.id, usage.bytes, &shared_files(&usage))?;
         }
     }
     Ok(())

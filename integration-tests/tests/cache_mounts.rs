@@ -175,6 +175,24 @@ fn a_cache_starts_with_the_files_owner_and_mode_that_are_asked_for() {
 }
 
 #[test]
+fn what_is_written_to_a_seeded_cache_does_not_change_the_seed() {
+    let world = World::start();
+    let context = Context::new().dockerfile(
+        "
+        FROM busybox AS seed
+        RUN mkdir /from && echo seeded > /from/file
+        FROM busybox AS writer
+        RUN --mount=type=cache,target=/c,from=seed,source=/from echo changed >> /c/file && echo 1 > /done
+        FROM seed
+        COPY --from=writer /done /
+        RUN cat /from/file
+        ",
+    );
+    let build = world.build(&context).succeeds();
+    assert_eq!(build.step("RUN cat /from/file").log, ["seeded"]);
+}
+
+#[test]
 fn a_read_only_cache_cannot_be_written() {
     let world = World::start();
     let context = Context::new()

@@ -111,9 +111,9 @@ impl LayerDir {
         self.path.join("work")
     }
 
-    /// Numbers of the inodes that the layer shares with other layers or trees.
+    /// Numbers of the inodes that the layer shares with other layers or trees, and whose they were.
     pub(crate) fn links(&self) -> PathBuf {
-        self.path.join("links")
+        self.path.join("shared")
     }
 
     /// How its opaque directories are marked.

@@ -20,6 +20,6 @@ mod usage;
 
 pub use filter::Filter;
 pub use plan::plan;
-pub use policy::{Limits, Policy, default_policies};
+pub use policy::{Limits, Policy, default_policies, is_within};
 pub use space::{DiskStat, InvalidSpace, Space};
 pub use usage::{Usage, UsageId};

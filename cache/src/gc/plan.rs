@@ -1,16 +1,12 @@
 //! Which rows go.
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
-    time::SystemTime,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, time::SystemTime};
 
 use super::{DiskStat, Policy, Usage, UsageId};
 use crate::record_type::RecordType;
 
 /// What `policies` remove from `entries`, in the order in which it is to be removed: what builds on
-/// something goes before it.
+/// something goes before it. The entries are in order of their ids.
 ///
 /// An entry that is in use stays, as does one that another entry which stays builds on.
 pub fn plan(
@@ -29,10 +25,8 @@ pub fn plan(
 /// What is left while policies are applied; entries go by their position.
 struct State<'a> {
     entries: &'a [Usage],
-    /// Positions of what an entry builds on, each once.
-    parents: Vec<Vec<usize>>,
-    /// How many entries that are left build on an entry.
-    children: Vec<usize>,
+    /// How many times entries that are left name an entry as one they build on.
+    children: Vec<u32>,
     removed: Vec<bool>,
     victims: Vec<usize>,
     used: u64,
@@ -41,23 +35,12 @@ struct State<'a> {
 
 impl<'a> State<'a> {
     fn new(entries: &'a [Usage], disk: DiskStat) -> Self {
-        let positions: HashMap<_, _> =
-            entries.iter().enumerate().map(|(position, entry)| (entry.id, position)).collect();
         let mut children = vec![0; entries.len()];
-        let mut parents = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let mut known: Vec<usize> =
-                entry.parents.iter().filter_map(|id| positions.get(id).copied()).collect();
-            known.sort_unstable();
-            known.dedup();
-            for &parent in &known {
-                children[parent] += 1;
-            }
-            parents.push(known);
+        for parent in entries.iter().flat_map(|entry| parents(entries, entry)) {
+            children[parent] += 1;
         }
         Self {
             entries,
-            parents,
             children,
             removed: vec![false; entries.len()],
             victims: Vec::new(),
@@ -68,22 +51,27 @@ impl<'a> State<'a> {
 
     fn apply(&mut self, policy: &Policy, now: SystemTime) {
         let keep = policy.limits.keep(self.used, self.disk);
+        let is_enough = |used| keep.is_some_and(|keep| used <= keep);
+        if is_enough(self.used) {
+            return;
+        }
         let candidates: Vec<_> = (0..self.entries.len())
             .filter(|&at| !self.removed[at] && may_remove(&self.entries[at], policy, now))
             .collect();
         let mut rank = vec![None; self.entries.len()];
-        for (order, at) in least_useful_first(self.entries, candidates).into_iter().enumerate() {
+        for (order, at) in (0_u32..).zip(least_useful_first(self.entries, candidates)) {
             rank[at] = Some(order);
         }
         let mut free: BinaryHeap<_> = (0..self.entries.len())
             .filter(|&at| self.children[at] == 0)
             .filter_map(|at| rank[at].map(|order| Reverse((order, at))))
             .collect();
-        while keep.is_none_or(|keep| self.used > keep)
+        while !is_enough(self.used)
             && let Some(Reverse((_, at))) = free.pop()
         {
             self.remove(at);
-            for &parent in &self.parents[at] {
+            for parent in parents(self.entries, &self.entries[at]) {
+                self.children[parent] -= 1;
                 if self.children[parent] == 0
                     && let Some(order) = rank[parent]
                 {
@@ -99,10 +87,13 @@ impl<'a> State<'a> {
         self.victims.push(at);
         self.used = self.used.saturating_sub(size);
         self.disk.free = self.disk.free.saturating_add(size);
-        for &parent in &self.parents[at] {
-            self.children[parent] -= 1;
-        }
     }
+}
+
+/// Positions of what an entry builds on.
+fn parents<'a>(entries: &'a [Usage], entry: &'a Usage) -> impl Iterator<Item = usize> {
+    let position = |parent| entries.binary_search_by_key(parent, |entry| entry.id).ok();
+    entry.parents.iter().filter_map(position)
 }
 
 fn may_remove(entry: &Usage, policy: &Policy, now: SystemTime) -> bool {
@@ -125,35 +116,37 @@ fn may_remove(entry: &Usage, policy: &Policy, now: SystemTime) -> bool {
 
 /// Orders `candidates` by how long ago and how seldom they were used, both weighing the same: by the
 /// sum of their places in either order.
-fn least_useful_first(entries: &[Usage], mut candidates: Vec<usize>) -> Vec<usize> {
+fn least_useful_first(entries: &[Usage], candidates: Vec<usize>) -> Vec<usize> {
     let age = places(&candidates, |at| entries[at].last_used_at.unwrap_or(entries[at].created_at));
     let uses = places(&candidates, |at| entries[at].usage_count);
-    let weight = |at: usize| {
-        // Compared as fractions of the highest places, without fractions.
-        age.of[&at] * uses.count + uses.of[&at] * age.count
-    };
-    candidates.sort_by_cached_key(|&at| (weight(at), entries[at].created_at, entries[at].id));
-    candidates
+    // Compared as fractions of the highest places, without fractions.
+    let weights = age.of.iter().zip(&uses.of).map(|(age_at, uses_at)| {
+        u64::from(*age_at) * u64::from(uses.count) + u64::from(*uses_at) * u64::from(age.count)
+    });
+    let mut weighed: Vec<_> = weights.zip(candidates).collect();
+    weighed.sort_unstable_by_key(|&(weight, at)| (weight, entries[at].created_at, at));
+    weighed.into_iter().map(|(_, at)| at).collect()
 }
 
 /// The place of each candidate in an order, equal ones sharing a place.
 struct Places {
-    of: HashMap<usize, u128>,
-    count: u128,
+    of: Vec<u32>,
+    count: u32,
 }
 
 fn places<T: Ord + Copy>(candidates: &[usize], value: impl Fn(usize) -> T) -> Places {
-    let mut ordered: Vec<_> = candidates.iter().map(|&at| (value(at), at)).collect();
+    let mut ordered: Vec<_> = candidates.iter().map(|&at| value(at)).zip(0..).collect();
     ordered.sort_unstable();
-    let mut of = HashMap::with_capacity(ordered.len());
+    let mut of = vec![0; candidates.len()];
     let mut count = 0;
     let mut last = None;
-    for (value, at) in ordered {
+    for (value, candidate) in ordered {
+        let candidate: usize = candidate;
         if last != Some(value) {
             count += 1;
             last = Some(value);
         }
-        of.insert(at, count);
+        of[candidate] = count;
     }
     Places { of, count }
 }

@@ -50,6 +50,12 @@ impl Limits {
     }
 }
 
+/// Whether no policy removes anything, whatever there is, when the cache takes up `used`.
+pub fn is_within(policies: &[Policy], used: u64, disk: DiskStat) -> bool {
+    let mut limits = policies.iter().map(|policy| policy.limits);
+    limits.all(|limits| limits.keep(used, disk).is_some_and(|keep| used <= keep))
+}
+
 /// The rules of a daemon whose configuration has none, for the limits that it has.
 ///
 /// Limits that are all zero are chosen from the disk: a tenth of it, at most 10 GB, is reserved;
@@ -109,6 +115,18 @@ mod tests {
         for (rule, limits, keep) in table {
             assert_eq!(limits.keep(500, disk), keep, "{rule}");
         }
+    }
+
+    #[test]
+    fn limits_that_hold_make_a_look_at_the_cache_needless() {
+        let disk = DiskStat { total: 1000, free: 100 };
+        let policy = |limits| Policy { limits, ..Policy::default() };
+        let holds = |policies: &[Policy]| is_within(policies, 500, disk);
+        assert!(holds(&[]));
+        assert!(holds(&[policy(limits(0, 500, 0)), policy(limits(0, 0, 100))]));
+        assert!(!holds(&[policy(limits(0, 500, 0)), policy(limits(0, 499, 0))]));
+        assert!(!holds(&[policy(limits(0, 0, 101))]));
+        assert!(!holds(&[policy(Limits::default())]), "what is old goes without a limit");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Hit, Index, IndexError, Pin, db::Batch, durable::Volatile, error::Result, image::ImageRow,
-    layer::LayerRow, pin::Pinnable, schema::Family,
+    layer::LayerRow, pin::Pinnable, remove::CHUNK, schema::Family,
 };
 use crate::{
     content::{Blob, ContentStore, Expected, Ingest},
@@ -60,25 +60,33 @@ impl Index {
     pub fn collect_blobs(&self, store: &ContentStore) -> Result<Vec<Blob>> {
         let _alone = self.collecting.lock();
         self.pins.lock().start_notes();
-        let unneeded = self.unreferenced_blobs();
-        let mut pins = self.pins.lock();
-        let noted = pins.take_notes();
-        let mut batch = Batch::new(&self.db);
-        let mut collected = unneeded?;
-        collected.retain(|blob| {
-            !noted.contains(&blob.digest) && !pins.is_pinned(Pinnable::Blob(blob.digest))
-        });
-        for blob in &collected {
-            self.delete_blob(&mut batch, &blob.digest)?;
+        let collected =
+            self.unreferenced_blobs().and_then(|unneeded| self.remove_blobs(store, &unneeded));
+        self.pins.lock().stop_notes();
+        collected
+    }
+
+    /// Removes those of `unneeded` that have not come to be needed since notes were started.
+    fn remove_blobs(&self, store: &ContentStore, unneeded: &[Blob]) -> Result<Vec<Blob>> {
+        let mut removed = Vec::new();
+        for chunk in unneeded.chunks(CHUNK) {
+            let pins = self.pins.lock();
+            let mut batch = Batch::new(&self.db);
+            let mut free = chunk.to_vec();
+            free.retain(|blob| !pins.is_needed(&blob.digest));
+            for blob in &free {
+                self.delete_blob(&mut batch, &blob.digest)?;
+            }
+            batch.write()?;
+            // Moving a file aside is quick, freeing a gigabyte is not: only the first is done under
+            // the lock, which keeps an equal blob that is committed from meeting the old one.
+            let retired =
+                free.iter().map(|blob| store.retire(&blob.digest)).collect::<Result<Vec<_>, _>>();
+            drop(pins);
+            drop(retired?);
+            removed.extend(free);
         }
-        batch.write()?;
-        // Moving a file aside is quick, freeing a gigabyte is not: only the first is done under the
-        // lock, which keeps an equal blob that is committed from meeting the old one.
-        let retired =
-            collected.iter().map(|blob| store.retire(&blob.digest)).collect::<Result<Vec<_>, _>>();
-        drop(pins);
-        drop(retired?);
-        Ok(collected)
+        Ok(removed)
     }
 
     fn unreferenced_blobs(&self) -> Result<Vec<Blob>> {

@@ -38,6 +38,11 @@ impl Db {
         Ok(self.0.get_pinned_cf(self.family(family), key)?.is_some())
     }
 
+    /// Changes whenever something is written.
+    pub(super) fn state(&self) -> u64 {
+        self.0.latest_sequence_number()
+    }
+
     /// All keys and undecoded rows of a family whose keys start with `prefix`, in order.
     pub(super) fn scan_raw<'a>(
         &'a self,
@@ -45,14 +50,31 @@ impl Db {
         prefix: &[u8],
     ) -> impl Iterator<Item = Result<RawRow>> + use<'a> {
         let mut options = ReadOptions::default();
-        // A walk over everything would push the rows that builds ask for out of the small cache.
-        options.fill_cache(false);
-        if !prefix.is_empty() {
+        if prefix.is_empty() {
+            // Would push the rows that builds ask for out of the small cache.
+            options.fill_cache(false);
+        } else {
             options.set_iterate_range(PrefixRange(prefix));
         }
         self.0
             .iterator_cf_opt(self.family(family), options, IteratorMode::Start)
             .map(|row| row.map_err(IndexError::from))
+    }
+
+    /// The same from the last row to the first, for a walk over many.
+    pub(super) fn scan_back<'a, T: DeserializeOwned>(
+        &'a self,
+        family: Family,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(Box<[u8]>, T)>> + use<'a, T> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_iterate_range(PrefixRange(prefix));
+        self.0.iterator_cf_opt(self.family(family), options, IteratorMode::End).map(move |row| {
+            let (key, bytes) = row?;
+            let value = decode(family, &key, &bytes)?;
+            Ok((key, value))
+        })
     }
 
     /// All rows of a family whose keys start with `prefix`, in order of their keys.

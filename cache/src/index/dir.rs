@@ -8,8 +8,8 @@ use std::{fmt, time::SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Hit, Index, Pin, db::Batch, durable::Volatile, error::Result, links, pin::Pinnable,
-    schema::Family,
+    Hit, Index, Pin, SharedFile, db::Batch, durable::Volatile, error::Result, links, pin::Pinnable,
+    schema::Family, shared,
 };
 use crate::record_type::RecordType;
 
@@ -146,15 +146,18 @@ impl Index {
         Ok(())
     }
 
-    /// Notes the measured size of a directory, in bytes.
-    pub fn set_dir_size(&self, id: DirId, size: u64) -> Result<()> {
+    /// Notes the measured size of a directory, in bytes, and the files that are not in it because
+    /// they are others', too.
+    pub fn set_dir_size(&self, id: DirId, size: u64, shared: &[SharedFile]) -> Result<()> {
         let _pins = self.pins.lock();
         let Some(mut row) = self.dir(id)? else { return Ok(()) };
-        if row.size == size {
+        let known: Option<Vec<SharedFile>> = self.db.get(Family::Links, &links::shared(id.0))?;
+        if row.size == size && known.unwrap_or_default() == shared {
             return Ok(());
         }
         row.size = size;
         let mut batch = Batch::new(&self.db);
+        shared::put(&mut batch, id.0, shared);
         batch.put(Family::Dirs, &id.0.to_be_bytes(), &row);
         batch.write()
     }
@@ -164,6 +167,7 @@ impl Index {
         let key = row.id.0.to_be_bytes();
         batch.delete(Family::Dirs, &key);
         batch.delete(Family::Uses, &key);
+        batch.delete(Family::Links, &links::shared(row.id.0));
         batch.delete(Family::Links, &links::dir(row.kind, &row.name, row.id));
         self.delete_volatile(batch, Volatile::Dir(row.id))
     }

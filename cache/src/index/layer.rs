@@ -37,7 +37,9 @@ pub struct LayerRow {
     pub blobs: Vec<Descriptor>,
     /// Where its files are.
     pub presence: Presence,
-    /// What its directory takes up on the disk, in bytes.
+    /// What its directory takes up on the disk, in bytes, but for [shared files].
+    ///
+    /// [shared files]: Index::set_shared_files
     pub size: u64,
     /// When it was made.
     pub created_at: SystemTime,
@@ -243,6 +245,7 @@ impl Index {
         let key = row.id.0.to_be_bytes();
         batch.delete(Family::Layers, &key);
         batch.delete(Family::Uses, &key);
+        batch.delete(Family::Links, &links::shared(row.id.0));
         self.delete_volatile(batch, Volatile::Layer(row.id))?;
         for parent in &row.parents {
             batch.delete(Family::Links, &links::child(*parent, row.id));

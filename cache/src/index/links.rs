@@ -14,6 +14,10 @@ const CHILD: u8 = b'c';
 const RECORD: u8 = b'r';
 const CHAIN: u8 = b'n';
 const DIR: u8 = b'd';
+const SHARED: u8 = b's';
+
+/// The rows of all [`shared`].
+pub(super) const ALL_SHARED: [u8; 1] = [SHARED];
 
 /// Layers that build on `parent`.
 pub(super) fn children_of(parent: LayerId) -> [u8; 9] {
@@ -46,6 +50,11 @@ pub(super) fn dirs_of(kind: DirKind, name: &str) -> [u8; 34] {
 
 pub(super) fn dir(kind: DirKind, name: &str, id: DirId) -> [u8; 42] {
     join(dirs_of(kind, name), id.0.to_be_bytes())
+}
+
+/// Files that a layer or directory has in common with others; the row holds them.
+pub(super) fn shared(number: u64) -> [u8; 9] {
+    join([SHARED], number.to_be_bytes())
 }
 
 /// The number at the end of a key that refers to a layer or a directory.

@@ -33,6 +33,7 @@ mod reconcile;
 mod record;
 mod remove;
 mod schema;
+mod shared;
 mod touch;
 mod usage;
 
@@ -59,6 +60,7 @@ pub use self::{
     reconcile::{Dropped, OnDisk, Reconciled},
     record::Record,
     remove::Removed,
+    shared::SharedFile,
 };
 
 /// The index's database. Share it by reference or in an `Arc`.
@@ -94,6 +96,13 @@ impl Index {
         // The last process may have been killed before it measured them.
         index.forget_sizes()?;
         Ok(index)
+    }
+}
+
+impl Index {
+    /// A number that changes whenever anything is written to the index.
+    pub fn state(&self) -> u64 {
+        self.db.state()
     }
 }
 

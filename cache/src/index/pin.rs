@@ -71,9 +71,20 @@ impl PinLock<'_> {
         self.pins.noted = Some(HashSet::new());
     }
 
-    /// Stops that, and returns them.
-    pub(super) fn take_notes(&mut self) -> HashSet<Digest> {
-        self.pins.noted.take().unwrap_or_default()
+    /// Stops that.
+    pub(super) fn stop_notes(&mut self) {
+        self.pins.noted = None;
+    }
+
+    /// Whether a blob is held, or came to be needed since notes were started.
+    pub(super) fn is_needed(&self, blob: &Digest) -> bool {
+        self.is_pinned(Pinnable::Blob(*blob))
+            || self.pins.noted.as_ref().is_some_and(|noted| noted.contains(blob))
+    }
+
+    /// All that is pinned.
+    pub(super) fn all(&self) -> HashSet<Pinnable> {
+        self.pins.counts.keys().copied().collect()
     }
 
     pub(super) fn is_pinned(&self, one: Pinnable) -> bool {

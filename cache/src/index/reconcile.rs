@@ -138,8 +138,10 @@ impl Index {
         on_disk: &OnDisk,
         reconciled: &mut Reconciled,
     ) -> Result<()> {
-        let mut unclaimed: HashSet<_> = on_disk.layers.iter().copied().collect();
-        let mut kept = HashSet::new();
+        let mut on_disk = on_disk.layers.clone();
+        on_disk.sort_unstable();
+        let mut on_disk = on_disk.into_iter().peekable();
+        let mut kept = Vec::new();
         let mut batch = Batch::new(&self.db);
         // In order of numbers: what a layer builds on comes before it.
         for row in self.db.scan_raw(Family::Layers, &[]) {
@@ -153,18 +155,25 @@ impl Index {
                 }
                 continue;
             };
-            let has_parents = row.parents.iter().all(|parent| kept.contains(parent));
-            let has_files = unclaimed.contains(&row.id) && !suspects.layers.contains(&row.id);
-            if has_parents && has_files && row.presence.is_local {
-                unclaimed.remove(&row.id);
-                kept.insert(row.id);
+            while let Some(unclaimed) = on_disk.next_if(|id| *id < row.id) {
+                reconciled.layers.push(unclaimed);
+            }
+            let is_on_disk = on_disk.next_if_eq(&row.id).is_some();
+            let has_parents = row.parents.iter().all(|parent| kept.binary_search(parent).is_ok());
+            let has_files = is_on_disk && !suspects.layers.contains(&row.id);
+            let keeps_files = has_parents && has_files && row.presence.is_local;
+            if is_on_disk && !keeps_files {
+                reconciled.layers.push(row.id);
+            }
+            if keeps_files {
+                kept.push(row.id);
             } else if has_parents && row.is_refetchable() {
-                kept.insert(row.id);
+                kept.push(row.id);
                 if row.presence.is_local {
                     self.make_lazy(&mut batch, row)?;
                 }
             } else if has_parents && !row.presence.is_local {
-                kept.insert(row.id);
+                kept.push(row.id);
             } else {
                 reconciled.dropped.records += self.delete_records_of(&mut batch, row.id)?;
                 self.delete_layer(&mut batch, &row)?;
@@ -172,7 +181,7 @@ impl Index {
             }
         }
         batch.write()?;
-        reconciled.layers = unclaimed.into_iter().collect();
+        reconciled.layers.extend(on_disk);
         Ok(())
     }
 

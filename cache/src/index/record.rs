@@ -20,6 +20,7 @@ use super::{
     links,
     parts::KeyParts,
     pin::{PinLock, Pinnable},
+    remove::CHUNK,
     schema::Family,
 };
 use crate::{
@@ -245,21 +246,35 @@ impl Index {
 
     /// Deletes the records with empty results that are old at `now`; none while one is in use.
     pub(super) fn delete_old_empty_records(&self, now: SystemTime) -> Result<()> {
-        let pins = self.pins.lock();
-        if pins.is_pinned(Pinnable::Layer(NO_LAYER)) {
-            return Ok(());
-        }
-        let mut batch = Batch::new(&self.db);
+        let mut old = Vec::new();
         for row in self.db.scan_raw(Family::Links, &links::records_of(NO_LAYER)) {
             let (link, _) = row?;
-            let stored = links::trailing_key(&link).map(|key| self.stored(&key));
-            let is_young = matches!(stored, Some(Ok(Some(StoredRecord { record, .. })))
-                if now.duration_since(record.created_at).unwrap_or_default() < EMPTY_LIFE);
-            if !is_young {
-                self.delete_record_at(&mut batch, &link)?;
+            if self.is_old(&link, now) {
+                old.push(link);
             }
         }
-        batch.write()
+        for chunk in old.chunks(CHUNK) {
+            let pins = self.pins.lock();
+            if pins.is_pinned(Pinnable::Layer(NO_LAYER)) {
+                return Ok(());
+            }
+            let mut batch = Batch::new(&self.db);
+            for link in chunk {
+                // It may have been made anew.
+                if self.is_old(link, now) {
+                    self.delete_record_at(&mut batch, link)?;
+                }
+            }
+            batch.write()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the record that `link` leads to was made long before `now`, or cannot be read.
+    fn is_old(&self, link: &[u8], now: SystemTime) -> bool {
+        let stored = links::trailing_key(link).map(|key| self.stored(&key));
+        !matches!(stored, Some(Ok(Some(StoredRecord { record, .. })))
+            if now.duration_since(record.created_at).unwrap_or_default() < EMPTY_LIFE)
     }
 
     /// Deletes the record that `link` leads to, and all that leads to it.

@@ -1,6 +1,10 @@
 //! Removing layers and directories, with all that depends on them.
 
-use std::{collections::HashSet, time::SystemTime};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+    time::SystemTime,
+};
 
 use super::{
     DirId, DirKind, Index,
@@ -16,7 +20,7 @@ use crate::{
 };
 
 /// How many rows are removed in one batch, between which builds get their turn.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 16;
 
 /// What was removed from the index, and whose directories the caller now removes.
 ///
@@ -29,6 +33,15 @@ pub struct Removed {
     pub layers: Vec<LayerId>,
     /// Mutable directories.
     pub dirs: Vec<DirId>,
+    /// What all that is left takes up, in bytes.
+    pub left: u64,
+}
+
+impl Removed {
+    /// Whether nothing was removed.
+    pub fn is_empty(&self) -> bool {
+        self.layers.is_empty() && self.dirs.is_empty()
+    }
 }
 
 impl Index {
@@ -48,10 +61,10 @@ impl Index {
             .map(UsageId::Layer)
             .chain(removed.dirs.iter().copied().map(UsageId::Dir))
             .collect();
-        Ok(Removed {
-            rows: rows.into_iter().filter(|row| gone.contains(&row.id)).collect(),
-            ..removed
-        })
+        let (rows, left): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| gone.contains(&row.id));
+        let left = left.iter().fold(0, |sum: u64, row| sum.saturating_add(row.size));
+        Ok(Removed { rows, left, ..removed })
     }
 
     /// Removes layers and directories in that order, and the records whose results they are.
@@ -60,7 +73,7 @@ impl Index {
     /// of which a layer goes loses its name.
     fn remove(&self, victims: &[UsageId]) -> Result<Removed> {
         let mut removed = Removed::default();
-        let images = self.images()?;
+        let names = self.names_of_layers()?;
         let mut gone = HashSet::new();
         for chunk in victims.chunks(CHUNK) {
             let pins = self.pins.lock();
@@ -69,7 +82,7 @@ impl Index {
                 match *victim {
                     UsageId::Layer(id) if self.remove_layer(&pins, &mut batch, id, &gone)? => {
                         gone.insert(id);
-                        for (name, _) in images.iter().filter(|(_, row)| row.layers.contains(&id)) {
+                        for name in names.get(&id).into_iter().flatten() {
                             batch.delete(Family::Images, name.as_bytes());
                         }
                         removed.layers.push(id);
@@ -83,6 +96,18 @@ impl Index {
             batch.write()?;
         }
         Ok(removed)
+    }
+
+    /// The images that each layer is part of.
+    fn names_of_layers(&self) -> Result<HashMap<LayerId, Vec<Rc<str>>>> {
+        let mut names: HashMap<_, Vec<_>> = HashMap::new();
+        for (name, image) in self.images()? {
+            let name: Rc<str> = name.into();
+            for layer in image.layers {
+                names.entry(layer).or_default().push(name.clone());
+            }
+        }
+        Ok(names)
     }
 
     /// Deletes a layer and its records, unless a layer builds on it that is not `gone`.

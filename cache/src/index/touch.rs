@@ -3,7 +3,7 @@
 //! A lookup must not cost a write, so uses are counted in memory and written now and then. A crash
 //! loses the last of them, which makes something look a little less used than it is.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{cmp::Ordering, collections::HashMap, iter::Peekable, time::SystemTime};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -76,19 +76,32 @@ impl Index {
         batch.write()
     }
 
-    /// All uses, those of this minute included.
-    pub(super) fn uses(&self) -> Result<HashMap<u64, Uses>> {
-        let mut uses = HashMap::new();
-        for row in self.db.scan::<Uses>(Family::Uses, &[]) {
-            let (key, written) = row?;
-            if let Some(number) = super::links::trailing_number(&key) {
-                uses.insert(number, written);
-            }
-        }
-        for (number, unwritten) in self.touches.0.lock().iter() {
-            let sum = unwritten.after(uses.get(number).copied());
-            uses.insert(*number, sum);
-        }
-        Ok(uses)
+    /// All uses, those of this minute included, for who asks for them in order.
+    pub(super) fn uses_in_order(
+        &self,
+    ) -> UsesInOrder<impl Iterator<Item = Result<(Box<[u8]>, Uses)>>> {
+        let unwritten = self.touches.0.lock().clone();
+        UsesInOrder { written: self.db.scan(Family::Uses, &[]).peekable(), unwritten }
+    }
+}
+
+/// Uses of layers or directories that are asked for in order of their numbers.
+pub(super) struct UsesInOrder<I: Iterator> {
+    written: Peekable<I>,
+    unwritten: HashMap<u64, Uses>,
+}
+
+impl<I: Iterator<Item = Result<(Box<[u8]>, Uses)>>> UsesInOrder<I> {
+    /// The uses of the next number.
+    pub(super) fn of(&mut self, number: u64) -> Result<Option<Uses>> {
+        let key = number.to_be_bytes();
+        let is = |order: Ordering, row: &I::Item| matches!(row, Ok((at, _)) if (**at).cmp(&key) == order);
+        while self.written.next_if(|row| is(Ordering::Less, row)).is_some() {}
+        let written = self.written.next_if(|row| !is(Ordering::Greater, row)).transpose()?;
+        let written = written.map(|(_, uses)| uses);
+        Ok(match self.unwritten.get(&number) {
+            Some(unwritten) => Some(unwritten.after(written)),
+            None => written,
+        })
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fs,
+    os::unix::fs::MetadataExt,
     time::SystemTime,
 };
 
@@ -15,33 +16,28 @@ use crate::{
 };
 
 impl Index {
-    /// All that takes up the disk. The sizes of all rows add up to what the disk shows. Walks over
+    /// All that takes up the disk, in order of ids. The sizes of all rows add up to what the disk shows. Walks over
     /// everything.
     ///
     /// A blob that several layers share is counted with the first of them; one that is no layer's is
     /// counted with [`UsageId::Content`].
     pub fn usage(&self) -> Result<Vec<Usage>> {
-        let mut layers: Vec<LayerRow> = self
-            .db
-            .scan(Family::Layers, &[])
-            .map(|row| row.map(|(_, layer)| layer))
-            .collect::<Result<_>>()?;
-        let dirs: Vec<DirRow> = self
-            .db
-            .scan(Family::Dirs, &[])
-            .map(|row| row.map(|(_, dir)| dir))
-            .collect::<Result<_>>()?;
-        layers.sort_unstable_by_key(|layer| layer.id);
         let shared = self.layers_of_images()?;
         let mut blobs: HashMap<Digest, u64> =
             self.blobs()?.into_iter().map(|blob| (blob.digest, blob.size)).collect();
-        let uses = self.uses()?;
+        let mut uses = self.uses_in_order();
 
-        let mut rows = Vec::with_capacity(layers.len() + dirs.len() + 2);
-        for layer in layers {
-            let of_blobs: u64 =
-                layer.blobs.iter().filter_map(|blob| blobs.remove(&blob.digest)).sum();
-            let used = uses.get(&layer.id.0);
+        let mut rows = Vec::new();
+        // Both in order of their numbers, and one at a time: there may be a million.
+        for layer in self.db.scan::<LayerRow>(Family::Layers, &[]) {
+            let (_, layer) = layer?;
+            let of_blobs: u64 = layer
+                .blobs
+                .iter()
+                .filter_map(|blob| blobs.remove(&blob.digest))
+                .map(whole_blocks)
+                .sum();
+            let used = uses.of(layer.id.0)?;
             rows.push(Usage {
                 id: UsageId::Layer(layer.id),
                 parents: layer.parents.iter().copied().map(UsageId::Layer).collect(),
@@ -56,8 +52,10 @@ impl Index {
                 record_type: layer.record_type,
             });
         }
-        for dir in dirs {
-            let used = uses.get(&dir.id.0);
+        let mut uses = self.uses_in_order();
+        for dir in self.db.scan::<DirRow>(Family::Dirs, &[]) {
+            let (_, dir) = dir?;
+            let used = uses.of(dir.id.0)?;
             rows.push(Usage {
                 id: UsageId::Dir(dir.id),
                 parents: Vec::new(),
@@ -72,10 +70,11 @@ impl Index {
                 record_type: dir.kind.record_type(),
             });
         }
+        self.add_shared_files(&mut rows)?;
         self.mark_in_use(&mut rows);
         pass_down(&mut rows);
 
-        let content = blobs.values().sum::<u64>();
+        let content = blobs.values().copied().map(whole_blocks).sum::<u64>();
         rows.push(overhead(UsageId::Content, content, "manifests and configs"));
         rows.push(overhead(UsageId::Index, self.size_on_disk(), "index of the cache"));
         Ok(rows)
@@ -87,11 +86,11 @@ impl Index {
     }
 
     fn mark_in_use(&self, rows: &mut [Usage]) {
-        let pins = self.pins.lock();
+        let pinned = self.pins.lock().all();
         for row in rows {
             row.in_use = match row.id {
-                UsageId::Layer(id) => pins.is_pinned(Pinnable::Layer(id)),
-                UsageId::Dir(id) => pins.is_pinned(Pinnable::Dir(id)),
+                UsageId::Layer(id) => pinned.contains(&Pinnable::Layer(id)),
+                UsageId::Dir(id) => pinned.contains(&Pinnable::Dir(id)),
                 UsageId::Content | UsageId::Index => true,
             };
         }
@@ -101,22 +100,24 @@ impl Index {
     fn size_on_disk(&self) -> u64 {
         let Ok(files) = fs::read_dir(&self.path) else { return 0 };
         // A file may go while its directory is read.
-        files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
+        files.filter_map(|file| Some(file.ok()?.metadata().ok()?.blocks() * 512)).sum()
     }
 }
 
-/// A use of something is a use of all that it builds on, and so is a pin. Rows are ordered by
-/// layer, so what builds on something comes after it.
+/// What a file of `size` bytes takes up on the file systems there are.
+fn whole_blocks(size: u64) -> u64 {
+    size.div_ceil(4096).saturating_mul(4096)
+}
+
+/// A use of something is a use of all that it builds on, and so is a pin. Rows are ordered by their
+/// ids, so what builds on something comes after it.
 fn pass_down(rows: &mut [Usage]) {
-    let positions: HashMap<_, _> =
-        rows.iter().enumerate().map(|(position, row)| (row.id, position)).collect();
     for at in (0..rows.len()).rev() {
         let (below, row) = rows.split_at_mut(at);
         let Some(row) = row.first() else { continue };
         for parent in &row.parents {
-            let Some(parent) = positions.get(parent).and_then(|&at| below.get_mut(at)) else {
-                continue;
-            };
+            let Ok(at) = below.binary_search_by_key(parent, |row| row.id) else { continue };
+            let parent = &mut below[at];
             parent.in_use |= row.in_use;
             parent.shared |= row.shared;
             parent.last_used_at = parent.last_used_at.max(row.last_used_at);

@@ -19,12 +19,14 @@ pub(crate) mod resource;
 pub(crate) mod secret;
 pub(crate) mod size;
 pub(crate) mod ssh;
+pub(crate) mod template;
 pub(crate) mod ulimit;
 
 mod build;
 mod usage;
 
 pub(crate) use build::{BuildFlags, ProgressMode};
+pub(crate) use template::{FIELDS, Piece, Template};
 pub(crate) use usage::{DuFlags, DuFormat, PruneFlags};
 
 use clap::{Parser, Subcommand};

@@ -1,7 +1,10 @@
 //! The flags of `kiln du` and `kiln prune`.
 
+use super::invalid::Invalid;
 use super::size;
-use clap::{Args, ValueEnum};
+use super::template::Template;
+use clap::Args;
+use std::str::FromStr;
 
 /// The command line of `kiln du`.
 #[derive(Debug, Args)]
@@ -14,20 +17,36 @@ pub(crate) struct DuFlags {
     #[arg(long, conflicts_with = "format")]
     pub(crate) verbose: bool,
 
-    /// How to show records
-    #[arg(long, value_enum)]
+    /// How to show records: table, pretty, json, or a template such as '{{.ID}} {{.Size}}', which
+    /// is a table if it begins with 'table '
+    #[arg(long)]
     pub(crate) format: Option<DuFormat>,
 }
 
 /// How records are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DuFormat {
-    /// As a table
+    /// As a table.
     Table,
-    /// All that is known of each
+    /// All that is known of each.
     Pretty,
-    /// As JSON, one record a line
+    /// As JSON, one record a line.
     Json,
+    /// As the user wants it.
+    Template(Template),
+}
+
+impl FromStr for DuFormat {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Ok(match text {
+            "table" => Self::Table,
+            "pretty" => Self::Pretty,
+            "json" => Self::Json,
+            template => Self::Template(template.parse()?),
+        })
+    }
 }
 
 /// The command line of `kiln prune`.

@@ -38,6 +38,11 @@ impl Time {
             .and_then(|moment| moment.format(&time::format_description::well_known::Rfc3339).ok())
             .unwrap_or_default()
     }
+
+    /// As Go prints it, and so docker's commands.
+    pub(crate) fn as_in_go(self) -> String {
+        self.rfc3339().replace('T', " ").replace('Z', " +0000 UTC")
+    }
 }
 
 impl From<&Timestamp> for Time {

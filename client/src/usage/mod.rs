@@ -2,6 +2,7 @@
 
 mod filter;
 mod table;
+mod template;
 
 use crate::args::{DuFlags, DuFormat, PruneFlags};
 use crate::daemon;
@@ -19,10 +20,12 @@ pub(crate) async fn du(flags: &DuFlags, host: Option<&str>) -> Result<(), Failur
     let request =
         DiskUsageRequest { filter: filters.expressions, age_limit: filters.until_nanoseconds };
     let response = daemon.control().disk_usage(request).await.map_err(Refused::from)?;
-    let records = response.into_inner().record;
+    let mut records = response.into_inner().record;
+    // The largest is next to the sum.
+    records.sort_by(|a, b| (a.size, &a.id).cmp(&(b.size, &b.id)));
 
     let mut out = io::stdout().lock();
-    let format = match flags.format {
+    let format = match flags.format.clone() {
         Some(format) => format,
         None if flags.verbose => DuFormat::Pretty,
         None => DuFormat::Table,
@@ -32,6 +35,10 @@ pub(crate) async fn du(flags: &DuFlags, host: Option<&str>) -> Result<(), Failur
             for record in &records {
                 writeln!(out, "{}", table::json(record))?;
             }
+            return Ok(());
+        }
+        DuFormat::Template(template) => {
+            write!(out, "{}", template::render(&template, &records))?;
             return Ok(());
         }
         DuFormat::Pretty => {

@@ -48,7 +48,7 @@ pub(super) fn pretty(record: &UsageRecord) -> String {
         record.parents.iter().for_each(|parent| line(&format!(" - {parent}"), ""));
     }
     if let Some(created) = &record.created_at {
-        line("Created at:", &Time::from(created).rfc3339());
+        line("Created at:", &Time::from(created).as_in_go());
     }
     line("Mutable:", &record.mutable.to_string());
     line("Reclaimable:", &(!record.in_use).to_string());
@@ -69,14 +69,16 @@ pub(super) fn pretty(record: &UsageRecord) -> String {
 
 /// A record as an object, with the members that docker's clients give it.
 pub(super) fn json(record: &UsageRecord) -> Value {
-    let created = record.created_at.as_ref().map(|time| Time::from(time).rfc3339());
+    let created = record.created_at.as_ref().map(|time| Time::from(time).as_in_go());
+    // Go's empty list.
+    let parents = Some(&record.parents).filter(|parents| !parents.is_empty());
     json!({
         "CreatedAt": created.unwrap_or_default(),
         "Description": record.description,
         "ID": record.id,
         "LastUsedAt": last_used(record).unwrap_or_default(),
         "Mutable": record.mutable,
-        "Parents": record.parents,
+        "Parents": parents,
         "Reclaimable": !record.in_use,
         "Shared": record.shared,
         "Size": short_bytes(record.size),
@@ -152,7 +154,7 @@ mod tests {
         Parents:
          - p1
          - p2
-        Created at:   1970-01-01T00:00:00Z
+        Created at:   1970-01-01 00:00:00 +0000 UTC
         Mutable:      false
         Reclaimable:  true
         Shared:       false

@@ -11,6 +11,7 @@ use tonic::Status;
 use super::error::{from_rpc, to_rpc};
 use crate::attestation::{self, Wanted};
 use crate::builds::ActiveBuild;
+use crate::collector::is_out_of_space;
 use crate::daemon::Daemon;
 use crate::exporter;
 use crate::frontend::gateway::GatewayBuild;
@@ -135,6 +136,9 @@ async fn run(
         Ok((response, outcome)) => (Ok(response), outcome),
         Err(error) => {
             tracing::debug!(build = build.id, %error, "build failed");
+            if is_out_of_space(error.cause()) {
+                daemon.collector.disk_is_full();
+            }
             let error = to_rpc(&error);
             (Err(from_rpc(error.clone())), Outcome::failed(error))
         }
@@ -142,6 +146,7 @@ async fn run(
     if let Some(recording) = recording {
         recording.end(outcome);
     }
+    daemon.collector.build_ended();
     answer
 }
 

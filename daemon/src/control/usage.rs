@@ -1,7 +1,7 @@
 //! `DiskUsage` and `Prune`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kiln_cache::RecordType;
 use kiln_cache::filter::InvalidFilter;
@@ -36,12 +36,26 @@ pub(super) async fn disk_usage(
     request: &DiskUsageRequest,
 ) -> Result<Vec<UsageRecord>, Status> {
     let filters = filters(&request.filter)?;
-    let rows = blocking(daemon, upkeep::usage).await?;
+    let mut rows = blocking(daemon, upkeep::usage).await?;
+    for row in &mut rows {
+        if matches!(row.id, UsageId::Content | UsageId::Index) {
+            // Clients take it for what a build holds now. The daemon's own data never goes, but
+            // nobody will give it back either.
+            row.in_use = false;
+        } else {
+            // Whoever made it used it.
+            row.last_used_at = row.last_used_at.or(Some(row.created_at));
+        }
+    }
     // The empty index has a size, too, but clients take an empty list for an empty cache.
     if rows.iter().all(|row| row.record_type == RecordType::Internal) {
         return Ok(Vec::new());
     }
-    let wanted = |row: &&Usage| filters.is_empty() || filters.iter().any(|f| f.matches(row));
+    let age = Duration::from_nanos(u64::try_from(request.age_limit).unwrap_or(0));
+    let last = SystemTime::now().checked_sub(age).filter(|_| !age.is_zero());
+    let is_old = |row: &Usage| row.last_used_at.is_none_or(|used| last.is_none_or(|at| used <= at));
+    let is_selected = |row: &Usage| filters.is_empty() || filters.iter().any(|f| f.matches(row));
+    let wanted = |row: &&Usage| is_selected(row) && is_old(row);
     Ok(rows.iter().filter(wanted).map(record).collect())
 }
 
@@ -61,21 +75,21 @@ pub(super) async fn prune(
         },
     };
     let removed = blocking(daemon, move |daemon| {
-        upkeep::usage(daemon)?;
-        upkeep::prune(daemon, &[policy])
+        daemon.collector.make_way(upkeep::disk(daemon)?);
+        upkeep::measure_dirs(daemon)?;
+        let removed = upkeep::prune(daemon, &[policy])?;
+        daemon.collector.renew_reserve(upkeep::disk(daemon)?)?;
+        Ok(removed)
     });
     Ok(removed.await?.rows.iter().map(record).collect())
 }
 
 fn record(row: &Usage) -> UsageRecord {
-    // Clients take it for what a build holds now. The daemon's own data never goes, but nobody will
-    // give it back either.
-    let in_use = row.in_use && !matches!(row.id, UsageId::Content | UsageId::Index);
     #[expect(deprecated, reason = "older clients read the field that newer ones do not")]
     UsageRecord {
         id: row.id.to_string(),
         mutable: row.mutable,
-        in_use,
+        in_use: row.in_use,
         size: i64::try_from(row.size).unwrap_or(i64::MAX),
         parent: row.parents.first().map(ToString::to_string).unwrap_or_default(),
         created_at: Some(row.created_at.into()),

@@ -39,6 +39,11 @@ impl DigestCache {
         Ok(FileDigests(Source::Layers { index: self.index.clone(), ids: ids.to_vec(), layers }))
     }
 
+    /// Frees what is kept between builds; it can be read again.
+    pub(super) fn clear(&self) {
+        *self.layers.lock() = Default::default();
+    }
+
     fn layer(&self, id: LayerId) -> anyhow::Result<Shared> {
         let mut cached = self.layers.lock();
         let (layers, order) = &mut *cached;

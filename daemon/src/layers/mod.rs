@@ -12,12 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kiln_cache::{ContentStore, Index, LayerId, LayerRow, Pin, RecordType};
+use kiln_cache::{ContentStore, Index, LayerId, LayerRow, Pin, RecordType, SharedFile};
 use kiln_executor::Rootfs;
 use kiln_snapshotter::copy::{CopyOptions, copy};
-use kiln_snapshotter::{
-    LayerDir, LayerWriter, Overlay, Snapshotter as _, View, create_trees_dir, usage,
-};
+use kiln_snapshotter::usage::{self, Usage};
+use kiln_snapshotter::{LayerDir, LayerWriter, Overlay, Snapshotter as _, View, create_trees_dir};
 
 use tokio::sync::Semaphore;
 
@@ -57,6 +56,16 @@ pub(crate) struct NewLayer {
     removals: Removals,
     is_committed: bool,
     _pin: Pin,
+}
+
+/// What a tree has in common with others, in the index's words.
+pub(crate) fn shared_files(usage: &Usage) -> Vec<SharedFile> {
+    let shared = usage.shared.iter().map(|&usage::SharedFile { ino, bytes, origin }| SharedFile {
+        ino,
+        bytes,
+        origin: origin.map(|id| LayerId(id.0)),
+    });
+    shared.collect()
 }
 
 fn snapshot_id(id: LayerId) -> kiln_snapshotter::LayerId {
@@ -125,15 +134,18 @@ impl Layers {
         let (overlay, from) = (self.overlay.clone(), files.dir.id());
         let task = tokio::task::spawn_blocking(move || {
             overlay.rename(from, snapshot_id(id))?;
-            anyhow::Ok(usage::of_layer(&overlay.layer(snapshot_id(id))?)?.bytes)
+            let dir = overlay.layer(snapshot_id(id))?;
+            // No step writes to it.
+            let _ = std::fs::remove_dir_all(dir.work());
+            anyhow::Ok(usage::of_layer(&dir)?)
         });
-        let size = task.await??;
+        let usage = task.await??;
         files.is_committed = true;
         self.index.update_layer(id, |row| {
             row.presence.is_local = true;
-            row.size = size;
+            row.size = usage.bytes;
         })?;
-        Ok(())
+        self.note_shared(id, &usage)
     }
 
     /// The layers that a layer builds on, bottom first.
@@ -193,21 +205,29 @@ impl Layers {
         adjust: impl FnOnce(&mut LayerRow),
     ) -> anyhow::Result<(LayerId, Pin)> {
         let (dir, work) = (layer.dir.clone(), layer.work_path());
-        let size = tokio::task::spawn_blocking(move || {
+        let usage = tokio::task::spawn_blocking(move || {
             // What overlayfs left there; it is never mounted as an upper layer again.
             let _ = std::fs::remove_dir_all(work);
             usage::of_layer(&dir)
         })
-        .await??
-        .bytes;
+        .await??;
         let mut row = LayerRow::new(layer.id, parents);
-        row.size = size;
+        row.size = usage.bytes;
         row.description = description;
         row.record_type = RecordType::Regular;
         adjust(&mut row);
         let pin = self.index.save_layers(&[row])?;
         layer.is_committed = true;
+        self.note_shared(layer.id, &usage)?;
         Ok((layer.id, pin))
+    }
+
+    /// Notes the files that a layer has in common with others, if there are any.
+    fn note_shared(&self, id: LayerId, usage: &Usage) -> anyhow::Result<()> {
+        if !usage.shared.is_empty() {
+            self.index.set_shared_files(id, &shared_files(usage))?;
+        }
+        Ok(())
     }
 
     /// The directories of a stack's layers for mounting, bottom first. A layer that is there twice
@@ -277,6 +297,11 @@ impl Layers {
             None => Stack::default(),
         };
         Ok(Some(Snapshot::Layers(below.with_unfinished(written.clone()))))
+    }
+
+    /// Frees digests that were kept for the next build.
+    pub(crate) fn forget_digests(&self) {
+        self.digests.clear();
     }
 
     /// The digests of file contents of a snapshot's layers.

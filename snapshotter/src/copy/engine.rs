@@ -274,8 +274,8 @@ impl<'e, 'o> Engine<'e, 'o> {
             }
             self.links.insert(inode, parent.path.join(name));
         }
-        let layer = self.src.layer(entry.layer()).map(LayerDir::id);
-        let may_link = self.dst.shared().may_link(layer, metadata.ino)
+        let layer = self.src.layer(entry.layer());
+        let may_link = self.dst.shared().may_link(layer.map(LayerDir::id), metadata.ino)
             // The name has the file already: it stays the only one.
             || parent
                 .lookup_lower(name)
@@ -284,10 +284,12 @@ impl<'e, 'o> Engine<'e, 'o> {
                 .is_some_and(|below| (below.dev, below.ino) == (metadata.dev, metadata.ino));
         if self.device == Some(metadata.dev)
             && self.options.keeps(metadata)
+            && !self.options.own_files
             && may_link
             && self.link(parent, name, replace, (&entry.dir, &entry.name))?
         {
-            self.dst.shared().add(metadata.ino);
+            let noted = self.dst.shared().add(layer, metadata.ino);
+            noted.at("read what the layer shares", entry.path()).map_err(CopyError::Source)?;
             self.copied.linked += 1;
             return Ok(());
         }

@@ -56,6 +56,8 @@ pub struct CopyOptions<'a> {
     /// Whatever stands where something is copied to gives way, directories included; only
     /// directories are still merged with directories.
     pub always_replace: bool,
+    /// No file is linked to the source's: somebody will write to them in place.
+    pub own_files: bool,
     /// What to copy; `None` copies everything.
     pub filter: Option<Filter<'a>>,
     /// Asked before each entry whether to give up.
@@ -72,6 +74,7 @@ impl fmt::Debug for CopyOptions<'_> {
             .field("follow_symlink", &self.follow_symlink)
             .field("create_dest_path", &self.create_dest_path)
             .field("always_replace", &self.always_replace)
+            .field("own_files", &self.own_files)
             .finish_non_exhaustive()
     }
 }

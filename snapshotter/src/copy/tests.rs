@@ -322,7 +322,8 @@ fn unchanged_files_share_their_inode_and_changed_ones_do_not() {
     assert_eq!((done.entries, done.linked), (3, 2));
     assert_eq!(metadata(&layer, "x").mtime(), 1000);
 
-    let changes: [fn(&mut CopyOptions<'_>); 3] = [
+    let changes: [fn(&mut CopyOptions<'_>); 4] = [
+        |options| options.own_files = true,
         |options| options.owner = Some(Owner { uid: 1, gid: 0 }),
         |options| options.mode = Some(ModeChange::Set(0o600)),
         |options| options.timestamp = Some(Timestamp::from_secs(5)),

@@ -4,20 +4,28 @@
 //! to a second name of one stack, a process would take the two names for one file: `cp a b` fails
 //! with "are the same file". So each layer remembers, beside its files, the inodes it has in
 //! common with others, and a file that a stack already has is copied instead.
+//!
+//! It also remembers whose they were, so that what many layers share is counted once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
 use crate::layer::{LayerDir, LayerId};
 use crate::view::View;
 
+/// By number, the inodes that a layer shares, and the layers whose they were at first; `None` is a
+/// plain tree.
+pub(crate) type Origins = HashMap<u64, Option<LayerId>>;
+
 /// The inodes that must not get a further name in a stack.
 #[derive(Debug, Default)]
 pub(crate) struct SharedInodes {
     stack: HashSet<LayerId>,
     known: HashSet<u64>,
-    added: Vec<u64>,
+    added: Origins,
+    /// What layers that were linked from had from others.
+    sources: HashMap<LayerId, Origins>,
 }
 
 impl SharedInodes {
@@ -26,10 +34,10 @@ impl SharedInodes {
         let mut shared = Self::default();
         for layer in (0..base.depth()).filter_map(|position| base.layer(position)) {
             shared.stack.insert(layer.id());
-            shared.known.extend(read(&layer.links())?);
+            shared.known.extend(read(&layer.links())?.keys());
         }
         shared.added = read(&layer.links())?;
-        shared.known.extend(&shared.added);
+        shared.known.extend(shared.added.keys());
         Ok(shared)
     }
 
@@ -38,9 +46,21 @@ impl SharedInodes {
         !self.known.contains(&ino) && layer.is_none_or(|id| !self.stack.contains(&id))
     }
 
-    pub(crate) fn add(&mut self, ino: u64) {
+    /// Notes that an inode of `layer` (`None`: of a plain tree) got a name.
+    pub(crate) fn add(&mut self, layer: Option<&LayerDir>, ino: u64) -> io::Result<()> {
+        let origin = match layer {
+            None => None,
+            Some(layer) => {
+                let id = layer.id();
+                if !self.sources.contains_key(&id) {
+                    self.sources.insert(id, read(&layer.links())?);
+                }
+                self.sources[&id].get(&ino).copied().unwrap_or(Some(id))
+            }
+        };
         self.known.insert(ino);
-        self.added.push(ino);
+        self.added.insert(ino, origin);
+        Ok(())
     }
 
     /// Records what was added beside the layer's files.
@@ -48,15 +68,21 @@ impl SharedInodes {
         if self.added.is_empty() {
             return Ok(());
         }
-        let bytes: Vec<u8> = self.added.iter().flat_map(|ino| ino.to_le_bytes()).collect();
-        std::fs::write(layer.links(), bytes)
+        // No layer has the number zero.
+        let numbers =
+            self.added.iter().flat_map(|(ino, origin)| [*ino, origin.map_or(0, |id| id.0)]);
+        std::fs::write(layer.links(), numbers.flat_map(u64::to_le_bytes).collect::<Vec<_>>())
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u64>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(bytes.as_chunks().0.iter().map(|&ino| u64::from_le_bytes(ino)).collect()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+/// What a layer has recorded.
+pub(crate) fn read(path: &Path) -> io::Result<Origins> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Origins::new()),
+        Err(error) => return Err(error),
+    };
+    let numbers: &[[u8; 8]] = bytes.as_chunks().0;
+    let pairs = numbers.as_chunks().0.iter().map(|pair: &[_; 2]| pair.map(u64::from_le_bytes));
+    Ok(pairs.map(|[ino, origin]| (ino, (origin != 0).then_some(LayerId(origin)))).collect())
 }

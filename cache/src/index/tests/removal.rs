@@ -139,7 +139,7 @@ fn mutable_directories_are_found_by_kind_and_name() {
     assert_eq!(ids(DirKind::CacheMount), [mount.row.id, second.row.id]);
     assert_eq!(ids(DirKind::LocalSource), [source.row.id]);
 
-    fixture.index.set_dir_size(mount.row.id, 5).unwrap();
+    fixture.index.set_dir_size(mount.row.id, 5, &[]).unwrap();
     fixture.index.open_dir_for_writing(mount.row.id, &mount.pin).unwrap();
     let id = second.row.id;
     drop(second);
@@ -163,13 +163,51 @@ fn sizes_add_up_and_nothing_is_counted_twice() {
 
     let rows = fixture.index.usage().unwrap();
     let row = |id| rows.iter().find(|row| row.id == id).unwrap();
-    assert_eq!(row(UsageId::Layer(base)).size, 111);
+    assert_eq!(row(UsageId::Layer(base)).size, 100 + 4096);
     assert_eq!(row(UsageId::Layer(top)).size, 100);
     assert_eq!(row(UsageId::Layer(top)).parents, [UsageId::Layer(base)]);
     assert!(row(UsageId::Layer(base)).shared, "an image needs all below its layers");
-    assert_eq!(row(UsageId::Content).size, 4);
+    assert_eq!(row(UsageId::Content).size, 4096);
     assert!(row(UsageId::Index).size > 0);
     assert_eq!(rows.len(), 4);
+}
+
+#[test]
+fn a_file_that_several_have_is_counted_once_whoever_goes_first() {
+    let fixture = Fixture::new();
+    let index = &fixture.index;
+    let [owner, old, young] = ["owner", "old", "young"].map(|name| fixture.step(name, &[]));
+    let dir = index.create_dir(DirKind::LocalSource, "context", "").unwrap().row.id;
+    let from_layer = SharedFile { ino: 1, bytes: 1000, origin: Some(owner) };
+    let from_dir = SharedFile { ino: 2, bytes: 20, origin: None };
+    for layer in [old, young] {
+        index.set_shared_files(layer, &[from_layer, from_dir]).unwrap();
+    }
+    index.update_layer(owner, |row| row.size = 1000).unwrap();
+    let of_dir = SharedFile { ino: 3, bytes: 3, origin: None };
+    index.set_dir_size(dir, 0, &[from_dir, of_dir]).unwrap();
+
+    let sizes = || {
+        let rows = index.usage().unwrap().into_iter();
+        let rows = rows.filter(|row| row.record_type != RecordType::Internal && row.size > 0);
+        rows.map(|row| (row.id, row.size)).collect::<Vec<_>>()
+    };
+    let [owner_id, old_id, young_id] = [owner, old, young].map(UsageId::Layer);
+    let dir_id = UsageId::Dir(dir);
+    assert_eq!(sizes(), [(owner_id, 1000), (dir_id, 23)], "the directory is the youngest");
+    let remove = |id: UsageId| {
+        let filter = format!("id=={id}").parse().unwrap();
+        let policy = Policy { all: true, filters: vec![filter], ..Policy::default() };
+        assert_eq!(index.prune(&[policy], DISK).unwrap().rows.len(), 1);
+    };
+    remove(owner_id);
+    assert_eq!(sizes(), [(young_id, 1000), (dir_id, 23)]);
+    remove(dir_id);
+    assert_eq!(sizes(), [(young_id, 1020)]);
+    remove(young_id);
+    assert_eq!(sizes(), [(old_id, 1020)]);
+    remove(old_id);
+    assert_eq!(sizes(), []);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::mounts::Mounts;
 use super::output::Output;
 use super::{cache_map, caches, process};
+use crate::collector;
 use crate::graph::Vertex;
 use crate::image::Platform;
 use crate::network;
@@ -87,6 +88,10 @@ async fn run(
         }
         if exit.out_of_pids {
             reason.push_str(": it had as many processes as allowed (worker.oci.pidsLimit)");
+        }
+        if collector::is_disk_full(&build.daemon) {
+            build.daemon.collector.disk_is_full();
+            reason.push_str(": the disk of the daemon's cache is full");
         }
         return Err(ProcessError {
             command: meta.args.join(" "),

@@ -328,6 +328,7 @@ fn copy_files(
         follow_symlink: action.follow_symlink,
         create_dest_path: action.create_dest_path,
         always_replace: action.always_replace_existing_dest_paths,
+        own_files: false,
         filter: (include.is_some() || exclude.is_some()).then_some(&mut filter as _),
         cancelled: Some(&cancelled),
     };

@@ -1,0 +1,203 @@
+//! When garbage is collected: after builds, at once when the disk is full, and now and then.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use kiln_cache::gc::{DiskStat, Limits, Policy, Space, is_within};
+use parking_lot::Mutex;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::daemon::Daemon;
+use crate::{memory, upkeep};
+
+/// The longest time from one look at the limits to the next.
+const EVERY: Duration = Duration::from_mins(1);
+/// How long there is none after another, however many builds end.
+const PAUSE: Duration = Duration::from_secs(5);
+/// A collection may take one part in so many of the time.
+const SHARE: u32 = 20;
+/// With less than this, and less than a hundredth, the disk counts as full.
+const FULL: u64 = 16 << 20;
+/// What is freed of a full disk, in hundredths, although no limit asks for it.
+const RELIEF: u64 = 5;
+/// What the index can write when nobody else can: it takes writing to remove something.
+const RESERVE: u64 = 4 << 20;
+
+/// Tells when garbage is to be collected.
+pub(crate) struct Collector {
+    wanted: Notify,
+    urgent: Notify,
+    is_disk_full: AtomicBool,
+    /// A file that is removed when the disk is full.
+    reserve: PathBuf,
+    last: Mutex<Option<Pass>>,
+}
+
+/// What the last collection left.
+struct Pass {
+    /// The state of the index.
+    state: u64,
+    /// What the cache took up.
+    used: u64,
+}
+
+impl Collector {
+    /// That of a daemon whose index is in the directory `index`.
+    pub(crate) fn new(index: &std::path::Path) -> Self {
+        Self {
+            wanted: Notify::default(),
+            urgent: Notify::default(),
+            is_disk_full: AtomicBool::default(),
+            reserve: index.join("reserve"),
+            last: Mutex::default(),
+        }
+    }
+
+    /// A build has ended, and left something.
+    pub(crate) fn build_ended(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Something could not be written.
+    pub(crate) fn disk_is_full(&self) {
+        self.is_disk_full.store(true, Ordering::Relaxed);
+        self.urgent.notify_one();
+    }
+
+    /// Lets the index write if the disk is full.
+    pub(crate) fn make_way(&self, disk: DiskStat) {
+        if is_full(disk) {
+            self.release_reserve();
+        }
+    }
+
+    fn release_reserve(&self) {
+        // It may be gone already.
+        let _ = std::fs::remove_file(&self.reserve);
+    }
+
+    /// Takes the reserve back where there is room for it many times.
+    pub(crate) fn renew_reserve(&self, disk: DiskStat) -> anyhow::Result<()> {
+        if disk.free < 8 * RESERVE || self.reserve.exists() {
+            return Ok(());
+        }
+        let path = || self.reserve.display().to_string();
+        let file = File::create(&self.reserve).with_context(path)?;
+        match fallocate(&file, FallocateFlags::empty(), 0, RESERVE) {
+            // A file system that cannot keep room free goes without.
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error).with_context(path),
+        }
+    }
+}
+
+/// Whether something failed because the disk is full.
+pub(crate) fn is_out_of_space(error: &anyhow::Error) -> bool {
+    let is_full = |error: &std::io::Error| error.kind() == std::io::ErrorKind::StorageFull;
+    error.chain().any(|cause| {
+        if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+            is_full(error)
+        } else if let Some(&errno) = cause.downcast_ref::<Errno>() {
+            is_full(&errno.into())
+        } else {
+            // The index's database has nothing but words for it.
+            cause.source().is_none() && cause.to_string().contains("No space left on device")
+        }
+    })
+}
+
+/// Whether next to nothing can be written to the disk of the cache.
+pub(crate) fn is_disk_full(daemon: &Daemon) -> bool {
+    upkeep::disk(daemon).is_ok_and(is_full)
+}
+
+fn is_full(disk: DiskStat) -> bool {
+    disk.free < FULL.min(disk.total / 100)
+}
+
+/// Collects until `stop`.
+pub(crate) async fn run(daemon: &Arc<Daemon>, stop: &CancellationToken) {
+    let collector = &daemon.collector;
+    let collect = async {
+        loop {
+            let began = Instant::now();
+            upkeep::attempt(daemon, collect).await;
+            let pause = PAUSE.max(began.elapsed().saturating_mul(SHARE));
+            let rest = async {
+                tokio::time::sleep(pause).await;
+                // Nobody may want one: time alone makes things old, and others fill the disk.
+                let _ = tokio::time::timeout(EVERY, collector.wanted.notified()).await;
+            };
+            tokio::select! {
+                () = rest => {}
+                () = collector.urgent.notified() => {}
+            }
+        }
+    };
+    stop.run_until_cancelled(collect).await;
+}
+
+/// One collection. Where nothing has changed since the last, and its limits hold, it costs nothing.
+fn collect(daemon: &Daemon) -> anyhow::Result<()> {
+    let collector = &daemon.collector;
+    let mut policies = daemon.config.gc_policies.clone();
+    if collector.is_disk_full.swap(false, Ordering::Relaxed) {
+        tracing::warn!(root = %daemon.config.root.display(), "the disk is full: collecting garbage");
+        collector.release_reserve();
+        let limits = Limits { min_free_space: Space::Percent(RELIEF), ..Limits::default() };
+        policies.push(Policy { limits, ..Policy::default() });
+    }
+    upkeep::measure_dirs(daemon)?;
+    let disk = upkeep::disk(daemon)?;
+    let is_unchanged = |last: &Pass| last.state == daemon.index.state();
+    let last_used =
+        collector.last.lock().as_ref().filter(|last| is_unchanged(last)).map(|l| l.used);
+    if !last_used.is_some_and(|used| is_within(&policies, used, disk)) {
+        // What layers have in common is freed with the last of them, and only counts then.
+        let used = loop {
+            let removed = upkeep::prune(daemon, &policies)?;
+            if removed.is_empty() {
+                break removed.left;
+            }
+        };
+        *collector.last.lock() = Some(Pass { state: daemon.index.state(), used });
+        memory::give_back();
+    }
+    collector.renew_reserve(upkeep::disk(daemon)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_known_by_the_cause_of_a_failure() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        assert!(is_out_of_space(&anyhow::Error::from(full()).context("layer 7").context("COPY")));
+        assert!(is_out_of_space(&anyhow::Error::from(Errno::NOSPC)));
+        let database =
+            anyhow::anyhow!("IO error: No space left on device: While appending to file");
+        assert!(is_out_of_space(&database.context("the index's database")));
+        assert!(!is_out_of_space(&anyhow::Error::from(Errno::PERM).context("COPY")));
+    }
+
+    #[test]
+    fn the_reserve_is_there_until_it_is_needed() {
+        let index = tempfile::tempdir().unwrap();
+        let collector = Collector::new(index.path());
+        collector.renew_reserve(DiskStat { total: 1 << 40, free: RESERVE }).unwrap();
+        assert!(!collector.reserve.exists(), "there is more need of the room elsewhere");
+        collector.renew_reserve(DiskStat { total: 1 << 40, free: 1 << 39 }).unwrap();
+        let taken = std::os::unix::fs::MetadataExt::blocks(&collector.reserve.metadata().unwrap());
+        assert!(taken * 512 >= RESERVE || taken == 0);
+        collector.release_reserve();
+        assert!(!collector.reserve.exists());
+    }
+}
