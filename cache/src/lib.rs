@@ -55,6 +55,7 @@ mod key;
 mod record_type;
 
 pub mod content;
+pub mod fault;
 pub mod filter;
 pub mod gc;
 mod index;
@@ -64,9 +65,9 @@ pub use content::{Blob, ContentError, ContentStore, Expected, Ingest};
 pub use descriptor::{CREATED_AT, Descriptor, UNCOMPRESSED};
 pub use digest::{Digest, Hasher, InvalidDigest};
 pub use index::{
-    BlobRow, DirId, DirKind, DirRow, Dropped, DurableGroup, HistoryEntry, Hit, ImageRow, Index,
-    IndexError, KeyPart, LayerRow, OnDisk, PartValue, Pin, Presence, Reconciled, Record, Remote,
-    Removed,
+    BlobRow, DirId, DirKind, DirRow, Dropped, DurableGroup, Finding, HistoryEntry, Hit, ImageRow,
+    Index, IndexError, KeyPart, LayerRow, OnDisk, PartValue, Pin, Presence, Problem, Reconciled,
+    Record, Remote, Removed, Subject,
 };
 pub use key::{CacheKey, Link, Selector, content_key, key_of};
 pub use layer::{ChainId, DiffId, LayerId};

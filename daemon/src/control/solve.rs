@@ -103,8 +103,9 @@ async fn run(
         if !outcome.as_ref().is_err_and(is_lost) {
             return outcome;
         }
-        // A cache has lost what it had: without it there are more steps to run, but they can be.
-        tracing::debug!(build = build.id, "a cached layer is lost: building once more");
+        // A cache has lost what it had, or a disk has changed it: without it there is more to do, but
+        // it can be done.
+        tracing::debug!(build = build.id, "something cached is lost: building once more");
         build.forget();
         finish().await
     };

@@ -62,11 +62,15 @@ pub(super) async fn export(
         if !is_tar {
             let _status = vertex.status("copying files");
             for blob in blobs(&assembled).into_values() {
-                let source = tokio::fs::File::open(build.daemon.content.path(&blob.digest));
+                let source = build.open_blob(blob.digest);
                 session.write_blob(STORE, &blob, source).await?;
             }
             // The client enters the image into the index of its layout.
             return Ok(Exported { response, image });
+        }
+        for digest in blobs(&assembled).into_keys() {
+            // Once the client has a part of the file, it is too late to make it again.
+            build.open_blob(digest).await?;
         }
         let content = build.daemon.content.clone();
         let _status = vertex.status("sending tarball");

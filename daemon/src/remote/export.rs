@@ -255,6 +255,7 @@ impl Export {
                         if build.daemon.index.blob(&digest)?.is_none() {
                             fetch_blob(build, layer).await?;
                         }
+                        build.open_blob(digest).await?;
                         store.save_blob(blob, &build.daemon.content.path(&digest)).await?;
                     }
                     status.add(size);
@@ -294,7 +295,7 @@ impl Export {
 
 /// Sends a blob that is here to a content store of the client.
 async fn send(build: &Build, store: &str, blob: &Descriptor) -> anyhow::Result<()> {
-    let source = tokio::fs::File::open(build.daemon.content.path(&blob.digest));
+    let source = build.open_blob(blob.digest);
     build.session()?.write_blob(store, blob, source).await
 }
 

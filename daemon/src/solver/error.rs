@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 
 use super::LeftBehind;
+use crate::damage::Damaged;
 use crate::graph::{SourceLocation, Vertex, VertexDigest};
 use crate::image::LostLayer;
 
@@ -155,12 +156,13 @@ impl SolveError {
         self.cause().is::<ProcessError>()
     }
 
-    /// Whether a layer could not be fetched that a cache had. The build may be tried again: the
-    /// step that makes the layer is no hit any more.
+    /// Whether something could not be had that a cache had. The build may be tried again: what makes
+    /// it is no hit any more.
     pub(crate) fn has_lost_layer(&self) -> bool {
         let cause = self.cause();
         // A context is not in the chain of causes, and can only be asked for.
         cause.is::<LostLayer>()
+            || cause.is::<Damaged>()
             || cause.chain().any(|cause| {
                 cause.downcast_ref::<Shared>().is_some_and(|shared| shared.0.has_lost_layer())
             })
