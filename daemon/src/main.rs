@@ -31,6 +31,7 @@ mod ops;
 mod policy;
 mod provenance;
 mod remote;
+mod reserve;
 mod serve;
 mod session;
 mod solver;

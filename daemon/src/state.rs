@@ -10,6 +10,7 @@ use crate::caches::CacheMounts;
 use crate::kept_dirs::KeptDirs;
 use crate::layers::{Layers, LocalTrees};
 use crate::ops::source::git::Repositories;
+use crate::reserve::Reserve;
 use crate::upkeep;
 
 /// The state directory, opened.
@@ -26,6 +27,8 @@ impl State {
     /// Opens what is below `root`, and puts it in order. A damaged index is set aside, and the cache
     /// begins anew: a daemon that starts is worth more than what it had.
     pub(crate) fn open(root: &Path) -> anyhow::Result<Self> {
+        let reserve = Reserve::of(root);
+        reserve.release_if_needed();
         // Left over from a daemon that was killed.
         let tmp = root.join("tmp");
         if tmp.exists() {
@@ -37,7 +40,7 @@ impl State {
             upkeep::reconcile(&state).context("cannot put the state directory in order")?;
             anyhow::Ok(state)
         };
-        match in_order() {
+        let opened = match in_order() {
             Err(error) if is_damage(&error) => {
                 let aside = Index::set_aside(index_path(root))?;
                 tracing::error!(
@@ -47,7 +50,9 @@ impl State {
                 in_order()
             }
             opened => opened,
-        }
+        };
+        reserve.restore();
+        opened
     }
 
     /// Opens what is below `root`, and changes nothing.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Daemon;
 use crate::kept_dirs::KeptDirs;
+use crate::reserve::Reserve;
 use crate::state::State;
 
 /// How often new data is made safe against a loss of power.
@@ -138,6 +139,8 @@ pub(crate) fn disk(daemon: &Daemon) -> anyhow::Result<DiskStat> {
 /// # Errors
 /// The first of them; everything else is removed all the same, for its rows are gone.
 pub(crate) fn prune(daemon: &Daemon, policies: &[Policy]) -> anyhow::Result<Removed> {
+    let reserve = Reserve::of(&daemon.config.root);
+    reserve.release_if_needed();
     let removed = daemon.index.prune(policies, disk(daemon)?)?;
     fault::may_die();
     let layers = removed
@@ -147,7 +150,9 @@ pub(crate) fn prune(daemon: &Daemon, policies: &[Policy]) -> anyhow::Result<Remo
     let dirs = removed.dirs.iter().map(|&dir| remove_dir(daemon.kept_dirs(), dir));
     let blobs =
         std::iter::once_with(|| Ok(daemon.index.collect_blobs(&daemon.content).map(drop)?));
-    first_error(layers.chain(dirs).chain(blobs))?;
+    let done = first_error(layers.chain(dirs).chain(blobs));
+    reserve.restore();
+    done?;
     Ok(removed)
 }
 

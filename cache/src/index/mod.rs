@@ -10,6 +10,8 @@
 //!   file system, and [`Index::mark_durable`]. What was not is dropped when another boot finds it.
 //! - Times of last use may be lost up to the last [`Index::flush_touches`].
 //!
+//! The whole of it is in `durable.rs`.
+//!
 //! # Who may be removed when
 //! A layer goes after all that builds on it, and a record goes with the layers of its result. Under
 //! one lock, short and never held while files are read or freed, a lookup pins what it finds and a

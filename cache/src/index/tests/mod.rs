@@ -13,6 +13,7 @@ use crate::{
     record_type::RecordType,
 };
 
+mod check;
 mod records;
 mod removal;
 mod start;
