@@ -28,7 +28,7 @@ use kiln_cache::{
 };
 use kiln_snapshotter::apply::apply;
 use kiln_snapshotter::diff::{DiffOptions, diff};
-use kiln_snapshotter::{Follow, LayerDir, Snapshotter as _, View};
+use kiln_snapshotter::{Follow, LayerDir, Overlay, Snapshotter as _, View};
 use serde_json::json;
 
 use crate::compression::Decoder;
@@ -79,7 +79,7 @@ pub(crate) fn run(config: &Config, options: Options) -> anyhow::Result<ExitCode>
         }
         Err(error) => return Err(error),
     };
-    let report = match check(&state) {
+    let report = match check(&state, root) {
         Ok(report) => report,
         Err(error) if is_damage(&error) => {
             drop(state);
@@ -96,7 +96,7 @@ pub(crate) fn run(config: &Config, options: Options) -> anyhow::Result<ExitCode>
             }
             state.index.drop_broken(&state.content, &left)?;
             upkeep::reconcile(&state)?;
-            left = check(&state)?.findings;
+            left = check(&state, root)?.findings;
         }
         if !left.is_empty() {
             bail!("{} things are still wrong, the first: {}", left.len(), left[0]);
@@ -178,7 +178,7 @@ fn print(report: &Report, options: Options, out: &mut impl Write) -> anyhow::Res
 }
 
 /// Looks at everything.
-fn check(state: &State) -> anyhow::Result<Report> {
+fn check(state: &State, root: &Path) -> anyhow::Result<Report> {
     let on_disk = upkeep::on_disk(state)?;
     let findings = state.index.check(&on_disk)?;
     let is_broken = |subject: &Subject| findings.iter().any(|known| known.subject == *subject);
@@ -202,7 +202,8 @@ fn check(state: &State) -> anyhow::Result<Report> {
     let of = |subject: Subject| move |problem| Finding { subject, problem };
     findings
         .extend(each(&blobs, |digest| Ok(blob(state, digest)?.map(of(Subject::Blob(*digest)))))?);
-    findings.extend(each(&layers, |row| Ok(layer(state, row)?.map(of(Subject::Layer(row.id)))))?);
+    findings
+        .extend(each(&layers, |row| Ok(layer(state, root, row)?.map(of(Subject::Layer(row.id)))))?);
     findings.extend(each(&dirs, |row| Ok(dir(state, row)?.map(of(Subject::Dir(row.id)))))?);
     findings.sort_unstable();
     Ok(Report { looked_at, findings, leftovers })
@@ -256,16 +257,21 @@ fn blob(state: &State, digest: &Digest) -> anyhow::Result<Option<Problem>> {
 }
 
 /// The files of a layer.
-fn layer(state: &State, row: &LayerRow) -> anyhow::Result<Option<Problem>> {
+fn layer(state: &State, root: &Path, row: &LayerRow) -> anyhow::Result<Option<Problem>> {
     let dir = state.layers.overlay().layer(kiln_snapshotter::LayerId(row.id.0))?;
-    match layer_content(state, row, &dir) {
+    match layer_content(state, root, row, &dir) {
         Ok(problem) => Ok(problem.map(Problem::Content)),
         Err(error) if is_damage(&error) => Err(error),
         Err(error) => Ok(Some(Problem::Content(format!("cannot be read: {error:#}")))),
     }
 }
 
-fn layer_content(state: &State, row: &LayerRow, dir: &LayerDir) -> anyhow::Result<Option<String>> {
+fn layer_content(
+    state: &State,
+    root: &Path,
+    row: &LayerRow,
+    dir: &LayerDir,
+) -> anyhow::Result<Option<String>> {
     let files = View::of_directory(&dir.fs())?;
     for (path, expected) in state.layers.known_file_digests(row.id)? {
         let shown = path.display();
@@ -299,10 +305,10 @@ fn layer_content(state: &State, row: &LayerRow, dir: &LayerDir) -> anyhow::Resul
             continue;
         }
         let Ok(blob) = state.content.open_sound(&descriptor.digest) else { continue };
-        let again = state.layers.create()?;
-        let view = below()?;
-        apply(&mut Decoder::detect(Box::new(blob))?, again.dir(), Some(&view))?;
-        return Ok((packed(dir, None)? != packed(again.dir(), None)?)
+        let scratch = tempfile::tempdir_in(root.join("tmp"))?;
+        let again = Overlay::open(scratch.path())?.create(dir.id())?;
+        apply(&mut Decoder::detect(Box::new(blob))?, &again, Some(&below()?))?;
+        return Ok((packed(dir, None)? != packed(&again, None)?)
             .then(|| format!("is not what its blob {} unpacks to", descriptor.digest)));
     }
     Ok(None)

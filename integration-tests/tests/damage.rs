@@ -142,7 +142,7 @@ fn check_finds_changed_blobs_layers_and_sources_and_drops_them() {
     // The layer of COPY shares its file with the client's tree.
     let data = files_with(&root.join("snapshots"), b"a\na\na\na\n");
     flip(&data[0]);
-    world.daemon.check(&[]).finds(&["layer ", "data"]);
+    world.daemon.check(&[]).finds(&["layer ", "packs to sha256:"]);
     world.daemon.check(&[]).finds(&["directory ", "has another data"]);
     let base = root.join("snapshots");
     let base = files_with(&base, b"BusyBox v").into_iter().next().expect("busybox");

@@ -110,6 +110,7 @@ fn a_daemon_starts_on_a_full_disk_and_makes_space() {
         fill(&ballast, 0);
         daemon.start_again();
         daemon.kiln().args(["prune", "--all", "--force"]).succeeds();
+        context.write("data", "small");
         daemon.build(&context).succeeds();
         fs::remove_file(&ballast).expect("ballast");
     }

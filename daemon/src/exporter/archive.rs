@@ -68,10 +68,13 @@ pub(super) async fn export(
             // The client enters the image into the index of its layout.
             return Ok(Exported { response, image });
         }
+        let mut sound = Ok(());
         for digest in blobs(&assembled).into_keys() {
-            // Once the client has a part of the file, it is too late to make it again.
-            build.open_blob(digest).await?;
+            // Once the client has a part of the file, it is too late to make it again. All are
+            // looked at, so that what is damaged is made again at once.
+            sound = sound.and(build.open_blob(digest).await.map(drop));
         }
+        sound?;
         let content = build.daemon.content.clone();
         let _status = vertex.status("sending tarball");
         let write = move |out: &mut dyn Write| write(&content, &assembled, &names, kind, out);
