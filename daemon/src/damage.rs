@@ -12,6 +12,8 @@ use kiln_cache::{ContentError, ContentStore, Digest, Index, LayerId};
 pub(crate) enum Damaged {
     #[error("blob {0} is not as it was written to the disk, and was dropped")]
     Blob(Digest),
+    #[error("the copy of {0} is not as git wrote it to the disk, and was dropped")]
+    Repository(String),
     #[error("layer {0} is not as it was written to the disk, and is not used any more")]
     Layer(LayerId),
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kiln_integration_tests::{Context, State, World, unpack_archive};
+use kiln_integration_tests::{Context, Repository, State, WebServer, World, unpack_archive};
 use serde_json::json;
 
 /// A context whose image has a layer of the daemon's own with a large file.
@@ -23,7 +23,8 @@ fn files_with(folder: &Path, needle: &[u8]) -> Vec<PathBuf> {
             found.extend(files_with(&path, needle));
         } else if kind.is_file() {
             let content = fs::read(&path).expect("file of the daemon");
-            if content.windows(needle.len()).any(|window| window == needle) {
+            let mut windows = content.windows(needle.len().max(1));
+            if needle.is_empty() || windows.any(|window| window == needle) {
                 found.push(path);
             }
         }
@@ -126,6 +127,31 @@ fn a_layer_whose_files_have_changed_is_not_packed_once_more_but_made_again() {
     assert!(build.stderr.contains("RUN sed"), "{}", build.stderr);
     assert!(world.daemon.log().contains("files of a layer have changed"), "{}", world.daemon.log());
     world.build(&context).succeeds().step_is("RUN sed s/a/b/ /data > /made", &State::Cached);
+}
+
+#[test]
+fn a_changed_copy_of_a_repository_is_fetched_again() {
+    let mut world = World::start();
+    let repository = Repository::new(Context::new().file("file", "content\n".repeat(1000)));
+    let server = WebServer::start();
+    server.folder("/project.git", repository.git_dir(), None);
+    let url = server.url("/project.git");
+    let context = Context::new().dockerfile(&format!("FROM busybox\nADD {url} /project"));
+    let first = world.image(&context).contents();
+    world.kiln().args(["prune", "--force", "--filter", "type=source.git.checkout"]).succeeds();
+    let copies = world.daemon.root().join("repositories");
+    let objects = files_with(&copies, b"").into_iter().filter(|path| {
+        let path = path.to_string_lossy();
+        path.contains("/objects/") && !path.ends_with(".idx") && !path.ends_with(".rev")
+    });
+    let objects: Vec<_> = objects.collect();
+    assert!(!objects.is_empty());
+    objects.iter().for_each(|object| flip(object));
+    world.daemon.stop();
+    world.daemon.check(&[]).finds(&["directory ", "is not sound"]);
+    world.daemon.start_again();
+    assert_eq!(world.image(&context).contents(), first);
+    assert!(world.daemon.log().contains("copy of a repository"), "{}", world.daemon.log());
 }
 
 #[test]

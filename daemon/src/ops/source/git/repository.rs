@@ -99,6 +99,18 @@ impl Repositories {
 }
 
 impl Repository {
+    /// Whether git finds that the copy is not what git wrote.
+    pub(super) async fn is_unsound(&self, git: &Git, progress: &VertexProgress) -> bool {
+        let git = git.with_git_dir(&self.path);
+        git.run(progress, &["fsck", "--no-dangling", "--no-progress"]).await.is_err()
+    }
+
+    /// Has the next one who wants the copy make a new one.
+    pub(super) async fn condemn(&self) -> anyhow::Result<()> {
+        let ready = self.path.join(READY);
+        tokio::fs::remove_file(&ready).await.with_context(|| ready.display().to_string())
+    }
+
     /// Fetches what `resolved` is, if it is not here.
     pub(super) async fn fetch(
         &self,
