@@ -201,10 +201,10 @@ fn check(state: &State, root: &Path) -> anyhow::Result<Report> {
     let mut findings = findings.clone();
     let of = |subject: Subject| move |problem| Finding { subject, problem };
     findings
-        .extend(each(&blobs, |digest| Ok(blob(state, digest)?.map(of(Subject::Blob(*digest)))))?);
+        .extend(each(&blobs, |digest| Ok(blob(state, digest).map(of(Subject::Blob(*digest)))))?);
     findings
         .extend(each(&layers, |row| Ok(layer(state, root, row)?.map(of(Subject::Layer(row.id)))))?);
-    findings.extend(each(&dirs, |row| Ok(dir(state, row)?.map(of(Subject::Dir(row.id)))))?);
+    findings.extend(each(&dirs, |row| Ok(dir(state, row).map(of(Subject::Dir(row.id)))))?);
     findings.sort_unstable();
     Ok(Report { looked_at, findings, leftovers })
 }
@@ -244,15 +244,15 @@ fn each<T: Sync>(
     Ok(found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
-fn blob(state: &State, digest: &Digest) -> anyhow::Result<Option<Problem>> {
+fn blob(state: &State, digest: &Digest) -> Option<Problem> {
     match state.content.open_sound(digest) {
-        Ok(_) => Ok(None),
-        Err(ContentError::NotFound(_)) => Ok(Some(Problem::NotOnDisk)),
+        Ok(_) => None,
+        Err(ContentError::NotFound(_)) => Some(Problem::NotOnDisk),
         Err(ContentError::Damaged { actual, .. }) => {
-            Ok(Some(Problem::Content(format!("has the content of {actual}"))))
+            Some(Problem::Content(format!("has the content of {actual}")))
         }
         // A disk that does not give it back has lost it.
-        Err(error) => Ok(Some(Problem::Content(format!("cannot be read: {error}")))),
+        Err(error) => Some(Problem::Content(format!("cannot be read: {error}"))),
     }
 }
 
@@ -321,14 +321,14 @@ fn packed(dir: &LayerDir, lower: Option<&View>) -> anyhow::Result<Digest> {
     Ok(hasher.finish())
 }
 
-fn dir(state: &State, row: &DirRow) -> anyhow::Result<Option<Problem>> {
+fn dir(state: &State, row: &DirRow) -> Option<Problem> {
     let problem = match row.kind {
         DirKind::CacheMount => Ok(None),
         DirKind::LocalSource => tree(&state.trees.dirs.path(row.id)),
         DirKind::GitRepository => repository(&state.repositories.dirs.path(row.id)),
     };
     let problem = problem.unwrap_or_else(|error| Some(format!("cannot be read: {error:#}")));
-    Ok(problem.map(Problem::Content))
+    problem.map(Problem::Content)
 }
 
 /// The files of a client, as far as they are known: a tree that was being changed is not.

@@ -34,7 +34,6 @@ fn context() -> Context {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a failed run is repeated by its seed")]
 fn no_kill_leaves_anything_wrong_behind() {
     let rounds = number("KILN_CRASH_ROUNDS", 40);
     let seed = number("KILN_CRASH_SEED", u64::from(std::process::id()));

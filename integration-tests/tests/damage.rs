@@ -137,8 +137,9 @@ fn a_changed_copy_of_a_repository_is_fetched_again() {
     server.folder("/project.git", repository.git_dir(), None);
     let url = server.url("/project.git");
     let context = Context::new().dockerfile(&format!("FROM busybox\nADD {url} /project"));
-    let first = world.image(&context).contents();
-    world.kiln().args(["prune", "--force", "--filter", "type=source.git.checkout"]).succeeds();
+    let first = world.image(&context).file("project/file").text();
+    let checkouts = ["--filter", "type=source.git.checkout"];
+    world.kiln().args(["prune", "--all", "--force"]).args(checkouts).succeeds();
     let copies = world.daemon.root().join("repositories");
     let objects = files_with(&copies, b"").into_iter().filter(|path| {
         let path = path.to_string_lossy();
@@ -150,7 +151,9 @@ fn a_changed_copy_of_a_repository_is_fetched_again() {
     world.daemon.stop();
     world.daemon.check(&[]).finds(&["directory ", "is not sound"]);
     world.daemon.start_again();
-    assert_eq!(world.image(&context).contents(), first);
+    // Another step, which needs the files once more.
+    context.write_dockerfile(&format!("FROM busybox\nADD {url} /again"));
+    assert_eq!(world.image(&context).file("again/file").text(), first);
     assert!(world.daemon.log().contains("copy of a repository"), "{}", world.daemon.log());
 }
 

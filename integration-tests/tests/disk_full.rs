@@ -122,7 +122,8 @@ fn a_daemon_starts_on_a_full_disk_and_makes_space() {
 fn fill(ballast: &Path, left: u64) {
     use std::io::Write as _;
     let mut file = fs::File::create(ballast).expect("ballast");
-    while file.write(&[1; 64 << 10]).is_ok_and(|written| written > 0) {}
+    let piece = vec![1; 64 << 10];
+    while file.write(&piece).is_ok_and(|written| written > 0) {}
     let size = file.metadata().expect("ballast").len();
     file.set_len(size.saturating_sub(left)).expect("ballast");
 }

@@ -288,7 +288,6 @@ fn number(variable: &str, default: u64) -> u64 {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a failed run is repeated by its seed")]
 fn a_build_has_what_its_dockerfile_says_whatever_was_built_pruned_and_killed_before() {
     let steps = number("KILN_RANDOM_STEPS", 40);
     let seed = number("KILN_RANDOM_SEED", u64::from(std::process::id()));

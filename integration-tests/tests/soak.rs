@@ -73,7 +73,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 fn build(world: &mut World, context: &Context, round: u64, random: &mut StdRng) {
     let argument = format!("ROUND={round}");
     let mut build = world.build(context).args(["--build-arg", &argument]).start();
-    let hangs = round % 3 == 0;
+    let hangs = round.is_multiple_of(3);
     let moment = Duration::from_millis(random.random_range(0..900));
     match random.random_range(0..4) {
         0 => {
@@ -94,7 +94,6 @@ fn build(world: &mut World, context: &Context, round: u64, random: &mut StdRng) 
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a long run says what it has seen")]
 fn whatever_becomes_of_builds_nothing_is_left_of_them() {
     let builds = std::env::var("KILN_SOAK_BUILDS").map_or(24, |text| text.parse().expect("builds"));
     let mut random = StdRng::seed_from_u64(u64::from(std::process::id()));

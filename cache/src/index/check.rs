@@ -172,7 +172,7 @@ impl Index {
                     batch.delete(Family::Dirs, &id.0.to_be_bytes());
                 }
                 (Subject::Record(key), _) => {
-                    self.delete_record(&mut batch, &CacheKey::new(*key))?
+                    self.delete_record(&mut batch, &CacheKey::new(*key))?;
                 }
                 (Subject::Image(name), _) => batch.delete(Family::Images, name.as_bytes()),
                 (Subject::Build(reference), _) => {
@@ -362,7 +362,7 @@ impl Index {
 
     fn check_owners(&self, known: &Known, findings: &mut Findings) -> Result<()> {
         let lost = |blobs: &[Digest]| {
-            blobs.iter().find(|blob| !known.blobs.contains_key(blob)).map(|blob| blob.to_string())
+            blobs.iter().find(|blob| !known.blobs.contains_key(blob)).map(ToString::to_string)
         };
         for row in self.db.scan_raw(Family::Images, &[]) {
             let (key, bytes) = row?;

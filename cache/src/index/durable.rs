@@ -2,7 +2,8 @@
 //!
 //! **The end of the process, at any moment.** Data comes before its row and goes after it. A blob is
 //! written to a temporary file and renamed, then gets its row; a layer's directory is filled under a
-//! number that no row has, then all rows of the step appear in one batch; an image layer is unpacked
+//! number that no row has, then all rows of the step appear in one batch; a mutable directory is made
+//! empty; an image layer is unpacked
 //! under a number of its own and renamed before its row says that it is here. Removal takes the rows
 //! first. A batch goes to the kernel before its writer goes on. So every row's data is there, what is
 //! lost are the steps in flight, and what is left over is data without a row, which the next start

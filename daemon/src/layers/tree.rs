@@ -68,7 +68,8 @@ impl LocalTrees {
                 return Ok(lease);
             }
         }
-        let made = self.index.create_dir(DirKind::LocalSource, name, description)?;
+        let make = |id| self.dirs.create(id);
+        let made = self.index.create_dir(DirKind::LocalSource, name, description, make)?;
         let id = made.row.id;
         self.busy.lock().insert(id);
         Ok(TreeLease { id, dir: self.dirs.path(id), busy: self.busy.clone(), pin: made.pin })

@@ -49,6 +49,10 @@ impl Fixture {
         self.index.commit_blob(ingest, None).unwrap()
     }
 
+    fn dir(&self, kind: DirKind, name: &str, description: &str) -> Hit<DirRow> {
+        self.index.create_dir(kind, name, description, |_| Ok::<_, IndexError>(())).unwrap()
+    }
+
     /// Saves a step on top of `below`; returns its layer.
     fn step(&self, name: &str, below: &[LayerId]) -> LayerId {
         let layer = self.index.alloc_layer().unwrap();

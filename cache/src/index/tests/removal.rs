@@ -119,9 +119,9 @@ fn an_image_without_its_blobs_is_refused() {
 #[test]
 fn mutable_directories_are_found_by_kind_and_name() {
     let fixture = Fixture::new();
-    let mount = fixture.index.create_dir(DirKind::CacheMount, "id", "cache mount id").unwrap();
-    let second = fixture.index.create_dir(DirKind::CacheMount, "id", "cache mount id").unwrap();
-    let source = fixture.index.create_dir(DirKind::LocalSource, "id", "context").unwrap();
+    let mount = fixture.dir(DirKind::CacheMount, "id", "cache mount id");
+    let second = fixture.dir(DirKind::CacheMount, "id", "cache mount id");
+    let source = fixture.dir(DirKind::LocalSource, "id", "context");
     let ids = |kind| -> Vec<_> {
         let found = fixture.index.dirs(kind, "id").unwrap();
         found.into_iter().map(|hit| hit.row.id).collect()
@@ -219,7 +219,7 @@ fn builds_and_a_collection_at_the_same_time_never_lose_what_was_found() {
 #[test]
 fn a_directory_is_to_be_measured_after_it_was_open_for_writing_or_the_index_was_closed() {
     let fixture = Fixture::new();
-    let dir = fixture.index.create_dir(DirKind::CacheMount, "id", "cache mount id").unwrap();
+    let dir = fixture.dir(DirKind::CacheMount, "id", "cache mount id");
     let id = dir.row.id;
     let unmeasured = |fixture: &Fixture| -> Vec<_> {
         fixture.index.unmeasured_dirs().unwrap().into_iter().map(|dir| dir.id).collect()
