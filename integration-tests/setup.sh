@@ -21,6 +21,7 @@ test_needs=(
     "runc:runc"
     "iproute2:ip"                      # and these make networks for steps to be in
     "iptables:iptables"
+    "e2fsprogs:mkfs.ext4"              # a disk that fails is one of theirs
 )
 
 say() { printf '%s\n' "$*" >&2; }

@@ -56,6 +56,7 @@ mod key;
 mod record_type;
 
 pub mod content;
+pub mod fault;
 pub mod filter;
 pub mod gc;
 mod index;
@@ -66,9 +67,9 @@ pub use descriptor::{CREATED_AT, Descriptor, UNCOMPRESSED};
 pub use digest::{Digest, Hasher, InvalidDigest};
 pub use file_list::{Checksum, FileChange, FileList, FileListBuilder};
 pub use index::{
-    BlobRow, DirId, DirKind, DirRow, Dropped, DurableGroup, Earlier, HistoryEntry, Hit, ImageRow,
-    Index, IndexError, InputPart, KeyPart, KeyParts, LayerRow, OnDisk, PartValue, Pin, Presence,
-    Reconciled, Record, Remote, Removed, SharedFile, StepId,
+    BlobRow, DirId, DirKind, DirRow, Dropped, DurableGroup, Earlier, Finding, HistoryEntry, Hit,
+    ImageRow, Index, IndexError, InputPart, KeyPart, KeyParts, LayerRow, OnDisk, PartValue, Pin,
+    Presence, Problem, Reconciled, Record, Remote, Removed, SharedFile, StepId, Subject,
 };
 pub use key::{CacheKey, Link, Selector, content_key, key_of};
 pub use layer::{ChainId, DiffId, LayerId};

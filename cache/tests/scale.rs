@@ -14,8 +14,8 @@ use std::{
 
 use kiln_cache::{
     CacheKey, ChainId, ContentStore, Descriptor, Digest, DirKind, HistoryEntry, ImageRow, Index,
-    InputPart, KeyPart, KeyParts, LayerId, LayerRow, Link, OnDisk, PartValue, Record, RecordType,
-    StepId,
+    IndexError, InputPart, KeyPart, KeyParts, LayerId, LayerRow, Link, OnDisk, PartValue, Record,
+    RecordType, StepId,
     gc::{DiskStat, Limits, Policy, Space, default_policies},
     key_of,
 };
@@ -114,7 +114,9 @@ impl Cache {
         index.put_image(&format!("docker.io/library/image{number}:latest"), &image).unwrap();
         let entry = HistoryEntry { data: vec![7; 2000], blobs: vec![blob.row.digest] };
         index.put_history(&format!("build-{number}"), &entry).unwrap();
-        drop(index.create_dir(DirKind::CacheMount, &format!("mount {number}"), "mount").unwrap());
+        let made = |_| Ok::<_, IndexError>(());
+        let name = format!("mount {number}");
+        drop(index.create_dir(DirKind::CacheMount, &name, "mount", made).unwrap());
     }
 
     fn open(&self) -> Index {

@@ -174,12 +174,15 @@ impl CacheMounts {
             pb::CacheSharingOpt::Shared => Use::Shared(1),
             pb::CacheSharingOpt::Private | pb::CacheSharingOpt::Locked => Use::Exclusive,
         };
-        // Others may find the row before the directory is there. This lets them wait for it.
+        // Others may find the row before it is known who uses it. This lets them wait for that.
         let mut by_dir = self.users.by_dir.lock();
-        let found = self.index.create_dir(DirKind::CacheMount, name, &description)?;
+        let make = |id| {
+            let path = self.dirs.path(id);
+            std::fs::rename(layer.path(), &path).with_context(|| path.display().to_string())
+        };
+        let found = self.index.create_dir(DirKind::CacheMount, name, &description, make)?;
         let id = found.row.id;
         let path = self.dirs.path(id);
-        std::fs::rename(layer.path(), &path).with_context(|| path.display().to_string())?;
         by_dir.insert(id, usage);
         drop(by_dir);
         Ok(CacheLease { id, path, users: self.users.clone(), pin: found.pin })

@@ -1,15 +1,11 @@
 //! When garbage is collected: after builds, at once when the disk is full, and now and then.
 
-use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use kiln_cache::gc::{DiskStat, Limits, Policy, Space, is_within};
 use parking_lot::Mutex;
-use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -27,16 +23,13 @@ const SHARE: u32 = 20;
 const FULL: u64 = 16 << 20;
 /// What is freed of a full disk, in hundredths, although no limit asks for it.
 const RELIEF: u64 = 5;
-/// What the index can write when nobody else can: it takes writing to remove something.
-const RESERVE: u64 = 4 << 20;
 
 /// Tells when garbage is to be collected.
+#[derive(Default)]
 pub(crate) struct Collector {
     wanted: Notify,
     urgent: Notify,
     is_disk_full: AtomicBool,
-    /// A file that is removed when the disk is full.
-    reserve: PathBuf,
     last: Mutex<Option<Pass>>,
 }
 
@@ -49,17 +42,6 @@ struct Pass {
 }
 
 impl Collector {
-    /// That of a daemon whose index is in the directory `index`.
-    pub(crate) fn new(index: &std::path::Path) -> Self {
-        Self {
-            wanted: Notify::default(),
-            urgent: Notify::default(),
-            is_disk_full: AtomicBool::default(),
-            reserve: index.join("reserve"),
-            last: Mutex::default(),
-        }
-    }
-
     /// A build has ended, and left something.
     pub(crate) fn build_ended(&self) {
         self.wanted.notify_one();
@@ -69,32 +51,6 @@ impl Collector {
     pub(crate) fn disk_is_full(&self) {
         self.is_disk_full.store(true, Ordering::Relaxed);
         self.urgent.notify_one();
-    }
-
-    /// Lets the index write if the disk is full.
-    pub(crate) fn make_way(&self, disk: DiskStat) {
-        if is_full(disk) {
-            self.release_reserve();
-        }
-    }
-
-    fn release_reserve(&self) {
-        // It may be gone already.
-        let _ = std::fs::remove_file(&self.reserve);
-    }
-
-    /// Takes the reserve back where there is room for it many times.
-    pub(crate) fn renew_reserve(&self, disk: DiskStat) -> anyhow::Result<()> {
-        if disk.free < 8 * RESERVE || self.reserve.exists() {
-            return Ok(());
-        }
-        let path = || self.reserve.display().to_string();
-        let file = File::create(&self.reserve).with_context(path)?;
-        match fallocate(&file, FallocateFlags::empty(), 0, RESERVE) {
-            // A file system that cannot keep room free goes without.
-            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
-            Err(error) => Err(error).with_context(path),
-        }
     }
 }
 
@@ -150,7 +106,6 @@ fn collect(daemon: &Daemon) -> anyhow::Result<()> {
     let mut policies = daemon.config.gc_policies.clone();
     if collector.is_disk_full.swap(false, Ordering::Relaxed) {
         tracing::warn!(root = %daemon.config.root.display(), "the disk is full: collecting garbage");
-        collector.release_reserve();
         let limits = Limits { min_free_space: Space::Percent(RELIEF), ..Limits::default() };
         policies.push(Policy { limits, ..Policy::default() });
     }
@@ -170,7 +125,7 @@ fn collect(daemon: &Daemon) -> anyhow::Result<()> {
         *collector.last.lock() = Some(Pass { state: daemon.index.state(), used });
         memory::give_back();
     }
-    collector.renew_reserve(upkeep::disk(daemon)?)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -186,18 +141,5 @@ mod tests {
             anyhow::anyhow!("IO error: No space left on device: While appending to file");
         assert!(is_out_of_space(&database.context("the index's database")));
         assert!(!is_out_of_space(&anyhow::Error::from(Errno::PERM).context("COPY")));
-    }
-
-    #[test]
-    fn the_reserve_is_there_until_it_is_needed() {
-        let index = tempfile::tempdir().unwrap();
-        let collector = Collector::new(index.path());
-        collector.renew_reserve(DiskStat { total: 1 << 40, free: RESERVE }).unwrap();
-        assert!(!collector.reserve.exists(), "there is more need of the room elsewhere");
-        collector.renew_reserve(DiskStat { total: 1 << 40, free: 1 << 39 }).unwrap();
-        let taken = std::os::unix::fs::MetadataExt::blocks(&collector.reserve.metadata().unwrap());
-        assert!(taken * 512 >= RESERVE || taken == 0);
-        collector.release_reserve();
-        assert!(!collector.reserve.exists());
     }
 }

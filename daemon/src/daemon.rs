@@ -1,11 +1,8 @@
 //! What all builds share.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::Context as _;
-use kiln_cache::gc::DiskStat;
 use kiln_cache::{CacheKey, ContentStore, Index};
 use kiln_executor::Executor;
 use tokio::sync::Semaphore;
@@ -25,7 +22,7 @@ use crate::ops::source::http::HttpClient;
 use crate::provenance::Producers;
 use crate::session::Sessions;
 use crate::solver::{Flights, Outputs};
-use crate::upkeep;
+use crate::state::State;
 
 /// The daemon's state.
 pub(crate) struct Daemon {
@@ -61,28 +58,13 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Opens the daemon's state below its root, and puts it in order.
     pub(crate) fn open(config: Config, executor: Executor) -> anyhow::Result<Arc<Self>> {
-        let root: &Path = &config.root;
-        // Left over from a daemon that was killed.
-        let tmp = root.join("tmp");
-        if tmp.exists() {
-            std::fs::remove_dir_all(&tmp).with_context(|| tmp.display().to_string())?;
-        }
-        std::fs::create_dir_all(&tmp).with_context(|| tmp.display().to_string())?;
-        let disk = DiskStat::of(root).with_context(|| root.display().to_string())?;
-        let collector = Collector::new(&root.join("index"));
-        collector.make_way(disk);
-        let index = Arc::new(Index::open(root.join("index"))?);
-        collector.renew_reserve(disk)?;
-        let content = Arc::new(ContentStore::open(root)?);
-        let layers = Layers::open(root, index.clone(), content.clone())?;
-        let caches = CacheMounts::open(root, index.clone())?;
-        let trees = LocalTrees::open(root, index.clone())?;
-        let repositories = Repositories::open(root, index.clone())?;
+        let State { index, content, layers, caches, trees, repositories } =
+            State::open(&config.root)?;
         let registry = kiln_registry::Client::new(config.registry.clone());
         let history = History::new(index.clone(), content.clone(), config.history);
         let network = StepNetwork::new(config.network_mode());
         let exec_turns = Semaphore::new(config.max_parallelism.unwrap_or(Semaphore::MAX_PERMITS));
-        let daemon = Arc::new(Self {
+        Ok(Arc::new(Self {
             config,
             index,
             content,
@@ -100,14 +82,12 @@ impl Daemon {
             builds: Arc::default(),
             producers: Producers::default(),
             history: Arc::new(history),
-            collector,
+            collector: Collector::default(),
             flights: Flights::new(),
             exec_turns,
             pack_turns: Semaphore::new(2),
             steps: AtomicU64::new(0),
-        });
-        upkeep::reconcile(&daemon).context("cannot put the state directory in order")?;
-        Ok(daemon)
+        }))
     }
 
     /// The directories that the index keeps by id.

@@ -32,6 +32,29 @@ impl KeptDirs {
         Ok(found)
     }
 
+    /// Makes an empty directory.
+    pub(crate) fn create(&self, id: DirId) -> anyhow::Result<()> {
+        let path = self.path(id);
+        std::fs::create_dir(&path).with_context(|| path.display().to_string())
+    }
+
+    /// Removes what is in a directory.
+    pub(crate) fn empty(&self, id: DirId) -> anyhow::Result<()> {
+        let path = self.path(id);
+        let empty = || {
+            for entry in std::fs::read_dir(&path)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    std::fs::remove_dir_all(entry.path())?;
+                } else {
+                    std::fs::remove_file(entry.path())?;
+                }
+            }
+            std::io::Result::Ok(())
+        };
+        empty().with_context(|| path.display().to_string())
+    }
+
     /// Removes a directory; none of that id is fine.
     pub(crate) fn remove(&self, id: DirId) -> anyhow::Result<()> {
         let path = self.path(id);

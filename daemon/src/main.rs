@@ -10,11 +10,13 @@ mod attributes;
 mod builds;
 mod caches;
 mod caps;
+mod check;
 mod collector;
 mod compression;
 mod config;
 mod control;
 mod daemon;
+mod damage;
 mod devices;
 mod emulation;
 mod exporter;
@@ -30,9 +32,11 @@ mod ops;
 mod policy;
 mod provenance;
 mod remote;
+mod reserve;
 mod serve;
 mod session;
 mod solver;
+mod state;
 mod upkeep;
 mod worker;
 
@@ -41,13 +45,13 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 
-use crate::config::{Config, Flags};
+use crate::config::{Command, Config, Flags};
 
 fn main() -> ExitCode {
     kiln_executor::serve_if_zygote();
     let flags = Flags::parse();
     match run(&flags) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -55,13 +59,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(flags: &Flags) -> anyhow::Result<()> {
+fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let config = Config::load(flags);
     config::start_log(config.as_ref().ok());
     let config = config?;
+    if let Some(Command::Check(options)) = flags.command {
+        return check::run(&config, options);
+    }
     let _lock = serve::lock_root(&config.root)?;
     // Forks, so it has to come before the first thread.
     let zygote = kiln_executor::start_zygote().context("cannot start the executor")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve::run(config, zygote))
+    runtime.block_on(serve::run(config, zygote))?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -27,6 +27,8 @@ use crate::upkeep;
 
 /// How long builds may go on after the daemon was told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long a damaged index may stay unnoticed.
+const HEALTH: Duration = Duration::from_secs(5);
 
 /// Takes the state directory for this process alone, until the file is closed.
 pub(crate) fn lock_root(root: &Path) -> anyhow::Result<File> {
@@ -121,6 +123,10 @@ pub(crate) async fn run(config: Config, zygote: Zygote) -> anyhow::Result<()> {
     daemon.history.close().await;
     stop.cancel();
     upkeep.await?;
+    if daemon.index.is_damaged() {
+        // For whoever supervises it to start it again: then the cache begins anew.
+        bail!("the index of the cache is damaged");
+    }
     Ok(())
 }
 
@@ -160,9 +166,16 @@ async fn end_of_life(
         }
         "idle"
     };
+    let damaged = async {
+        while !daemon.index.is_damaged() {
+            tokio::time::sleep(HEALTH).await;
+        }
+        "the index is damaged"
+    };
     tokio::select! {
         reason = signals.next() => reason,
         reason = idle => reason,
+        reason = damaged => reason,
     }
 }
 

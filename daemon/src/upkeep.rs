@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kiln_cache::gc::{DiskStat, Policy, Space, Usage};
-use kiln_cache::{DirId, DirKind, LayerId, OnDisk, Removed};
+use kiln_cache::{DirId, DirKind, LayerId, OnDisk, Removed, fault};
 use kiln_proto::types;
 use kiln_snapshotter::{Snapshotter as _, usage};
 use rustix::fs::{OFlags, syncfs};
@@ -14,8 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::collector;
 use crate::daemon::Daemon;
+use crate::kept_dirs::KeptDirs;
 use crate::layers::shared_files;
 use crate::memory;
+use crate::reserve::Reserve;
+use crate::state::State;
 
 /// How often new data is made safe against a loss of power.
 const DURABLE_EVERY: Duration = Duration::from_secs(5);
@@ -23,38 +26,45 @@ const DURABLE_EVERY: Duration = Duration::from_secs(5);
 const EXPIRE_EVERY: Duration = Duration::from_secs(120);
 
 /// Brings index and disk into agreement. Called once, before anything is built.
-pub(crate) fn reconcile(daemon: &Daemon) -> anyhow::Result<()> {
-    let layers = daemon.layers.overlay().list()?;
-    let mut dirs = Vec::new();
-    for kept in daemon.kept_dirs() {
-        dirs.extend(kept.list()?);
-    }
-    let on_disk = OnDisk {
-        layers: layers.iter().map(|id| LayerId(id.0)).collect(),
-        dirs,
-        blobs: daemon.content.list()?,
-    };
+pub(crate) fn reconcile(state: &State) -> anyhow::Result<()> {
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .context("cannot read the boot id")?;
-    let garbage = daemon.index.reconcile(&on_disk, boot_id.trim())?;
+    let garbage = state.index.reconcile(&on_disk(state)?, boot_id.trim())?;
     if garbage.dropped != kiln_cache::Dropped::default() {
         tracing::warn!(dropped = ?garbage.dropped, "dropped what was lost in a crash");
     }
     for layer in garbage.layers {
-        daemon.layers.overlay().remove(kiln_snapshotter::LayerId(layer.0))?;
+        fault::may_die();
+        state.layers.overlay().remove(kiln_snapshotter::LayerId(layer.0))?;
     }
     for dir in garbage.dirs {
-        remove_dir(daemon, dir)?;
+        fault::may_die();
+        remove_dir(state.kept_dirs(), dir)?;
     }
     for blob in garbage.blobs {
-        daemon.content.remove(&blob)?;
+        fault::may_die();
+        state.content.remove(&blob)?;
     }
     Ok(())
 }
 
+/// What is on the disk, with or without rows.
+pub(crate) fn on_disk(state: &State) -> anyhow::Result<OnDisk> {
+    let layers = state.layers.overlay().list()?;
+    let mut dirs = Vec::new();
+    for kept in state.kept_dirs() {
+        dirs.extend(kept.list()?);
+    }
+    Ok(OnDisk {
+        layers: layers.iter().map(|id| LayerId(id.0)).collect(),
+        dirs,
+        blobs: state.content.list()?,
+    })
+}
+
 /// Removes a directory of whatever kind: no two have one id.
-fn remove_dir(daemon: &Daemon, id: DirId) -> anyhow::Result<()> {
-    daemon.kept_dirs().iter().try_for_each(|kept| kept.remove(id))
+fn remove_dir(kinds: [&KeptDirs; 3], id: DirId) -> anyhow::Result<()> {
+    kinds.iter().try_for_each(|kept| kept.remove(id))
 }
 
 /// Runs until `stop`: makes data durable, collects garbage and gives memory back, none waiting for
@@ -119,7 +129,9 @@ fn make_durable(daemon: &Daemon) -> anyhow::Result<()> {
         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
         rustix::fs::Mode::empty(),
     )?;
+    fault::may_die();
     syncfs(&root)?;
+    fault::may_die();
     daemon.index.mark_durable(group)?;
     Ok(())
 }
@@ -135,15 +147,20 @@ pub(crate) fn disk(daemon: &Daemon) -> anyhow::Result<DiskStat> {
 /// # Errors
 /// The first of them; everything else is removed all the same, for its rows are gone.
 pub(crate) fn prune(daemon: &Daemon, policies: &[Policy]) -> anyhow::Result<Removed> {
+    let reserve = Reserve::of(&daemon.config.root);
+    reserve.release_if_needed();
     let removed = daemon.index.prune(policies, disk(daemon)?)?;
+    fault::may_die();
     let layers = removed
         .layers
         .iter()
         .map(|layer| Ok(daemon.layers.overlay().remove(kiln_snapshotter::LayerId(layer.0))?));
-    let dirs = removed.dirs.iter().map(|&dir| remove_dir(daemon, dir));
+    let dirs = removed.dirs.iter().map(|&dir| remove_dir(daemon.kept_dirs(), dir));
     let blobs =
         std::iter::once_with(|| Ok(daemon.index.collect_blobs(&daemon.content).map(drop)?));
-    first_error(layers.chain(dirs).chain(blobs))?;
+    let done = first_error(layers.chain(dirs).chain(blobs));
+    reserve.restore();
+    done?;
     Ok(removed)
 }
 

@@ -24,6 +24,35 @@ pub struct Daemon {
     /// Where it finds programs, if not where the tests do.
     search_path: Option<OsString>,
     other_addresses: Vec<String>,
+    /// At which of its own points it is to fail, from its next start on; see `kiln_cache::fault`.
+    fault: Option<String>,
+}
+
+/// What `kilnd check` has to say.
+#[derive(Debug)]
+pub struct Checked {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub text: String,
+    /// Its standard error.
+    pub log: String,
+}
+
+impl Checked {
+    /// Fails unless nothing is wrong.
+    #[track_caller]
+    pub fn is_clean(&self) {
+        assert_eq!(self.code, Some(0), "{}\n{}", self.text, self.log);
+    }
+
+    /// Fails unless something is wrong, with a line that has all of `words`.
+    #[track_caller]
+    pub fn finds(&self, words: &[&str]) {
+        let is_it = |line: &str| words.iter().all(|word| line.contains(word));
+        assert_eq!(self.code, Some(1), "{}\n{}", self.text, self.log);
+        assert!(self.text.lines().any(is_it), "no line with {words:?} in\n{}", self.text);
+    }
 }
 
 impl Daemon {
@@ -51,8 +80,14 @@ impl Daemon {
              [registry.\"{address}\"]\n  http = true\n"
         );
         std::fs::write(folder.path().join("kilnd.toml"), config).expect("configuration");
-        let mut daemon =
-            Self { running: None, root, folder, search_path: None, other_addresses: Vec::new() };
+        let mut daemon = Self {
+            running: None,
+            root,
+            folder,
+            search_path: None,
+            other_addresses: Vec::new(),
+            fault: None,
+        };
         daemon.start_again();
         daemon
     }
@@ -102,6 +137,21 @@ impl Daemon {
     /// Starts it again on the same root, after [`Daemon::stop`] or [`Daemon::kill`].
     #[track_caller]
     pub fn start_again(&mut self) {
+        if let Err(said) = self.try_start() {
+            panic!("the daemon did not get ready:\n{said}");
+        }
+    }
+
+    /// The same with a failure at one of its own points (`kill:7`, `EIO:7-9`); whether it got ready.
+    pub fn starts_with_fault(&mut self, fault: &str) -> bool {
+        self.fault = Some(fault.to_owned());
+        let started = self.try_start().is_ok();
+        self.fault = None;
+        started
+    }
+
+    /// Starts it; what it said if it ended before it was ready.
+    fn try_start(&mut self) -> Result<(), String> {
         assert!(self.running.is_none(), "the daemon runs already");
         let ready = ReadySocket::bind(self.folder.path());
         let path = self.search_path.clone().or_else(|| std::env::var_os("PATH"));
@@ -116,6 +166,7 @@ impl Daemon {
                 .arg("--config")
                 .arg(self.folder.path().join("kilnd.toml"))
                 .env("NOTIFY_SOCKET", ready.path())
+                .envs(self.fault.iter().map(|fault| ("KILN_TEST_FAULT", fault)))
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped()),
@@ -124,9 +175,39 @@ impl Daemon {
         if !ready.wait(&process, Duration::from_mins(1)) {
             process.kill();
             let said = log.finish(Duration::from_secs(5));
-            panic!("the daemon did not get ready:\n{}", String::from_utf8_lossy(&said));
+            return Err(String::from_utf8_lossy(&said).into_owned());
         }
         self.running = Some((process, log));
+        Ok(())
+    }
+
+    /// `kilnd check` of its root, with more arguments.
+    pub fn check(&self, args: &[&str]) -> Checked {
+        let mut command = Command::new(programs::kilnd());
+        let output = command.arg("check").arg("--root").arg(&self.root).args(args).output();
+        let output = output.expect("kilnd check");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Checked {
+            code: output.status.code(),
+            text: text(&output.stdout),
+            log: text(&output.stderr),
+        }
+    }
+
+    /// Waits for it to end by itself; whether that was a success.
+    #[track_caller]
+    pub fn ends(&mut self) -> bool {
+        let (mut process, log) = self.running.take().expect("a running daemon");
+        let status = process.wait_within(Duration::from_mins(1));
+        status.unwrap_or_else(|| panic!("the daemon goes on:\n{}", log.text())).success()
+    }
+
+    /// Notices that it may have been killed by a fault; whether it runs on.
+    pub fn goes_on(&mut self) -> bool {
+        if !self.is_alive() {
+            self.running = None;
+        }
+        self.running.is_some()
     }
 
     /// Ends it as `systemctl stop` does, which must be clean.

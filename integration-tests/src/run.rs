@@ -157,6 +157,12 @@ impl Running {
         self.process.signal(signal);
     }
 
+    /// Whether it ends within `limit`. For tests that interrupt it at a moment which nothing
+    /// announces.
+    pub fn ends_within(&mut self, limit: Duration) -> bool {
+        self.process.wait_within(limit).is_some()
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub fn finish(mut self) -> Outcome {

@@ -1,5 +1,8 @@
 //! A disk that fills up.
 
+use std::fs;
+use std::path::Path;
+
 use kiln_integration_tests::{Context, Daemon, LayerTar, Registry, SmallDisk, busybox_layer};
 use serde_json::json;
 
@@ -50,4 +53,77 @@ fn a_context_that_does_not_fit_fails_clearly_and_the_daemon_goes_on() {
 
     context.write("large", "small");
     daemon.build(&context).succeeds();
+}
+
+#[test]
+fn a_disk_that_is_full_at_any_moment_does_no_lasting_harm() {
+    let registry = Registry::start();
+    let disk = SmallDisk::mount(64);
+    let mut daemon = Daemon::start_with_root(&disk.path().join("root"), &registry);
+    let context = Context::new().dockerfile(
+        "
+        FROM busybox
+        COPY data /data
+        RUN cat /data /data > /twice
+        RUN wc -c < /twice > /size
+        ",
+    );
+    let ballast = disk.path().join("ballast");
+    let mut failures = 0;
+    // From a disk on which nothing can be written to one on which almost everything fits.
+    for free in [0, 20, 100, 500, 1000, 2000, 3500, 5000, 7000, 9000] {
+        context.write("data", vec![free as u8; 2 << 20]);
+        fill(&ballast, free << 10);
+        let build = daemon.build(&context).run();
+        if build.code != Some(0) {
+            failures += 1;
+            let said = build.stderr.to_lowercase();
+            assert!(said.contains("no space left on device"), "{free} KB free: {}", build.stderr);
+        }
+        assert!(daemon.is_alive(), "{free} KB free");
+        fs::remove_file(&ballast).expect("ballast");
+        // Now there is space: the same daemon builds.
+        let build = daemon.build(&context).succeeds();
+        assert!(!build.stderr.to_lowercase().contains("no space"), "{free}: {}", build.stderr);
+        daemon.kiln().args(["prune", "--all", "--force"]).succeeds();
+    }
+    assert!(failures > 3, "the disk was full only {failures} times");
+    daemon.stop();
+    daemon.check(&[]).is_clean();
+}
+
+#[test]
+fn a_daemon_starts_on_a_full_disk_and_makes_space() {
+    let registry = Registry::start();
+    let disk = SmallDisk::mount(64);
+    let mut daemon = Daemon::start_with_root(&disk.path().join("root"), &registry);
+    let context = Context::new().dockerfile("FROM busybox\nCOPY data /").file("data", "x");
+    for by_kill in [true, false] {
+        context.write("data", vec![u8::from(by_kill); 8 << 20]);
+        daemon.build(&context).succeeds();
+        if by_kill {
+            daemon.kill();
+        } else {
+            daemon.stop();
+        }
+        let ballast = disk.path().join("ballast");
+        fill(&ballast, 0);
+        daemon.start_again();
+        daemon.kiln().args(["prune", "--all", "--force"]).succeeds();
+        context.write("data", "small");
+        daemon.build(&context).succeeds();
+        fs::remove_file(&ballast).expect("ballast");
+    }
+    daemon.stop();
+    daemon.check(&[]).is_clean();
+}
+
+/// Writes a file until the disk has no more than `left` bytes.
+fn fill(ballast: &Path, left: u64) {
+    use std::io::Write as _;
+    let mut file = fs::File::create(ballast).expect("ballast");
+    let piece = vec![1; 64 << 10];
+    while file.write(&piece).is_ok_and(|written| written > 0) {}
+    let size = file.metadata().expect("ballast").len();
+    file.set_len(size.saturating_sub(left)).expect("ballast");
 }

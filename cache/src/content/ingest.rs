@@ -9,8 +9,15 @@ use std::{
 
 use tempfile::{Builder, NamedTempFile};
 
-use super::{Blob, ContentError, ContentStore, failed};
-use crate::digest::{Digest, Hasher};
+use super::{Blob, ContentError, ContentStore, failed, seen::Seen};
+use crate::{
+    digest::{Digest, Hasher},
+    fault,
+};
+
+/// A blob up to this size is compared with one that is there already, whose bits may have changed.
+/// Larger ones are left for whoever reads them.
+const COMPARED: u64 = 1 << 20;
 
 /// The content that a blob was announced to have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +36,7 @@ pub struct Expected {
 pub struct Ingest {
     file: NamedTempFile,
     blobs: PathBuf,
+    seen: Seen,
     hasher: Hasher,
     size: u64,
 }
@@ -40,7 +48,8 @@ impl Ingest {
             .permissions(Permissions::from_mode(0o600))
             .tempfile_in(&store.tmp)
             .map_err(|source| failed(&store.tmp, source))?;
-        Ok(Self { file, blobs: store.blobs.clone(), hasher: Hasher::new(), size: 0 })
+        let (blobs, seen) = (store.blobs.clone(), store.seen.clone());
+        Ok(Self { file, blobs, seen, hasher: Hasher::new(), size: 0 })
     }
 
     /// How many bytes were written so far.
@@ -64,16 +73,24 @@ impl Ingest {
         }
         let path = self.blobs.join(blob.digest.to_hex());
         // Replacing an equal blob would only give the disk work; a short one is a wreck.
-        if fs::symlink_metadata(&path).is_ok_and(|there| there.len() == blob.size) {
+        if fs::symlink_metadata(&path).is_ok_and(|there| there.len() == blob.size)
+            && (blob.size > COMPARED
+                || fs::read(&path).is_ok_and(|there| Digest::of(there) == blob.digest))
+        {
             return Ok(blob);
         }
-        self.file.persist(&path).map_err(|error| failed(&path, error.error))?;
+        fault::may_fail().map_err(|source| failed(&path, source))?;
+        let file = self.file.persist(&path).map_err(|error| failed(&path, error.error))?;
+        fault::may_die();
+        let metadata = file.metadata().map_err(|source| failed(&path, source))?;
+        self.seen.note(blob.digest, &metadata);
         Ok(blob)
     }
 }
 
 impl Write for Ingest {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        fault::may_fail()?;
         let written = self.file.write(piece)?;
         self.hasher.update(&piece[..written]);
         self.size += written as u64;

@@ -10,9 +10,13 @@
 //! a loss of power a blob may be short, so those that the [index](crate::Index) has not marked as
 //! durable are dropped then ([`Index::reconcile`](crate::Index::reconcile)).
 //!
+//! Disks change what is written, rarely and without a word. A blob that leaves the store is read by
+//! [`ContentStore::read`] or [`ContentStore::open_sound`], which notice.
+//!
 //! The store knows nothing of why a blob is kept; that is the index's business.
 
 mod ingest;
+mod seen;
 
 use std::{
     fs::{self, File},
@@ -21,7 +25,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::digest::Digest;
+use crate::{
+    digest::{Digest, Hasher},
+    fault,
+};
 
 pub use ingest::{Expected, Ingest};
 
@@ -30,6 +37,7 @@ pub use ingest::{Expected, Ingest};
 pub struct ContentStore {
     blobs: PathBuf,
     tmp: PathBuf,
+    seen: seen::Seen,
 }
 
 /// A blob that is in the store.
@@ -59,6 +67,16 @@ pub enum ContentError {
         /// The length of what was written.
         actual_size: u64,
     },
+    /// A blob's file has not the content that its name says.
+    #[error("blob {digest} is damaged: its file has {actual_size} bytes of {actual}")]
+    Damaged {
+        /// The blob.
+        digest: Digest,
+        /// The digest of what its file has.
+        actual: Digest,
+        /// The length of that.
+        actual_size: u64,
+    },
     /// The file system refused.
     #[error("{}", path.display())]
     Io {
@@ -69,12 +87,20 @@ pub enum ContentError {
     },
 }
 
+impl ContentError {
+    /// Whether it is a blob in the store that cannot be had as it should be.
+    pub fn is_of_blob(&self) -> bool {
+        matches!(self, Self::NotFound(_) | Self::Damaged { .. })
+    }
+}
+
 impl ContentStore {
     /// Opens the store below `root` and makes its directories if needed.
     pub fn open(root: impl AsRef<Path>) -> Result<Self, ContentError> {
         let store = Self {
             blobs: root.as_ref().join("blobs").join("sha256"),
             tmp: root.as_ref().join("tmp"),
+            seen: seen::Seen::default(),
         };
         for directory in [&store.blobs, &store.tmp] {
             fs::create_dir_all(directory).map_err(|source| failed(directory, source))?;
@@ -90,18 +116,37 @@ impl ContentStore {
     /// Stores `content`.
     pub fn put(&self, content: &[u8]) -> Result<Blob, ContentError> {
         let digest = Digest::of(content);
-        if let Some(size) = self.stat(&digest)?
-            && size == content.len() as u64
-        {
-            return Ok(Blob { digest, size });
-        }
         let mut ingest = self.ingest()?;
         io::Write::write_all(&mut ingest, content)
             .map_err(|source| failed(&self.path(&digest), source))?;
         ingest.commit(None)
     }
 
-    /// Opens a blob for reading.
+    /// Opens a blob for reading, and reads it to its end before: what is read then is what the name
+    /// says. What was written or read a moment ago is not read again.
+    ///
+    /// # Errors
+    /// [`ContentError::Damaged`] if it is not; see [`Index::drop_blob`](crate::Index::drop_blob).
+    pub fn open_sound(&self, digest: &Digest) -> Result<File, ContentError> {
+        let path = self.path(digest);
+        let broken = |source| failed(&path, source);
+        let mut file = self.open_blob(digest)?;
+        let metadata = file.metadata().map_err(broken)?;
+        if self.seen.is_sound(digest, &metadata) {
+            return Ok(file);
+        }
+        let mut hasher = Hasher::new();
+        let actual_size = io::copy(&mut file, &mut hasher).map_err(broken)?;
+        let actual = hasher.finish();
+        if actual != *digest {
+            return Err(ContentError::Damaged { digest: *digest, actual, actual_size });
+        }
+        io::Seek::rewind(&mut file).map_err(broken)?;
+        self.seen.note(*digest, &metadata);
+        Ok(file)
+    }
+
+    /// Opens a blob for reading. Whether its content is what it should be is not looked at.
     pub fn open_blob(&self, digest: &Digest) -> Result<File, ContentError> {
         let path = self.path(digest);
         File::open(&path).map_err(|source| match source.kind() {
@@ -121,14 +166,9 @@ impl ContentStore {
             return Err(failed(&path, io::Error::from(io::ErrorKind::FileTooLarge)));
         }
         let actual = Digest::of(&content);
-        let size = content.len() as u64;
         if actual != *digest {
-            return Err(ContentError::Mismatch {
-                digest: *digest,
-                size,
-                actual,
-                actual_size: size,
-            });
+            let actual_size = content.len() as u64;
+            return Err(ContentError::Damaged { digest: *digest, actual, actual_size });
         }
         Ok(content)
     }
@@ -160,7 +200,10 @@ impl ContentStore {
         let from = self.path(digest);
         let to = self.tmp.join(format!("retired-{}", digest.to_hex()));
         match fs::rename(&from, &to) {
-            Ok(()) => Ok(Some(Retired(to))),
+            Ok(()) => {
+                fault::may_die();
+                Ok(Some(Retired(to)))
+            }
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(failed(&from, source)),
         }
@@ -296,7 +339,29 @@ mod tests {
         let blob = store.put(b"manifest").unwrap();
         fs::remove_file(store.path(&blob.digest)).unwrap();
         fs::write(store.path(&blob.digest), b"manifesu").unwrap();
-        assert!(matches!(store.read(&blob.digest, 100), Err(ContentError::Mismatch { .. })));
+        assert!(matches!(store.read(&blob.digest, 100), Err(ContentError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_noticed_before_a_blob_is_read() {
+        let (_root, store) = store();
+        let blob = store.put(b"layer").unwrap();
+        let mut content = String::new();
+        store.open_sound(&blob.digest).unwrap().read_to_string(&mut content).unwrap();
+        assert_eq!(content, "layer");
+
+        fs::write(store.path(&blob.digest), b"laydr").unwrap();
+        let error = store.open_sound(&blob.digest).unwrap_err();
+        assert!(matches!(error, ContentError::Damaged { actual_size: 5, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_manifest_is_replaced_when_it_is_stored_again() {
+        let (_root, store) = store();
+        let blob = store.put(b"manifest").unwrap();
+        fs::write(store.path(&blob.digest), b"manifesu").unwrap();
+        store.put(b"manifest").unwrap();
+        assert_eq!(store.read(&blob.digest, 100).unwrap(), b"manifest");
     }
 
     #[test]

@@ -89,6 +89,28 @@ impl Index {
         Ok(removed)
     }
 
+    /// Drops a blob whose file is missing or damaged, and the images and entries of the history that
+    /// are not whole without it. Layers that were packed into it can be packed again.
+    pub fn drop_blob(&self, store: &ContentStore, digest: &Digest) -> Result<()> {
+        let _pins = self.pins.lock();
+        let mut batch = Batch::new(&self.db);
+        self.delete_blob(&mut batch, digest)?;
+        for (name, image) in self.images()? {
+            if image.target.digest == *digest || image.blobs.contains(digest) {
+                batch.delete(Family::Images, name.as_bytes());
+            }
+        }
+        for entry in self.history_all() {
+            let (reference, entry) = entry?;
+            if entry.blobs.contains(digest) {
+                batch.delete(Family::History, reference.as_bytes());
+            }
+        }
+        batch.write()?;
+        drop(store.retire(digest)?);
+        Ok(())
+    }
+
     fn unreferenced_blobs(&self) -> Result<Vec<Blob>> {
         let mut needed = self.kept_blobs()?;
         for row in self.db.scan::<LayerRow>(Family::Layers, &[]) {

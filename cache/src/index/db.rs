@@ -1,46 +1,84 @@
 //! Rows in and out of RocksDB: typed values, prefixes, batches.
 
-use rocksdb::{ColumnFamily, DB, IteratorMode, PrefixRange, ReadOptions, WriteBatch, WriteOptions};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use rocksdb::{
+    ColumnFamily, DB, DBPinnableSlice, IteratorMode, PrefixRange, ReadOptions, WriteBatch,
+    WriteOptions,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{IndexError, error::Result, schema::Family};
+use super::{
+    IndexError,
+    error::{self, Result},
+    schema::Family,
+};
+use crate::fault;
 
 /// The database, whose families are all open.
-pub(super) struct Db(DB);
+pub(super) struct Db {
+    rocks: DB,
+    /// Made when the database turns out to be damaged: the next process that opens it must know.
+    mark: PathBuf,
+    is_damaged: AtomicBool,
+}
 
 /// A key and an undecoded row.
 pub(super) type RawRow = (Box<[u8]>, Box<[u8]>);
 
 impl Db {
-    pub(super) fn new(db: DB) -> Self {
-        Self(db)
+    pub(super) fn new(rocks: DB, mark: PathBuf) -> Self {
+        Self { rocks, mark, is_damaged: AtomicBool::new(false) }
+    }
+
+    /// Whether something could not be read as it was written.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.is_damaged.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, error: rocksdb::Error) -> IndexError {
+        if error::is_damage(&error) && !self.is_damaged.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "the index of the cache is damaged");
+            if let Err(error) = fs::write(&self.mark, "") {
+                tracing::error!(path = %self.mark.display(), %error, "cannot note that");
+            }
+        }
+        error.into()
     }
 
     fn family(&self, family: Family) -> &ColumnFamily {
-        self.0
+        self.rocks
             .cf_handle(family.name())
             .expect("every family of the schema is opened with the database")
     }
 
+    fn pinned(&self, family: Family, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>> {
+        self.rocks.get_pinned_cf(self.family(family), key).map_err(|error| self.note(error))
+    }
+
     pub(super) fn get_raw(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(self.0.get_cf(self.family(family), key)?)
+        self.rocks.get_cf(self.family(family), key).map_err(|error| self.note(error))
     }
 
     /// Reads a row.
     pub(super) fn get<T: DeserializeOwned>(&self, family: Family, key: &[u8]) -> Result<Option<T>> {
-        match self.0.get_pinned_cf(self.family(family), key)? {
+        match self.pinned(family, key)? {
             Some(bytes) => decode(family, key, &bytes).map(Some),
             None => Ok(None),
         }
     }
 
     pub(super) fn contains(&self, family: Family, key: &[u8]) -> Result<bool> {
-        Ok(self.0.get_pinned_cf(self.family(family), key)?.is_some())
+        Ok(self.pinned(family, key)?.is_some())
     }
 
     /// Changes whenever something is written.
     pub(super) fn state(&self) -> u64 {
-        self.0.latest_sequence_number()
+        self.rocks.latest_sequence_number()
     }
 
     /// All keys and undecoded rows of a family whose keys start with `prefix`, in order.
@@ -56,9 +94,9 @@ impl Db {
         } else {
             options.set_iterate_range(PrefixRange(prefix));
         }
-        self.0
+        self.rocks
             .iterator_cf_opt(self.family(family), options, IteratorMode::Start)
-            .map(|row| row.map_err(IndexError::from))
+            .map(|row| row.map_err(|error| self.note(error)))
     }
 
     /// The same from the last row to the first, for a walk over many.
@@ -70,8 +108,9 @@ impl Db {
         let mut options = ReadOptions::default();
         options.fill_cache(false);
         options.set_iterate_range(PrefixRange(prefix));
-        self.0.iterator_cf_opt(self.family(family), options, IteratorMode::End).map(move |row| {
-            let (key, bytes) = row?;
+        let rows = self.rocks.iterator_cf_opt(self.family(family), options, IteratorMode::End);
+        rows.map(move |row| {
+            let (key, bytes) = row.map_err(|error| self.note(error))?;
             let value = decode(family, &key, &bytes)?;
             Ok((key, value))
         })
@@ -131,13 +170,20 @@ impl<'a> Batch<'a> {
 
     /// Writes without waiting for the disk: safe against the end of the process only.
     pub(super) fn write(self) -> Result<()> {
-        Ok(self.db.0.write(self.changes)?)
+        self.write_with(&WriteOptions::default())
     }
 
     /// Writes, and waits until this and all that was written before is on the disk.
     pub(super) fn write_synced(self) -> Result<()> {
         let mut options = WriteOptions::default();
         options.set_sync(true);
-        Ok(self.db.0.write_opt(self.changes, &options)?)
+        self.write_with(&options)
+    }
+
+    fn write_with(self, options: &WriteOptions) -> Result<()> {
+        fault::may_die();
+        let written = self.db.rocks.write_opt(self.changes, options);
+        fault::may_die();
+        written.map_err(|error| self.db.note(error))
     }
 }

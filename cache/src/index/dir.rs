@@ -8,10 +8,10 @@ use std::{fmt, time::SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Hit, Index, Pin, SharedFile, db::Batch, durable::Volatile, error::Result, links, pin::Pinnable,
-    schema::Family, shared,
+    Hit, Index, IndexError, Pin, SharedFile, db::Batch, durable::Volatile, error::Result, links,
+    pin::Pinnable, schema::Family, shared,
 };
-use crate::record_type::RecordType;
+use crate::{fault, record_type::RecordType};
 
 /// A mutable directory: the number of its row, and of the directory. Layers are numbered from the
 /// same counter, so no layer has this number.
@@ -74,8 +74,14 @@ pub struct DirRow {
 }
 
 impl Index {
-    /// Makes the row of a new mutable directory; making the directory is the caller's.
-    pub fn create_dir(&self, kind: DirKind, name: &str, description: &str) -> Result<Hit<DirRow>> {
+    /// Makes a new mutable directory by `make`, and then its row.
+    pub fn create_dir<E: From<IndexError>>(
+        &self,
+        kind: DirKind,
+        name: &str,
+        description: &str,
+        make: impl FnOnce(DirId) -> Result<(), E>,
+    ) -> Result<Hit<DirRow>, E> {
         let row = DirRow {
             id: DirId(self.next_number()?),
             kind,
@@ -84,6 +90,8 @@ impl Index {
             created_at: SystemTime::now(),
             description: description.to_owned(),
         };
+        make(row.id)?;
+        fault::may_die();
         let mut pins = self.pins.lock();
         let mut batch = Batch::new(&self.db);
         batch.put(Family::Dirs, &row.id.0.to_be_bytes(), &row);

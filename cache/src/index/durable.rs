@@ -1,4 +1,32 @@
-//! Which data is safe against a loss of power.
+//! What survives what. This is the one place where it is decided.
+//!
+//! **The end of the process, at any moment.** Data comes before its row and goes after it. A blob is
+//! written to a temporary file and renamed, then gets its row; a layer's directory is filled under a
+//! number that no row has, then all rows of the step appear in one batch; a mutable directory is made
+//! empty; an image layer is unpacked
+//! under a number of its own and renamed before its row says that it is here. Removal takes the rows
+//! first. A batch goes to the kernel before its writer goes on. So every row's data is there, what is
+//! lost are the steps in flight, and what is left over is data without a row, which the next start
+//! removes ([`Index::reconcile`]).
+//!
+//! **A loss of power.** Nobody waits for the disk; a pass every few seconds, and at the end, makes
+//! what there is durable, as described below. Times of last use may be lost, and so may the builds of
+//! the last seconds.
+//!
+//! **A write that fails.** It is an error of the step or the build that wrote, and what was not
+//! committed is removed. RocksDB refuses writes after one of its own has failed, until it has found
+//! that there is space again. Who keeps the state directory keeps some space aside, for a start and
+//! for what a collection of garbage has to write.
+//!
+//! **A disk that changes what was written.** Rows have RocksDB's checksums. What cannot be read is a
+//! miss or an error, never another row; a database that shows it is not used by the next process,
+//! which [sets it aside](Index::set_aside) and begins with an empty cache, since no repair can tell
+//! rows that are missing from rows that were deleted. Blobs are compared with their names when they
+//! leave the store, layers with what they were packed to when they are packed again. Files of layers
+//! that steps read are not looked at: that would cost more than the steps. For those,
+//! [`Index::check`] and who calls it.
+//!
+//! # Marks
 //!
 //! Writing a blob, a layer or a directory leaves a **mark** in the same batch: this would not survive
 //! a loss of power. A background pass removes marks in groups: it takes the marks there are, has the

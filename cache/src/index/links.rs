@@ -67,6 +67,36 @@ pub(super) fn trailing_key(key: &[u8]) -> Option<CacheKey> {
     key.last_chunk().copied().map(|bytes| CacheKey::new(Digest::from_bytes(bytes)))
 }
 
+/// What a row is about: the one that refers to something, and a layer to which there may be several
+/// such.
+pub(super) enum Referrer {
+    Child(LayerId, LayerId),
+    Record(CacheKey),
+    Chain(ChainId),
+    Dir(DirId),
+    /// The number of a layer or a directory.
+    Shared(u64),
+}
+
+/// What a key of this family says; `None` if it is not one that is written here.
+pub(super) fn referrer(key: &[u8]) -> Option<Referrer> {
+    let (&tag, rest) = key.split_first()?;
+    match (tag, rest.len()) {
+        (CHILD, 16) => {
+            let parent = rest.first_chunk().copied().map(u64::from_be_bytes)?;
+            Some(Referrer::Child(LayerId(parent), LayerId(trailing_number(rest)?)))
+        }
+        (RECORD, 40) => trailing_key(rest).map(Referrer::Record),
+        (CHAIN, 32) => {
+            let digest = rest.first_chunk().copied().map(Digest::from_bytes)?;
+            Some(Referrer::Chain(ChainId::new(digest)))
+        }
+        (SHARED, 8) => trailing_number(rest).map(Referrer::Shared),
+        (DIR, 41) => trailing_number(rest).map(DirId).map(Referrer::Dir),
+        _ => None,
+    }
+}
+
 fn tagged(tag: u8, layer: LayerId) -> [u8; 9] {
     join([tag], layer.0.to_be_bytes())
 }

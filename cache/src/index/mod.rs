@@ -10,6 +10,8 @@
 //!   file system, and [`Index::mark_durable`]. What was not is dropped when another boot finds it.
 //! - Times of last use may be lost up to the last [`Index::flush_touches`].
 //!
+//! The whole of it is in `durable.rs`.
+//!
 //! # Who may be removed when
 //! A layer goes after all that builds on it, and a record goes with the layers of its result. Under
 //! one lock, short and never held while files are read or freed, a lookup pins what it finds and a
@@ -18,6 +20,7 @@
 //! Methods block for microseconds (reads, batches) unless they say that they walk over everything.
 
 mod blob;
+mod check;
 mod db;
 mod dir;
 mod durable;
@@ -42,6 +45,7 @@ mod tests;
 
 use std::{
     collections::BTreeSet,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -49,6 +53,7 @@ use parking_lot::Mutex;
 
 pub use self::{
     blob::BlobRow,
+    check::{Finding, Problem, Subject},
     dir::{DirId, DirKind, DirRow},
     durable::DurableGroup,
     error::IndexError,
@@ -80,6 +85,10 @@ impl Index {
     /// Opens the index in the directory `path`, or makes one.
     ///
     /// Nothing else may have it open; RocksDB sees to that.
+    ///
+    /// # Errors
+    /// Some errors [are damage](IndexError::is_damage): then the index can only be
+    /// [set aside](Self::set_aside).
     pub fn open(path: impl AsRef<Path>) -> Result<Self, IndexError> {
         let path = path.as_ref().to_owned();
         let db = schema::open(&path)?;
@@ -96,6 +105,34 @@ impl Index {
         // The last process may have been killed before it measured them.
         index.forget_sizes()?;
         Ok(index)
+    }
+
+    /// Puts a damaged index out of the way, in a directory beside it which is returned, so that the
+    /// next one that is opened at `path` is a new one. An older one that was set aside goes.
+    ///
+    /// It is not repaired: what RocksDB can still read of a damaged database may be rows as they
+    /// were at some earlier time, and a wrong result is worse than none.
+    pub fn set_aside(path: impl AsRef<Path>) -> Result<PathBuf, IndexError> {
+        let path = path.as_ref();
+        let broken = |source| IndexError::SetAside { path: path.to_owned(), source };
+        let aside = path.with_extension("broken");
+        if aside.exists() {
+            fs::remove_dir_all(&aside).map_err(broken)?;
+        }
+        if path.exists() {
+            fs::rename(path, &aside).map_err(broken)?;
+        }
+        match fs::remove_file(schema::damage_mark(path)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(broken(error)),
+            _ => Ok(aside),
+        }
+    }
+
+    /// Whether a row could not be read because the database is damaged. What was read is right, and
+    /// what cannot be read is an error or a miss; but the process should end, and the next one will
+    /// find the index [damaged](IndexError::is_damage).
+    pub fn is_damaged(&self) -> bool {
+        self.db.is_damaged()
     }
 }
 

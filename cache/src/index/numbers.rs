@@ -26,6 +26,22 @@ impl Numbers {
 }
 
 impl Index {
+    /// Whether a number that is in use may be given out again.
+    pub(super) fn may_repeat(&self, number: u64) -> Result<bool> {
+        Ok(self.db.get::<u64>(Family::Meta, KEY)?.unwrap_or(1) <= number)
+    }
+
+    /// Sees to it that no number up to this one is given out again.
+    pub(super) fn skip_numbers(&self, number: u64) -> Result<()> {
+        let mut reserved = self.numbers.0.lock();
+        let end = number.saturating_add(1).max(reserved.end);
+        let mut batch = Batch::new(&self.db);
+        batch.put(Family::Meta, KEY, &end);
+        batch.write_synced()?;
+        *reserved = end..end;
+        Ok(())
+    }
+
     /// A number that was never given out before, higher than all that were.
     pub(super) fn next_number(&self) -> Result<u64> {
         let mut reserved = self.numbers.0.lock();

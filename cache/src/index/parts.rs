@@ -184,6 +184,23 @@ impl Index {
         Ok(found)
     }
 
+    /// Whether a row of [`Family::FileLists`] or [`Family::Steps`] is one that the parts of its record
+    /// lead to.
+    pub(super) fn belongs_to_parts(&self, family: Family, row: &[u8]) -> Result<bool> {
+        let (key, rest) = match family {
+            Family::Steps => (row.last_chunk(), row.first_chunk().copied()),
+            _ => (row.first_chunk(), None),
+        };
+        let Some(key) = key.copied().map(|key| CacheKey::new(Digest::from_bytes(key))) else {
+            return Ok(false);
+        };
+        let Ok(Some(parts)) = self.parts(&key) else { return Ok(false) };
+        Ok(match rest {
+            Some(step) => row == StepId(step).row(&key) && parts.steps.contains(&StepId(step)),
+            None => (0..parts.inputs.len()).any(|position| row == list_row(&key, position)),
+        })
+    }
+
     /// Stores what `record` was made of; its step forgets its oldest record for it.
     pub(super) fn put_parts(
         &self,

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Hit, Index, IndexError, Pin,
-    db::Batch,
+    check::Problem,
+    db::{Batch, decode},
     error::Result,
     layer::LayerRow,
     links,
@@ -108,7 +109,7 @@ impl Index {
             let record = match self.find(key) {
                 Ok(Some(stored)) => stored.record,
                 Ok(None) => continue,
-                Err(error @ IndexError::Damaged { .. }) => {
+                Err(error) if error.is_damage() => {
                     tracing::warn!(%error, "a cache record cannot be read and is not used");
                     continue;
                 }
@@ -242,6 +243,53 @@ impl Index {
             deleted += 1;
         }
         Ok(deleted)
+    }
+
+    /// Deletes one record, and all that leads to it.
+    pub(super) fn delete_record(&self, batch: &mut Batch<'_>, key: &CacheKey) -> Result<()> {
+        self.delete_record_at(batch, &links::record(NO_LAYER, key))
+    }
+
+    /// All that is wrong with the record in a row: what it says of itself, and who leads to it.
+    pub(super) fn check_record(
+        &self,
+        row: &[u8],
+        stored: &[u8],
+        layers: &HashSet<LayerId>,
+    ) -> Result<Vec<Problem>> {
+        let Ok(StoredRecord { record, tops, aliases }) = decode(Family::Records, row, stored)
+        else {
+            return Ok(vec![Problem::Undecodable]);
+        };
+        let mut problems = Vec::new();
+        if record.key.digest().as_bytes() != row {
+            problems.push(Problem::OfAnother(record.key.to_string()));
+        }
+        for layer in record.result.iter().chain(&tops) {
+            if *layer != NO_LAYER && !layers.contains(layer) {
+                problems.push(Problem::Missing(format!("{layer:?}")));
+            }
+        }
+        if tops.is_empty() {
+            problems.push(Problem::Unlinked("its layers".to_owned()));
+        }
+        for top in &tops {
+            if !self.db.contains(Family::Links, &links::record(*top, &record.key))? {
+                problems.push(Problem::Unlinked(format!("{top:?}")));
+            }
+        }
+        if aliases.len() > MAX_ALIASES {
+            problems.push(Problem::Unlinked("keys beyond the limit".to_owned()));
+        }
+        Ok(problems)
+    }
+
+    /// Whether an alias leads to a record that knows of it, and so takes it along.
+    pub(super) fn is_alias_of(&self, alias: &[u8], primary: &CacheKey) -> Result<bool> {
+        let stored = self.stored(primary)?;
+        Ok(stored.is_some_and(|stored| {
+            stored.aliases.iter().any(|known| known.digest().as_bytes() == alias)
+        }))
     }
 
     /// Deletes the records with empty results that are old at `now`; none while one is in use.

@@ -67,6 +67,43 @@ impl Index {
         Ok(Removed { rows, left, ..removed })
     }
 
+    /// Sees to it that no lookup finds a layer whose files are damaged, or what was made on it. Who
+    /// has them may go on; they are removed when nobody has, as all that no record leads to.
+    pub fn disown_layer(&self, id: LayerId) -> Result<()> {
+        let _pins = self.pins.lock();
+        let mut batch = Batch::new(&self.db);
+        for id in self.descendants(&[id])? {
+            self.delete_records_of(&mut batch, id)?;
+            if let Some(chain) = self.layer(id)?.and_then(|row| row.chain)
+                && self.db.get(Family::Links, &links::chain(&chain))? == Some(id)
+            {
+                batch.delete(Family::Links, &links::chain(&chain));
+            }
+        }
+        batch.write()
+    }
+
+    /// Removes layers with all that was made on them, newest first; for a checker, when there are no
+    /// builds.
+    pub(super) fn remove_with_descendants(&self, layers: &[LayerId]) -> Result<Removed> {
+        let mut victims: Vec<_> = self.descendants(layers)?.into_iter().collect();
+        victims.sort_unstable_by_key(|&layer| std::cmp::Reverse(layer));
+        self.remove(&victims.into_iter().map(UsageId::Layer).collect::<Vec<_>>())
+    }
+
+    /// Layers, and all that build on them.
+    fn descendants(&self, layers: &[LayerId]) -> Result<HashSet<LayerId>> {
+        let (mut found, mut next) = (HashSet::new(), layers.to_vec());
+        while let Some(id) = next.pop() {
+            if found.insert(id) {
+                for link in self.db.scan_raw(Family::Links, &links::children_of(id)) {
+                    next.extend(links::trailing_number(&link?.0).map(LayerId));
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// Removes layers and directories in that order, and the records whose results they are.
     ///
     /// Those that are pinned by now stay, and so do layers on which others build that stay. An image

@@ -4,7 +4,10 @@
 //! buffers, two background threads. Point lookups take microseconds regardless, because what is
 //! looked up is in a filter or in the page cache.
 
-use std::path::Path;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType,
@@ -14,7 +17,7 @@ use rocksdb::{
 use super::{
     IndexError,
     db::{Batch, Db},
-    error::Result,
+    error::{self, Result},
 };
 
 /// The schema that this program writes.
@@ -105,9 +108,25 @@ pub(super) fn open(path: &Path) -> Result<Db> {
     let cache = Cache::new_lru_cache(8 << 20);
     let families = Family::ALL
         .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(&cache)));
-    let opened = DB::open_cf_descriptors(&database_options(), path, families)
-        .map_err(|source| IndexError::Open { path: path.to_owned(), source })?;
-    let db = Db::new(opened);
+    let damaged = |source| IndexError::DatabaseDamaged { path: path.to_owned(), source };
+    let mark = damage_mark(path);
+    // Without the file that names its parts, RocksDB would take what is there for the remains of
+    // another database, and mix them with a new one.
+    if mark.exists() || (is_begun(path) && !path.join("CURRENT").exists()) {
+        return Err(damaged(None));
+    }
+    let opened = match DB::open_cf_descriptors(&database_options(), path, families) {
+        Ok(opened) => opened,
+        Err(error) if error::is_damage(&error) => return Err(damaged(Some(error))),
+        Err(source) => {
+            if let Some(found) = newer_version(path) {
+                let path = path.to_owned();
+                return Err(IndexError::NewerSchema { path, found, known: VERSION });
+            }
+            return Err(IndexError::Open { path: path.to_owned(), source });
+        }
+    };
+    let db = Db::new(opened, mark);
     match db.get_raw(Family::Meta, VERSION_KEY)?.map(|bytes| decode_version(&bytes)).transpose()? {
         Some(found) if found > VERSION => {
             return Err(IndexError::NewerSchema { path: path.to_owned(), found, known: VERSION });
@@ -116,6 +135,29 @@ pub(super) fn open(path: &Path) -> Result<Db> {
         None => write_version(&db)?,
     }
     Ok(db)
+}
+
+/// The file beside the database that says that it is damaged.
+pub(super) fn damage_mark(path: &Path) -> PathBuf {
+    path.with_extension("damaged")
+}
+
+/// Whether there is something of a database.
+fn is_begun(path: &Path) -> bool {
+    let Ok(mut files) = fs::read_dir(path) else { return false };
+    files.any(|file| {
+        let name = file.map(|file| file.file_name()).unwrap_or_default();
+        let name = name.to_string_lossy();
+        name.starts_with("MANIFEST-") || name.ends_with(".sst") || name.ends_with(".log")
+    })
+}
+
+/// The schema of a database that this program cannot open because it has families that are not
+/// known yet.
+fn newer_version(path: &Path) -> Option<u32> {
+    let db = DB::open_for_read_only(&Options::default(), path, false).ok()?;
+    let version = decode_version(&db.get(VERSION_KEY).ok()??).ok()?;
+    (version > VERSION).then_some(version)
 }
 
 fn database_options() -> Options {
@@ -231,6 +273,24 @@ mod tests {
         assert_eq!(db.get_raw(Family::Records, b"key").unwrap().unwrap(), b"a record");
         let version = db.get_raw(Family::Meta, VERSION_KEY).unwrap().unwrap();
         assert_eq!(decode_version(&version).unwrap(), VERSION);
+    }
+
+    #[test]
+    fn an_index_with_families_that_are_not_known_yet_is_one_of_a_newer_version() {
+        let directory = tempfile::tempdir().unwrap();
+        {
+            let db = open(directory.path()).unwrap();
+            let mut batch = Batch::new(&db);
+            batch.put_raw(Family::Meta, VERSION_KEY, &9u32.to_le_bytes());
+            batch.write().unwrap();
+        }
+        let options = database_options();
+        let names = DB::list_cf(&options, directory.path()).unwrap();
+        let mut rocks = DB::open_cf(&options, directory.path(), names).unwrap();
+        rocks.create_cf("of tomorrow", &options).unwrap();
+        drop(rocks);
+        let error = open(directory.path()).err().unwrap();
+        assert!(matches!(error, IndexError::NewerSchema { found: 9, .. }), "{error}");
     }
 
     #[test]

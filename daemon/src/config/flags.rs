@@ -3,20 +3,23 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Parser, Subcommand};
 
 use super::file::{ConfigFile, LogFormat};
 use super::units::DiskSpace;
+use crate::check;
 
 /// Builds container images for clients that speak BuildKit's API.
 #[derive(Debug, Parser)]
 #[command(name = "kilnd", version)]
 pub(crate) struct Flags {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
     /// Read the configuration from this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub(super) config: Option<PathBuf>,
     /// Keep all state in this directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     root: Option<PathBuf>,
     /// Listen on this address: unix://PATH, tcp://HOST:PORT or fd:// (socket activation)
     #[arg(long = "addr", value_name = "ADDRESS")]
@@ -78,6 +81,16 @@ pub(crate) struct Flags {
     /// Steps that may run at once
     #[arg(long, value_name = "COUNT")]
     oci_max_parallelism: Option<usize>,
+}
+
+/// What is done instead of running a daemon.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check the state directory, while no daemon uses it
+    ///
+    /// Reads every row, every blob, and every file of which anything is known. Says what is wrong,
+    /// and ends with 1 if something is.
+    Check(check::Options),
 }
 
 impl Flags {

@@ -25,7 +25,7 @@ use crate::image::Platform;
 use crate::provenance::Environment;
 use file::ConfigFile;
 
-pub(crate) use flags::Flags;
+pub(crate) use flags::{Command, Flags};
 pub(crate) use listen::Listener;
 pub(crate) use network::NetworkMode;
 pub(crate) use units::parse_duration;

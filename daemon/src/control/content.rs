@@ -168,7 +168,7 @@ impl Content for ContentService {
         let (pieces, stream) = mpsc::channel(QUEUE);
         // Ends with the blob, or with the client's interest in it.
         tokio::task::spawn_blocking(move || {
-            let sent = match content.open_blob(&digest) {
+            let sent = match content.open_sound(&digest) {
                 Ok(file) => send(file, offset, size, &pieces).map_err(|error| internal(&error)),
                 Err(error) => Err(internal(&error)),
             };

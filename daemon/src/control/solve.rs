@@ -24,6 +24,10 @@ use crate::remote;
 use crate::session::Session;
 use crate::solver::{Build, BuildRequest, SolveError};
 
+/// How many times a build is tried again because something was damaged that was here. Most of that is
+/// dropped one by one, and a disk that goes on like this is not to be built on.
+const MOST_DAMAGE: usize = 32;
+
 /// Runs a build until its exports are done. Dropping the future cancels it.
 pub(super) async fn solve(
     daemon: &Arc<Daemon>,
@@ -104,15 +108,23 @@ async fn run(
         let (result, ()) = tokio::join!(result, imports.load(&build));
         let result = result?.admitted(&build, None).await?;
         let finish = || finish(&build, &request, &wanted, &result, &cache_exports).boxed();
-        let outcome = finish().await;
-        let is_lost = |error: &SolveError| error.has_lost_layer();
-        if !outcome.as_ref().is_err_and(is_lost) {
-            return outcome;
+        let (mut may_lose, mut may_meet) = (1, MOST_DAMAGE);
+        loop {
+            let outcome = finish().await;
+            let attempts = match &outcome {
+                Err(error) if error.has_lost_layer() => &mut may_lose,
+                Err(error) if error.has_met_damage() => &mut may_meet,
+                _ => return outcome,
+            };
+            if *attempts == 0 {
+                return outcome;
+            }
+            *attempts -= 1;
+            // A cache has lost what it had, or a disk has changed it: without it there is more to do, but
+            // it can be done.
+            tracing::debug!(build = build.id, "something cached is lost: building once more");
+            build.forget();
         }
-        // A cache has lost what it had: without it there are more steps to run, but they can be.
-        tracing::debug!(build = build.id, "a cached layer is lost: building once more");
-        build.forget();
-        finish().await
     };
     let closed = async {
         match &client {

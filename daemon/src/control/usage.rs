@@ -75,11 +75,8 @@ pub(super) async fn prune(
         },
     };
     let removed = blocking(daemon, move |daemon| {
-        daemon.collector.make_way(upkeep::disk(daemon)?);
         upkeep::measure_dirs(daemon)?;
-        let removed = upkeep::prune(daemon, &[policy])?;
-        daemon.collector.renew_reserve(upkeep::disk(daemon)?)?;
-        Ok(removed)
+        upkeep::prune(daemon, &[policy])
     });
     Ok(removed.await?.rows.iter().map(record).collect())
 }

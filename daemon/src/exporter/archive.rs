@@ -62,12 +62,19 @@ pub(super) async fn export(
         if !is_tar {
             let _status = vertex.status("copying files");
             for blob in blobs(&assembled).into_values() {
-                let source = tokio::fs::File::open(build.daemon.content.path(&blob.digest));
+                let source = build.open_blob(blob.digest);
                 session.write_blob(STORE, &blob, source).await?;
             }
             // The client enters the image into the index of its layout.
             return Ok(Exported { response, image });
         }
+        let mut sound = Ok(());
+        for digest in blobs(&assembled).into_keys() {
+            // Once the client has a part of the file, it is too late to make it again. All are
+            // looked at, so that what is damaged is made again at once.
+            sound = sound.and(build.open_blob(digest).await.map(drop));
+        }
+        sound?;
         let content = build.daemon.content.clone();
         let _status = vertex.status("sending tarball");
         let write = move |out: &mut dyn Write| write(&content, &assembled, &names, kind, out);

@@ -180,6 +180,9 @@ async fn pack(
         anyhow::Ok(encoder.finish()?)
     });
     let packed = task.await?.with_context(|| format!("cannot pack {:?}", row.id))?;
+    if options.max_mtime.is_none() {
+        layers.check_packed(row.id, is_below, DiffId::new(packed.plain_digest))?;
+    }
     let stored = daemon.index.commit_blob(packed.output, None)?;
     let diff_id = DiffId::new(packed.plain_digest);
     let media_type = media_type(format, options.oci)?;

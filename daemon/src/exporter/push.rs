@@ -1,11 +1,13 @@
 //! Pushing an image: layers at once, then configs, then manifests.
 
+use std::io;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures::future::try_join_all;
 use kiln_cache::Descriptor;
 use kiln_registry::{Client, ImageRef, MediaType};
+use parking_lot::Mutex;
 
 use super::blobs::LayerBlob;
 use super::image::Assembled;
@@ -58,7 +60,7 @@ pub(crate) async fn push_manifest(
     name: &ImageRef,
     descriptor: &Descriptor,
 ) -> anyhow::Result<()> {
-    let bytes = build.daemon.content.read(&descriptor.digest, manifest::MAX_SIZE)?;
+    let bytes = build.read_blob(&descriptor.digest, manifest::MAX_SIZE)?;
     let media_type = MediaType::from(descriptor.media_type.as_str());
     registry
         .push_manifest(name, &media_type, bytes.into())
@@ -73,13 +75,21 @@ pub(crate) async fn push_stored(
     image: &ImageRef,
     descriptor: &Descriptor,
 ) -> anyhow::Result<()> {
-    let path = build.daemon.content.path(&descriptor.digest);
-    let source = || tokio::fs::File::open(path.clone());
-    registry
-        .push_blob(image, &to_oci(descriptor)?, source)
-        .await
-        .with_context(|| format!("failed to push {image}"))?;
-    Ok(())
+    // Read only if the registry does not have it. What is wrong with it then is not for the registry's
+    // errors to say.
+    let damage = Mutex::default();
+    let source = async || match build.open_blob(descriptor.digest).await {
+        Ok(file) => Ok(file),
+        Err(error) => {
+            *damage.lock() = Some(error);
+            Err(io::ErrorKind::InvalidData.into())
+        }
+    };
+    let pushed = registry.push_blob(image, &to_oci(descriptor)?, source).await;
+    match (pushed, damage.into_inner()) {
+        (Err(_), Some(damage)) => Err(damage),
+        (pushed, _) => pushed.map(drop).with_context(|| format!("failed to push {image}")),
+    }
 }
 
 /// Pushes a layer from the content store, or lets the registry link it from where it has it.

@@ -111,7 +111,7 @@ impl Store {
         let open = move || {
             let Some(record) = store.record(&reference)? else { return Ok(None) };
             let Some(logs) = record.logs else { return Ok(Some(log::empty())) };
-            let file = store.content.open_blob(&logs.digest.parse()?)?;
+            let file = store.content.open_sound(&logs.digest.parse()?)?;
             Ok(Some(log::read(file)))
         };
         tokio::task::spawn_blocking(open).await?

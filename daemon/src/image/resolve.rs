@@ -138,7 +138,7 @@ pub(super) async fn small_blob(
 ) -> anyhow::Result<Vec<u8>> {
     match origin {
         Some(origin) => origin.small_blob(build, descriptor).await,
-        None => Ok(build.daemon.content.read(&descriptor.digest, manifest::MAX_SIZE)?),
+        None => build.read_blob(&descriptor.digest, manifest::MAX_SIZE),
     }
 }
 

@@ -50,8 +50,7 @@ impl DigestCache {
         if let Some(digests) = layers.get(&id) {
             return Ok(digests.clone());
         }
-        let stored = self.index.layer_data(id, KIND)?;
-        let files = stored.and_then(|bytes| decode(&bytes)).unwrap_or_default();
+        let files = stored(&self.index, id)?;
         let digests = Arc::new(Mutex::new(LayerDigests { files, is_changed: false }));
         layers.insert(id, digests.clone());
         order.push_back(id);
@@ -114,6 +113,12 @@ impl FileDigests {
         }
         Ok(())
     }
+}
+
+/// The digests of a layer's files that were computed so far.
+pub(super) fn stored(index: &Index, id: LayerId) -> anyhow::Result<BTreeMap<PathBuf, Digest>> {
+    let stored = index.layer_data(id, KIND)?;
+    Ok(stored.and_then(|bytes| decode(&bytes)).unwrap_or_default())
 }
 
 /// `path NUL digest` for each file, in order.

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::{Layers, NewLayer};
 use crate::compression::Decoder;
+use crate::damage;
 use crate::image::{BlobReader, LostLayer, lose, open_at};
 use crate::solver::{Build, Snapshot, SolveError, VertexProgress};
 
@@ -141,7 +142,7 @@ impl Layers {
         let remote = match source {
             Source::Stored(..) => {
                 let status = progress.status(format!("extracting {digest}"));
-                let file = self.content.open_blob(&digest)?;
+                let file = damage::open_blob(&self.index, &self.content, digest).await?;
                 let applied = tokio::task::spawn_blocking(move || unpack(Box::new(file))).await?;
                 drop(status);
                 return Ok((layer, applied.with_context(cannot_unpack)?));

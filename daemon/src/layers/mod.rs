@@ -6,13 +6,15 @@ mod fetch;
 mod removals;
 mod tree;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kiln_cache::{ContentStore, Index, LayerId, LayerRow, Pin, RecordType, SharedFile};
+use kiln_cache::{
+    ContentStore, DiffId, Digest, Index, LayerId, LayerRow, Pin, RecordType, SharedFile, fault,
+};
 use kiln_executor::Rootfs;
 use kiln_snapshotter::copy::{CopyOptions, copy};
 use kiln_snapshotter::usage::{self, Usage};
@@ -20,10 +22,11 @@ use kiln_snapshotter::{LayerDir, LayerWriter, Overlay, Snapshotter as _, View, c
 
 use tokio::sync::Semaphore;
 
+use crate::damage::Damaged;
 use crate::solver::{Flights, LeftFiles, Snapshot, Stack};
 
 pub(crate) use digests::FileDigests;
-pub(crate) use tree::{LocalTree, LocalTrees, Manifest, TreeEntry, TreeLease};
+pub(crate) use tree::{LocalTree, LocalTrees, Manifest, TreeEntry, TreeLease, read_manifest};
 
 use digests::DigestCache;
 use removals::Removals;
@@ -66,6 +69,12 @@ pub(crate) fn shared_files(usage: &Usage) -> Vec<SharedFile> {
         origin: origin.map(|id| LayerId(id.0)),
     });
     shared.collect()
+}
+
+/// The name under which the index keeps what a layer was packed to. To change with the form of the
+/// archives: what was packed in another one cannot be compared.
+const fn packed_kind(is_relative: bool) -> &'static str {
+    if is_relative { "packed-1" } else { "packed-alone-1" }
 }
 
 fn snapshot_id(id: LayerId) -> kiln_snapshotter::LayerId {
@@ -133,10 +142,12 @@ impl Layers {
     async fn adopt(&self, id: LayerId, mut files: NewLayer) -> anyhow::Result<()> {
         let (overlay, from) = (self.overlay.clone(), files.dir.id());
         let task = tokio::task::spawn_blocking(move || {
+            fault::may_die();
             overlay.rename(from, snapshot_id(id))?;
             let dir = overlay.layer(snapshot_id(id))?;
             // No step writes to it.
             let _ = std::fs::remove_dir_all(dir.work());
+            fault::may_die();
             anyhow::Ok(usage::of_layer(&dir)?)
         });
         let usage = task.await??;
@@ -216,6 +227,7 @@ impl Layers {
         row.description = description;
         row.record_type = RecordType::Regular;
         adjust(&mut row);
+        fault::may_fail()?;
         let pin = self.index.save_layers(&[row])?;
         layer.is_committed = true;
         self.note_shared(layer.id, &usage)?;
@@ -228,6 +240,44 @@ impl Layers {
             self.index.set_shared_files(id, &shared_files(usage))?;
         }
         Ok(())
+    }
+
+    /// Compares what the files of a layer were packed to with what they were packed to before, if
+    /// they were, and notes it if not. `is_relative` says that what the layers below have was left
+    /// out, which makes another archive of the same files.
+    pub(crate) fn check_packed(
+        &self,
+        id: LayerId,
+        is_relative: bool,
+        packed: DiffId,
+    ) -> anyhow::Result<()> {
+        match self.packed(id, is_relative)? {
+            None => {
+                let kind = packed_kind(is_relative);
+                Ok(self.index.put_layer_data(id, kind, packed.digest().as_bytes())?)
+            }
+            Some(before) if before == packed => Ok(()),
+            Some(before) => {
+                tracing::warn!(layer = %id, %packed, %before, "the files of a layer have changed");
+                self.index.disown_layer(id)?;
+                Err(Damaged::Layer(id).into())
+            }
+        }
+    }
+
+    /// What the files of a layer were first packed to.
+    pub(crate) fn packed(&self, id: LayerId, is_relative: bool) -> anyhow::Result<Option<DiffId>> {
+        let stored = self.index.layer_data(id, packed_kind(is_relative))?;
+        let stored = stored.and_then(|bytes| bytes.try_into().ok());
+        Ok(stored.map(|bytes| DiffId::new(Digest::from_bytes(bytes))))
+    }
+
+    /// The digests of files of a layer that are known, by path.
+    pub(crate) fn known_file_digests(
+        &self,
+        id: LayerId,
+    ) -> anyhow::Result<BTreeMap<PathBuf, Digest>> {
+        digests::stored(&self.index, id)
     }
 
     /// The directories of a stack's layers for mounting, bottom first. A layer that is there twice

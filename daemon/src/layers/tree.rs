@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kiln_cache::{Digest, DirId, DirKind, Index, Pin};
+use kiln_cache::{Digest, DirId, DirKind, Index, Pin, fault};
 use kiln_proto::fsutil::Stat;
 use parking_lot::Mutex;
 use prost::Message as _;
@@ -68,11 +68,17 @@ impl LocalTrees {
                 return Ok(lease);
             }
         }
-        let made = self.index.create_dir(DirKind::LocalSource, name, description)?;
+        let make = |id| self.dirs.create(id);
+        let made = self.index.create_dir(DirKind::LocalSource, name, description, make)?;
         let id = made.row.id;
         self.busy.lock().insert(id);
         Ok(TreeLease { id, dir: self.dirs.path(id), busy: self.busy.clone(), pin: made.pin })
     }
+}
+
+/// What is known of the files in the directory of a tree; `None` while they change.
+pub(crate) fn read_manifest(dir: &Path) -> Option<Manifest> {
+    std::fs::read(dir.join("manifest")).ok().and_then(|bytes| decode(&bytes))
 }
 
 impl TreeLease {
@@ -91,7 +97,7 @@ impl TreeLease {
     /// emptied.
     pub(crate) fn open(&self) -> anyhow::Result<Manifest> {
         let path = self.manifest_path();
-        let manifest = std::fs::read(&path).ok().and_then(|bytes| decode(&bytes));
+        let manifest = read_manifest(&self.dir);
         let at = |path: &Path| path.display().to_string();
         let files = self.files();
         if let Some(manifest) = manifest {
@@ -115,7 +121,9 @@ impl TreeLease {
     pub(crate) fn save(&self, manifest: &Manifest) -> anyhow::Result<()> {
         let (path, draft) = (self.manifest_path(), self.dir.join("manifest.new"));
         let at = |path: &Path| path.display().to_string();
+        fault::may_fail().with_context(|| at(&draft))?;
         std::fs::write(&draft, encode(manifest)).with_context(|| at(&draft))?;
+        fault::may_die();
         std::fs::rename(&draft, &path).with_context(|| at(&path))
     }
 
@@ -150,18 +158,25 @@ impl std::fmt::Debug for LocalTree {
     }
 }
 
-/// For each entry its length-delimited `Stat`, then 32 bytes of digest, zero where it has none.
+/// For each entry its length-delimited `Stat`, then 32 bytes of digest, zero where it has none. In
+/// the end, the digest of all that: who believes in it does not look at the files again.
 fn encode(manifest: &Manifest) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(manifest.len() * 128);
     for entry in manifest.values() {
         bytes.extend(entry.stat.encode_length_delimited_to_vec());
         bytes.extend(entry.digest.map_or([0; 32], |digest| *digest.as_bytes()));
     }
+    let all = Digest::of(&bytes);
+    bytes.extend(all.as_bytes());
     bytes
 }
 
 /// `None` if the bytes are not what [`encode`] writes.
-fn decode(mut bytes: &[u8]) -> Option<Manifest> {
+fn decode(bytes: &[u8]) -> Option<Manifest> {
+    let (mut bytes, all) = bytes.split_last_chunk::<32>()?;
+    if Digest::of(bytes) != Digest::from_bytes(*all) {
+        return None;
+    }
     let mut manifest = Manifest::new();
     while !bytes.is_empty() {
         let stat = Stat::decode_length_delimited(&mut bytes).ok()?;
@@ -187,5 +202,10 @@ mod tests {
         assert_eq!(decode(&encode(&manifest)), Some(manifest.clone()));
         let bytes = encode(&manifest);
         assert_eq!(decode(&bytes[..bytes.len() - 1]), None);
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode(&flipped), None, "bit {bit}");
+        }
     }
 }

@@ -73,6 +73,7 @@ impl Uploads {
                     if !is_here()? {
                         fetch_blob(build, layer).await?;
                     }
+                    build.open_blob(digest).await?;
                     store.save_blob(blob, &build.daemon.content.path(&digest)).await?;
                 }
                 Ok(())
@@ -93,7 +94,7 @@ impl Uploads {
                 push_stored(build, &registry(build, image, *is_insecure), image, blob).await
             }
             Place::Directory(path) => {
-                let source = tokio::fs::File::open(build.daemon.content.path(&blob.digest));
+                let source = build.open_blob(blob.digest);
                 build.session()?.write_blob(&store_id(path), blob, source).await
             }
             Place::Store(_) => anyhow::bail!("an object store has no manifests"),

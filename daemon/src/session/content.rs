@@ -47,7 +47,7 @@ impl Session {
         &self,
         store: &str,
         blob: &Descriptor,
-        source: impl Future<Output = io::Result<R>>,
+        source: impl Future<Output = anyhow::Result<R>>,
     ) -> anyhow::Result<()> {
         let digest = blob.digest.to_string();
         if self.supports(methods::CONTENT_INFO) {
@@ -58,6 +58,7 @@ impl Session {
                 return Ok(());
             }
         }
+        let mut content = source.await?;
         let mut client = ContentClient::new(self.channel_for(methods::CONTENT_WRITE)?);
         let (outgoing, messages) = mpsc::channel(QUEUE);
         let mut request = Request::new(ReceiverStream::new(messages));
@@ -73,7 +74,6 @@ impl Session {
         let send = async move {
             // Gone when all is sent, for the stream to end.
             let outgoing = outgoing;
-            let mut content = source.await?;
             let mut offset = 0;
             let mut message = first.clone();
             loop {

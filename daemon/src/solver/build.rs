@@ -20,6 +20,7 @@ use super::{
     VertexProgress,
 };
 use crate::daemon::Daemon;
+use crate::damage;
 use crate::devices::DeviceGrants;
 use crate::exporter::{BlobOptions, LayerBlob};
 use crate::graph::{Edge, Vertex, VertexDigest};
@@ -233,6 +234,17 @@ impl Build {
         let stored = self.daemon.index.commit_blob(ingest, None)?;
         self.hold(stored.pin);
         Ok(stored.row.digest)
+    }
+
+    /// Opens a blob from the content store whose content is what its name says.
+    pub(crate) async fn open_blob(&self, digest: Digest) -> anyhow::Result<tokio::fs::File> {
+        let file = damage::open_blob(&self.daemon.index, &self.daemon.content, digest).await?;
+        Ok(tokio::fs::File::from_std(file))
+    }
+
+    /// Reads a blob of at most `limit` bytes from there, likewise.
+    pub(crate) fn read_blob(&self, digest: &Digest, limit: u64) -> anyhow::Result<Vec<u8>> {
+        damage::read_blob(&self.daemon.index, &self.daemon.content, digest, limit)
     }
 
     /// Whether a step without cache is the first of this build that uses the cache mount of that

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 
 use super::LeftBehind;
+use crate::damage::Damaged;
 use crate::graph::{SourceLocation, Vertex, VertexDigest};
 use crate::image::LostLayer;
 
@@ -158,11 +159,21 @@ impl SolveError {
     /// Whether a layer could not be fetched that a cache had. The build may be tried again: the
     /// step that makes the layer is no hit any more.
     pub(crate) fn has_lost_layer(&self) -> bool {
+        self.is_due_to::<LostLayer>()
+    }
+
+    /// Whether something was damaged that was here. The build may be tried again, as often as there
+    /// is more of that: it has been dropped.
+    pub(crate) fn has_met_damage(&self) -> bool {
+        self.is_due_to::<Damaged>()
+    }
+
+    fn is_due_to<E: fmt::Display + fmt::Debug + Send + Sync + 'static>(&self) -> bool {
         let cause = self.cause();
         // A context is not in the chain of causes, and can only be asked for.
-        cause.is::<LostLayer>()
+        cause.is::<E>()
             || cause.chain().any(|cause| {
-                cause.downcast_ref::<Shared>().is_some_and(|shared| shared.0.has_lost_layer())
+                cause.downcast_ref::<Shared>().is_some_and(|shared| shared.0.is_due_to::<E>())
             })
     }
 

@@ -13,6 +13,7 @@ use crate::{
     record_type::RecordType,
 };
 
+mod check;
 mod parts;
 mod records;
 mod removal;
@@ -47,6 +48,10 @@ impl Fixture {
         let mut ingest = self.store.ingest().unwrap();
         ingest.write_all(content.as_bytes()).unwrap();
         self.index.commit_blob(ingest, None).unwrap()
+    }
+
+    fn dir(&self, kind: DirKind, name: &str, description: &str) -> Hit<DirRow> {
+        self.index.create_dir(kind, name, description, |_| Ok::<_, IndexError>(())).unwrap()
     }
 
     /// Saves a step on top of `below`; returns its layer.

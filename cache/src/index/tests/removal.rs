@@ -129,9 +129,9 @@ fn an_image_without_its_blobs_is_refused() {
 #[test]
 fn mutable_directories_are_found_by_kind_and_name() {
     let fixture = Fixture::new();
-    let mount = fixture.index.create_dir(DirKind::CacheMount, "id", "cache mount id").unwrap();
-    let second = fixture.index.create_dir(DirKind::CacheMount, "id", "cache mount id").unwrap();
-    let source = fixture.index.create_dir(DirKind::LocalSource, "id", "context").unwrap();
+    let mount = fixture.dir(DirKind::CacheMount, "id", "cache mount id");
+    let second = fixture.dir(DirKind::CacheMount, "id", "cache mount id");
+    let source = fixture.dir(DirKind::LocalSource, "id", "context");
     let ids = |kind| -> Vec<_> {
         let found = fixture.index.dirs(kind, "id").unwrap();
         found.into_iter().map(|hit| hit.row.id).collect()
@@ -177,7 +177,7 @@ fn a_file_that_several_have_is_counted_once_whoever_goes_first() {
     let fixture = Fixture::new();
     let index = &fixture.index;
     let [owner, old, young] = ["owner", "old", "young"].map(|name| fixture.step(name, &[]));
-    let dir = index.create_dir(DirKind::LocalSource, "context", "").unwrap().row.id;
+    let dir = fixture.dir(DirKind::LocalSource, "context", "").row.id;
     let from_layer = SharedFile { ino: 1, bytes: 1000, origin: Some(owner) };
     let from_dir = SharedFile { ino: 2, bytes: 20, origin: None };
     for layer in [old, young] {
@@ -267,7 +267,7 @@ fn builds_and_a_collection_at_the_same_time_never_lose_what_was_found() {
 #[test]
 fn a_directory_is_to_be_measured_after_it_was_open_for_writing_or_the_index_was_closed() {
     let fixture = Fixture::new();
-    let dir = fixture.index.create_dir(DirKind::CacheMount, "id", "cache mount id").unwrap();
+    let dir = fixture.dir(DirKind::CacheMount, "id", "cache mount id");
     let id = dir.row.id;
     let unmeasured = |fixture: &Fixture| -> Vec<_> {
         fixture.index.unmeasured_dirs().unwrap().into_iter().map(|dir| dir.id).collect()

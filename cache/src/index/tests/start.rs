@@ -48,7 +48,7 @@ fn after_another_boot_only_what_was_durable_is_used() {
     let fixture = Fixture::new();
     let safe_blob = fixture.blob("safe").row;
     let safe = fixture.step("safe", &[]);
-    let dir = fixture.index.create_dir(DirKind::CacheMount, "id", "").unwrap();
+    let dir = fixture.dir(DirKind::CacheMount, "id", "");
     assert!(!fixture.index.is_layer_durable(safe).unwrap());
     fixture.make_durable();
     assert!(fixture.index.is_layer_durable(safe).unwrap());
@@ -72,7 +72,7 @@ fn after_another_boot_only_what_was_durable_is_used() {
 #[test]
 fn a_directory_that_is_written_again_is_volatile_again() {
     let fixture = Fixture::new();
-    let dir = fixture.index.create_dir(DirKind::CacheMount, "id", "").unwrap();
+    let dir = fixture.dir(DirKind::CacheMount, "id", "");
     let id = dir.row.id;
     assert!(fixture.index.begin_durable().unwrap().is_empty(), "it is in use");
     drop(dir);

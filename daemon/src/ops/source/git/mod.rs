@@ -17,9 +17,11 @@ mod url;
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use kiln_proto::pb;
 
 use super::Loaded;
+use crate::damage::Damaged;
 use crate::graph::Vertex;
 use crate::solver::{Build, CacheMap, Snapshot, VertexProgress};
 use command::Git;
@@ -55,8 +57,29 @@ pub(super) async fn execute(
     let resolved = resolve::resolve(build, &source, progress).await?;
     let (git, repository) = fetched(build, &source, &resolved, progress).await?;
     let from = (&git, &repository);
-    let files = checkout::checkout(build, from, &source, &resolved, progress).await?;
-    Ok(Snapshot::Layers(files))
+    let files = checkout::checkout(build, from, &source, &resolved, progress).await;
+    sound(from, &source, progress, files).await.map(Snapshot::Layers)
+}
+
+/// Looks for the fault of a failure in the daemon's copy: git looks at what it reads. If it is there,
+/// the next one who wants the copy makes a new one.
+async fn sound<T>(
+    (git, repository): (&Git, &Repository),
+    source: &GitSource,
+    progress: &VertexProgress,
+    result: anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    match result {
+        Err(error) if repository.is_unsound(git, progress).await => {
+            tracing::warn!(
+                source = source.shown(),
+                "{error:#}: the copy of a repository is damaged"
+            );
+            repository.condemn().await?;
+            Err(error).context(Damaged::Repository(source.shown()))
+        }
+        result => result,
+    }
 }
 
 /// What can be said of a source without its files; its objects only if they are wanted.
@@ -86,6 +109,7 @@ async fn fetched(
     let git = resolve::git(build, source).await?;
     let repositories = &build.daemon.repositories;
     let repository = repositories.lease(&git, source, resolved, progress).await?;
-    repository.fetch(&git, source, resolved, progress).await?;
+    let done = repository.fetch(&git, source, resolved, progress).await;
+    sound((&git, &repository), source, progress, done).await?;
     Ok((git, repository))
 }

@@ -69,7 +69,8 @@ impl Repositories {
             Some(hit) => hit,
             None => {
                 let description = format!("shared git repo for {}", source.shown());
-                self.index.create_dir(DirKind::GitRepository, &name, &description)?
+                let make = |id| self.dirs.create(id);
+                self.index.create_dir(DirKind::GitRepository, &name, &description, make)?
             }
         };
         self.index.open_dir_for_writing(hit.row.id, &hit.pin)?;
@@ -82,10 +83,8 @@ impl Repositories {
             return Ok(repository);
         }
         let at = || path.display().to_string();
-        if tokio::fs::try_exists(&path).await? {
-            tokio::fs::remove_dir_all(&path).await.with_context(at)?;
-        }
-        tokio::fs::create_dir(&path).await.with_context(at)?;
+        let (dirs, id) = (self.dirs.clone(), hit.row.id);
+        tokio::task::spawn_blocking(move || dirs.empty(id)).await??;
         let git = git.with_git_dir(&path);
         let format = format!("--object-format={format}");
         git.run(progress, &["init", "--quiet", "--bare", "--template=", &format]).await?;
@@ -99,6 +98,18 @@ impl Repositories {
 }
 
 impl Repository {
+    /// Whether git finds that the copy is not what git wrote.
+    pub(super) async fn is_unsound(&self, git: &Git, progress: &VertexProgress) -> bool {
+        let git = git.with_git_dir(&self.path);
+        git.run(progress, &["fsck", "--no-dangling", "--no-progress"]).await.is_err()
+    }
+
+    /// Has the next one who wants the copy make a new one.
+    pub(super) async fn condemn(&self) -> anyhow::Result<()> {
+        let ready = self.path.join(READY);
+        tokio::fs::remove_file(&ready).await.with_context(|| ready.display().to_string())
+    }
+
     /// Fetches what `resolved` is, if it is not here.
     pub(super) async fn fetch(
         &self,

@@ -1,0 +1,72 @@
+//! A disk that fails.
+
+use std::fs::OpenOptions;
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::mount::{UnmountFlags, unmount};
+use tempfile::TempDir;
+
+/// An ext4 on a loop device; unmounted when dropped.
+///
+/// Its disk is a file. Where that ends, so does the disk: what is read or written beyond is answered
+/// with EIO.
+pub struct FailingDisk {
+    folder: TempDir,
+    size: u64,
+}
+
+impl FailingDisk {
+    /// Mounts one that holds `megabytes`.
+    pub fn mount(megabytes: u64) -> Self {
+        let folder = TempDir::with_prefix("kiln-disk-").expect("temporary folder");
+        let disk = Self { folder, size: megabytes << 20 };
+        std::fs::create_dir(disk.path()).expect("mount point");
+        disk.set_size(disk.size);
+        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(disk.image()));
+        run(Command::new("mount").args(["-o", "loop"]).arg(disk.image()).arg(disk.path()));
+        disk
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("mounted")
+    }
+
+    /// From now on, the disk ends after so many megabytes; what was beyond is lost.
+    pub fn fail_after(&self, megabytes: u64) {
+        self.set_size(megabytes << 20);
+    }
+
+    /// The disk has its whole size again, and zeros where it had failed. The file system is checked
+    /// and mounted again: nobody may use it meanwhile.
+    pub fn mend(&self) {
+        self.set_size(self.size);
+        let _ = unmount(self.path(), UnmountFlags::DETACH);
+        // What it repairs is not for this test to judge; it says so by its exit code.
+        let _ = Command::new("fsck.ext4").args(["-y", "-f"]).arg(self.image()).output();
+        run(Command::new("mount").args(["-o", "loop"]).arg(self.image()).arg(self.path()));
+    }
+
+    fn image(&self) -> PathBuf {
+        self.folder.path().join("image")
+    }
+
+    fn set_size(&self, size: u64) {
+        let mut options = OpenOptions::new();
+        let image = options.write(true).create(true).truncate(false).open(self.image());
+        image.and_then(|image| image.set_len(size)).expect("the disk's file");
+    }
+}
+
+impl Drop for FailingDisk {
+    fn drop(&mut self) {
+        let _ = unmount(self.path(), UnmountFlags::DETACH);
+    }
+}
+
+#[track_caller]
+fn run(command: &mut Command) {
+    let output = command.output().expect("a program of the host");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
