@@ -58,6 +58,13 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     let config = Config::load(flags);
     config::start_log(config.as_ref().ok());
     let config = config?;
+    if !config::is_root() {
+        // Before the first thread as well.
+        kiln_executor::enter_user_namespace().context(
+            "kilnd cannot run as this user (as root, it needs neither user namespaces nor \
+             subordinate ids)",
+        )?;
+    }
     let _lock = serve::lock_root(&config.root)?;
     // Forks, so it has to come before the first thread.
     let zygote = kiln_executor::start_zygote().context("cannot start the executor")?;

@@ -1,6 +1,6 @@
 //! The daemon's side: sends specifications to the zygote and hands out running steps.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -81,9 +81,9 @@ impl Executor {
     /// the same cgroup has left behind. Does little file I/O and may block shortly.
     ///
     /// # Errors
-    /// [`ExecutorError::NotRoot`] for other users: steps without root need a user namespace with
-    /// subordinate ids, which is not supported. [`ExecutorError::AppArmor`] if this host does not
-    /// have the configured profile.
+    /// [`ExecutorError::NotRoot`] for other users, who need a user namespace
+    /// ([`enter_user_namespace`](crate::enter_user_namespace)). [`ExecutorError::AppArmor`] if this
+    /// host does not have the configured profile.
     pub fn new(zygote: Zygote, config: ExecutorConfig) -> Result<Self, ExecutorError> {
         let uid = rustix::process::geteuid();
         if !uid.is_root() {
@@ -143,7 +143,29 @@ impl Executor {
     /// # Errors
     /// If the network cannot be made.
     pub async fn host_address(&self) -> Result<Option<Ipv4Addr>, NetworkError> {
-        self.shared.networks.host_address().await
+        let gateway = self.gateway().await?;
+        // The gateway is a namespace of its own there, at whose address the host does not listen.
+        Ok(gateway.filter(|_| self.shared.networks.is_host))
+    }
+
+    /// The address at which the way outside begins for steps with [`Network::Sandbox`], if it is
+    /// known.
+    ///
+    /// # Errors
+    /// If the network cannot be made.
+    pub async fn gateway(&self) -> Result<Option<Ipv4Addr>, NetworkError> {
+        self.shared.networks.gateway().await
+    }
+
+    /// Sockets at the gateway, through which steps can be served.
+    ///
+    /// # Errors
+    /// If something listens there already, or the gateway does not have the address.
+    pub async fn listen_at_gateway(
+        &self,
+        address: SocketAddr,
+    ) -> std::io::Result<(UdpSocket, TcpListener)> {
+        self.shared.networks.listen(address).await
     }
 
     async fn borrow_network(&self, spec: &ProcessSpec) -> Result<Option<Borrowed>, ExecutorError> {

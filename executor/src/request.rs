@@ -154,8 +154,10 @@ fn mount(mount: Mount) -> Result<StepMount, InvalidSpec> {
             (target, read_only, MountSource::Overlay { overlay, subpath })
         }
         Mount::Tmpfs { target, size, mode } => (target, false, MountSource::Tmpfs { size, mode }),
-        Mount::Device { device: Device { is_block, major, minor, .. }, target, mode, uid, gid } => {
-            (target, false, MountSource::Device { is_block, major, minor, mode, uid, gid })
+        Mount::Device { device, source, target, mode, uid, gid } => {
+            let Device { is_block, major, minor, .. } = device;
+            let host = path(source)?;
+            (target, false, MountSource::Device { host, is_block, major, minor, mode, uid, gid })
         }
         Mount::File { content, target, mode, uid, gid } => {
             (target, true, MountSource::File { content, mode, uid, gid })

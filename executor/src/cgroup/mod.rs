@@ -6,6 +6,7 @@
 //! whose groups have lists of their own. What a host does
 //! not offer is done without, unless a step asks for a limit that needs it.
 
+mod delegation;
 mod device_program;
 mod devices;
 mod file;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::spec::{Device, Resources, Security};
+use crate::user_namespace::in_user_namespace;
 use crate::zygote::protocol::CgroupJoin;
 
 pub(crate) use keeper::Keeper;
@@ -77,8 +79,14 @@ impl GroupSpec<'_> {
 impl Cgroups {
     /// Finds out what this host offers. Version 1 goes first: where both are mounted, the
     /// controllers are there.
+    ///
+    /// An ordinary user has what of version 2 was delegated to this process, and nothing else.
     pub(crate) fn detect() -> Self {
         let mounted = mounts::read();
+        if in_user_namespace() {
+            let delegated = mounted.v2.and_then(|root| delegation::take(&root));
+            return delegated.map_or(Self::None, |root| Self::V2(v2::Tree::new(root)));
+        }
         if let Some(hierarchies) = v1::Hierarchies::find(&mounted) {
             return Self::V1(hierarchies);
         }

@@ -24,6 +24,7 @@ use super::namespace::Namespace;
 use super::netlink::{Family, Socket};
 use super::route::{self, End};
 use super::subnet::Subnet;
+use super::uplink::{self, Uplink};
 use super::{At, NetworkError};
 
 /// Where daemons without a configured range find theirs; each takes one of 64 parts.
@@ -63,10 +64,15 @@ pub(super) struct Bridge {
 }
 
 impl Bridge {
-    /// Makes it, in a thread that is in the namespace `home`.
-    pub(super) fn new(config: &BridgeConfig, home: &Namespace) -> Result<Self, NetworkError> {
+    /// Makes it, in a thread that is in the namespace `home`, which is connected by `program` if it is
+    /// not the host's own.
+    pub(super) fn new(
+        config: &BridgeConfig,
+        home: &Namespace,
+        program: Option<&Uplink>,
+    ) -> Result<Self, NetworkError> {
         let mut in_host = Socket::open(Family::Route).at("open a netlink socket")?;
-        let mtu = host_mtu();
+        let mtu = if program.is_some() { uplink::MTU } else { host_mtu() };
         let (router, mut in_router) = home
             .visit_new(|| {
                 fs::write("/proc/sys/net/ipv4/ip_forward", "1")
@@ -76,7 +82,9 @@ impl Bridge {
             .at("make the router's network namespace")?;
         let (uplink, subnet) = connect_host(config, &mut in_host, &router, mtu)?;
         let places = Places::of(subnet);
-        let firewall = Firewall::new(&uplink, subnet, &config.closed_ports)
+        // The host is here, or is what the program reaches at the host's addresses.
+        let host = program.map(Uplink::host_addresses);
+        let firewall = Firewall::new(&uplink, subnet, &config.closed_ports, host)
             .at("set the packet filter (nf_tables) up")?;
         let ports = route(&mut in_host, &mut in_router, &uplink, &places, mtu);
         let ports = ports.at("set routes up")?;

@@ -2,6 +2,8 @@
 
 use std::ffi::{CStr, CString, c_char};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use rustix::io::Errno;
 
@@ -11,6 +13,12 @@ use super::{check, last_errno};
 pub(crate) fn die_with_parent() -> Result<(), Errno> {
     // SAFETY: PR_SET_PDEATHSIG takes a number.
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }.into()).map(drop)
+}
+
+/// Has the kernel end what `command` starts with the thread that starts it.
+pub(crate) fn end_with_thread(command: &mut Command) {
+    // SAFETY: between fork and exec, the closure makes one system call and touches no memory.
+    unsafe { command.pre_exec(|| Ok(die_with_parent()?)) };
 }
 
 /// Closes `/proc/<pid>` and ptrace of this process to those without CAP_SYS_PTRACE.

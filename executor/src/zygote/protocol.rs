@@ -89,7 +89,7 @@ pub(crate) enum MountSource {
     Overlay { overlay: Overlay, subpath: Option<CString> },
     Tmpfs { size: Option<u64>, mode: u32 },
     File { content: Vec<u8>, mode: u32, uid: u32, gid: u32 },
-    Device { is_block: bool, major: u32, minor: u32, mode: u32, uid: u32, gid: u32 },
+    Device { host: CString, is_block: bool, major: u32, minor: u32, mode: u32, uid: u32, gid: u32 },
 }
 
 /// Supervisor to daemon. The first is `Ready` or `Failed`.
