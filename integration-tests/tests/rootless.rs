@@ -1,13 +1,15 @@
 //! Daemons that an ordinary user runs.
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use kiln_integration_tests::{
-    Context, Daemon, Host, LayerTar, OrdinaryUser, Process, Registry, World, children_of,
-    ends_within, kiln, kilnd, processes_with,
+    Context, Daemon, Host, LayerTar, OrdinaryUser, Process, ReadySocket, Registry, World,
+    children_of, ends_within, kiln, kilnd, processes_with,
 };
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -341,4 +343,84 @@ fn a_users_client_starts_a_daemon_of_the_users_own() {
     });
     assert_eq!(daemons.len(), 1, "{said}");
     assert!(home.at(".local/share/kiln/index").is_dir());
+}
+
+/// A control group of version 2 that is a user's; gone with all below it when dropped.
+struct Delegated(PathBuf);
+
+impl Delegated {
+    fn to(user: &OrdinaryUser, name: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+        let mut fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let mount = fields.find(|fields| fields[2] == "cgroup2").expect("cgroups of version 2");
+        let group = Path::new(mount[1]).join(format!("{name}-{}", std::process::id()));
+        fs::create_dir(&group).expect("a control group");
+        user.own(&group);
+        for file in ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+            user.own(&group.join(file));
+        }
+        Self(group)
+    }
+
+    fn remove(group: &Path) {
+        for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                Self::remove(&entry.path());
+            }
+        }
+        let _ = fs::remove_dir(group);
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        Self::remove(&self.0);
+    }
+}
+
+#[test]
+fn steps_have_control_groups_of_their_own_below_one_that_was_delegated() {
+    let (user, registry, folder) =
+        (OrdinaryUser::with_ids(), Registry::start(), Context::new().dir("home"));
+    user.own(folder.path());
+    user.own(&folder.at("home"));
+    let group = Delegated::to(&user, "kiln-rootless");
+    let ready = ReadySocket::bind(folder.path());
+    let host = format!("unix://{}", folder.at("kilnd.sock").display());
+    // Root puts the process there, as a service manager does.
+    let script = "echo $$ > $0/cgroup.procs && exec setpriv --clear-groups \"$@\"";
+    let program = user.command(&kilnd(), folder.path()).get_program().to_owned();
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(&group.0);
+    command.args(["--reuid", user.name(), "--regid", user.name()]).arg(program);
+    command.args(["--addr", &host, "--root"]).arg(folder.at("home/root"));
+    command.env("HOME", folder.at("home")).env("NOTIFY_SOCKET", ready.path());
+    let mut daemon = Process::spawn(command.stdin(Stdio::null()));
+    assert!(ready.wait(&daemon, LIMIT), "the daemon does not get ready");
+
+    let of_process = |pid: u32| {
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("groups");
+        groups
+            .lines()
+            .find_map(|line| line.strip_prefix("0::").map(str::to_owned))
+            .expect("a group")
+    };
+    let own = format!("/{}", group.0.file_name().expect("a name").display());
+    assert_eq!(of_process(daemon.id()), format!("{own}/daemon"));
+    let context = Context::new().dockerfile(&format!(
+        "FROM {}\nRUN echo started; sleep 7211.5",
+        registry.reference("library/busybox")
+    ));
+    let mut build = Command::new(kiln());
+    build.args(["build", "--progress=plain"]).arg(context.path()).env("KILN_HOST", &host);
+    build.env("HOME", context.path()).stdin(Stdio::null()).stderr(Stdio::piped());
+    let mut build = Process::spawn(&mut build);
+    let log = BufReader::new(build.child().stderr.take().expect("the log"));
+    let mut lines = log.lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.ends_with(" started")), "the step did not start");
+    let steps = processes_with("7211.5");
+    let step = of_process(steps[0].unsigned_abs());
+    assert!(step.starts_with(&format!("{own}/kiln/")) && step.contains("/sandbox/"), "{step}");
+    build.stop();
+    assert!(daemon.stop().is_some_and(|status| status.success()));
 }

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::thread::{CapabilitySet, CapabilitySets, gettid, set_capabilities};
 
 use super::NetworkError;
 use crate::sys::process::end_with_thread;
@@ -52,7 +53,7 @@ pub(super) struct Uplinks {
 /// The program is to connect a network namespace.
 #[derive(Debug)]
 struct Order {
-    namespace: PathBuf,
+    door: Door,
     reply: Sender<Result<Uplink, NetworkError>>,
 }
 
@@ -64,6 +65,51 @@ pub(super) struct Uplink {
     addresses: Vec<Ipv4Addr>,
     /// What the program has said, when it has ended.
     last_words: Receiver<String>,
+    _door: Door,
+}
+
+/// A thread in a network namespace, by whose entry in /proc a program may go there.
+///
+/// Who looks up namespaces of others must have all rights that these have. pasta gives most of its
+/// own up before that, so the thread has none. (A bind mount of the namespace would do as well, had
+/// it a place where AppArmor lets pasta look.)
+#[derive(Debug)]
+struct Door {
+    namespace: PathBuf,
+    stay: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Door {
+    /// Opens one to the calling thread's network namespace.
+    fn open() -> Result<Self, NetworkError> {
+        let (tell, told) = mpsc::channel();
+        let (stay, leave) = mpsc::channel::<()>();
+        let thread = std::thread::Builder::new().name("kiln-door".into()).spawn(move || {
+            let empty = CapabilitySet::empty();
+            let none = CapabilitySets { effective: empty, permitted: empty, inheritable: empty };
+            let given_up = set_capabilities(None, none).map(|()| gettid());
+            // Whoever is not told leaves, too.
+            if tell.send(given_up).is_ok() {
+                let _ = leave.recv();
+            }
+        });
+        let what = "give access to a network namespace";
+        let thread = thread.map_err(|error| failed(what, error))?;
+        let id =
+            told.recv().map_err(|_| NetworkError::Gone)?.map_err(|error| failed(what, error))?;
+        let namespace = PathBuf::from(format!("/proc/{}/ns/net", id.as_raw_nonzero()));
+        Ok(Self { namespace, stay: Some(stay), thread: Some(thread) })
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        drop(self.stay.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Uplinks {
@@ -78,10 +124,8 @@ impl Uplinks {
 
     /// Connects the network namespace of the calling thread, and returns once packets find their way.
     pub(super) fn connect(&self) -> Result<Uplink, NetworkError> {
-        let thread = rustix::thread::gettid().as_raw_nonzero();
-        let namespace = PathBuf::from(format!("/proc/{thread}/ns/net"));
         let (reply, started) = mpsc::channel();
-        let order = Order { namespace, reply };
+        let order = Order { door: Door::open()?, reply };
         let sent = self.orders.as_ref().and_then(|orders| orders.send(order).ok());
         sent.ok_or(NetworkError::Gone)?;
         let uplink = started.recv().map_err(|_| NetworkError::Gone)??;
@@ -133,8 +177,8 @@ impl Drop for Uplink {
     }
 }
 
-fn carry_out(Order { namespace, reply }: Order) {
-    let started = spawn(&namespace).and_then(|child| {
+fn carry_out(Order { door, reply }: Order) {
+    let started = spawn(&door.namespace).and_then(|child| {
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
         let pidfd =
             pidfd.map_err(|error| failed("watch the program that connects steps", error))?;
@@ -145,7 +189,7 @@ fn carry_out(Order { namespace, reply }: Order) {
         Err(error) => return drop(reply.send(Err(error))),
     };
     let (say, last_words) = mpsc::channel();
-    let uplink = Uplink { pidfd, addresses: host_addresses(), last_words };
+    let uplink = Uplink { pidfd, addresses: host_addresses(), last_words, _door: door };
     // Who does not wait any more drops it, and so ends the program.
     drop(reply.send(Ok(uplink)));
     drop(say.send(listen(&mut child)));
