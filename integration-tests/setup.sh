@@ -88,6 +88,9 @@ ordinary_user() {
     grep -q "^$test_user:" /etc/subuid || usermod --add-subuids 200000-265535 $test_user
     grep -q "^$test_user:" /etc/subgid || usermod --add-subgids 200000-265535 $test_user
     [ ! -e /dev/net/tun ] || chmod 666 /dev/net/tun
+    # Ubuntu has AppArmor take all rights from user namespaces of programs that have no profile.
+    local restricted=/proc/sys/kernel/apparmor_restrict_unprivileged_userns
+    [ ! -e $restricted ] || echo 0 >$restricted
 }
 
 rust() {

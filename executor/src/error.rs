@@ -102,6 +102,12 @@ pub enum ExecutorError {
          give it more of them in /etc/subuid and /etc/subgid"
     )]
     UserNotMapped,
+    /// In a user namespace, the kernel shows no more of itself than was shown to its owner.
+    #[error(
+        "the kernel makes no {0} for steps where parts of the one here are hidden, as containers do: \
+         start this one with all of them (docker run --security-opt systempaths=unconfined)"
+    )]
+    Masked(String),
     /// A part of the step's surroundings could not be set up.
     #[error("{stage} {subject}")]
     Setup {
@@ -182,6 +188,13 @@ impl ExecutorError {
             && in_user_namespace()
         {
             return Self::UserNotMapped;
+        }
+        if failure.stage == Stage::Mount
+            && source.kind() == io::ErrorKind::PermissionDenied
+            && matches!(subject.as_str(), "/proc" | "/sys")
+            && in_user_namespace()
+        {
+            return Self::Masked(subject);
         }
         match failure.stage {
             Stage::FindCommand => Self::CommandNotFound { command: subject },

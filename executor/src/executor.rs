@@ -18,6 +18,7 @@ use crate::running::{Running, Upper};
 use crate::spec::{Device, Mount, Network, ProcessIo, ProcessSpec, Resources, Security};
 use crate::supervised::{HeldGroup, Launch, Supervised};
 use crate::sys::async_fd;
+use crate::user_namespace::in_user_namespace;
 use crate::zygote::Zygote;
 use crate::zygote::channel::Encoded;
 use crate::zygote::protocol::Request;
@@ -101,9 +102,15 @@ impl Executor {
         let usual = if config.pids.is_none() || cgroups.offers("pids") {
             usual
         } else {
-            tracing::warn!(
-                "no cgroup controller \"pids\": steps may start any number of processes"
-            );
+            if in_user_namespace() {
+                tracing::info!(
+                    "no cgroup controller \"pids\": the limit of processes holds for all steps together"
+                );
+            } else {
+                tracing::warn!(
+                    "no cgroup controller \"pids\": steps may start any number of processes"
+                );
+            }
             Resources::default()
         };
         let parent = config.cgroup_parent.clone();
@@ -143,9 +150,7 @@ impl Executor {
     /// # Errors
     /// If the network cannot be made.
     pub async fn host_address(&self) -> Result<Option<Ipv4Addr>, NetworkError> {
-        let gateway = self.gateway().await?;
-        // The gateway is a namespace of its own there, at whose address the host does not listen.
-        Ok(gateway.filter(|_| self.shared.networks.is_host))
+        Ok(self.shared.networks.gateway().await?.host)
     }
 
     /// The address at which the way outside begins for steps with [`Network::Sandbox`], if it is
@@ -154,7 +159,7 @@ impl Executor {
     /// # Errors
     /// If the network cannot be made.
     pub async fn gateway(&self) -> Result<Option<Ipv4Addr>, NetworkError> {
-        self.shared.networks.gateway().await
+        Ok(self.shared.networks.gateway().await?.address)
     }
 
     /// Sockets at the gateway, through which steps can be served.

@@ -75,10 +75,8 @@ impl Daemon {
         std::fs::write(folder.path().join("kilnd.toml"), config).expect("configuration");
         if let Some(user) = &user {
             user.own(folder.path());
-            // What the daemon's root is made in, if a test has made that.
-            if let Some(place) = root.parent().filter(|place| place.exists()) {
-                user.own(place);
-            }
+            // What the daemon's root is made in.
+            user.own(root.ancestors().find(|place| place.exists()).expect("a folder"));
         }
         let (search_path, other_addresses) = (None, Vec::new());
         let mut daemon = Self { running: None, root, folder, search_path, other_addresses, user };

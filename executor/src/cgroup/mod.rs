@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::spec::{Device, Resources, Security};
 use crate::user_namespace::in_user_namespace;
-use crate::zygote::protocol::CgroupJoin;
+use crate::zygote::protocol::{CgroupJoin, Used};
 
 pub(crate) use keeper::Keeper;
 
@@ -191,12 +191,19 @@ impl StepCgroup {
         }
     }
 
-    /// What the group has counted so far.
-    pub(crate) fn counted(&self) -> Counted {
+    /// What the group has counted so far; what the processes in it have `used` if there is none.
+    pub(crate) fn counted_or(&self, used: Used) -> Counted {
         match self {
             Self::V1(group) => group.counted(),
             Self::V2(group) => group.counted(),
-            Self::None => Counted::default(),
+            Self::None => Counted {
+                cpu_user: used.cpu_user,
+                cpu_system: used.cpu_system,
+                peak_memory: used.peak_memory,
+                io_read: used.io_read,
+                io_write: used.io_write,
+                ..Counted::default()
+            },
         }
     }
 

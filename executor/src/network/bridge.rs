@@ -80,10 +80,11 @@ impl Bridge {
                 Socket::open(Family::Route)
             })
             .at("make the router's network namespace")?;
-        let (uplink, subnet) = connect_host(config, &mut in_host, &router, mtu)?;
+        let routes = program.map_or_else(host_routes, |program| program.host().routes.clone());
+        let (uplink, subnet) = connect_host(config, &mut in_host, &router, mtu, &routes)?;
         let places = Places::of(subnet);
         // The host is here, or is what the program reaches at the host's addresses.
-        let host = program.map(Uplink::host_addresses);
+        let host = program.map(|program| &*program.host().addresses);
         let firewall = Firewall::new(&uplink, subnet, &config.closed_ports, host)
             .at("set the packet filter (nf_tables) up")?;
         let ports = route(&mut in_host, &mut in_router, &uplink, &places, mtu);
@@ -101,8 +102,8 @@ impl Bridge {
         })
     }
 
-    /// The host's address on the way to the steps.
-    pub(super) fn host_address(&self) -> Ipv4Addr {
+    /// The address, on the way to the steps, of the namespace that it was made from.
+    pub(super) fn gateway(&self) -> Ipv4Addr {
         self.addresses.host
     }
 
@@ -180,8 +181,8 @@ fn connect_host(
     in_host: &mut Socket,
     router: &Namespace,
     mtu: u32,
+    routes: &[Subnet],
 ) -> Result<(String, Subnet), NetworkError> {
-    let routes = host_routes();
     let mut connect = |name: &str| {
         let near = End { name, namespace: None, bridge: None };
         let far = End { name: UPLINK, namespace: Some(router.as_fd()), bridge: None };
@@ -265,7 +266,7 @@ fn permit_forwarding() -> Result<(), NetworkError> {
 }
 
 /// The ranges that the host has routes to, but for the one to everywhere.
-fn host_routes() -> Vec<Subnet> {
+pub(super) fn host_routes() -> Vec<Subnet> {
     let table = fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
     let route = |line: &str| {
         let (_, destination, mask) = route_line(line)?;

@@ -110,8 +110,6 @@ pub(crate) enum Reach {
 pub(crate) struct Networks {
     ready: Arc<Ready>,
     sender: Sender<Job>,
-    /// Whether the gateway is the host itself.
-    pub(crate) is_host: bool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -120,9 +118,18 @@ enum Job {
     Make(Reach, oneshot::Sender<Result<Network, NetworkError>>),
     Prepare(Reach),
     Remove(Network),
-    FindGateway(oneshot::Sender<Result<Option<Ipv4Addr>, NetworkError>>),
+    FindGateway(oneshot::Sender<Result<Gateway, NetworkError>>),
     Listen(SocketAddr, oneshot::Sender<std::io::Result<(UdpSocket, TcpListener)>>),
     End,
+}
+
+/// Where the way outside begins for steps, as far as it is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Gateway {
+    /// Its address.
+    pub(crate) address: Option<Ipv4Addr>,
+    /// An address at which what the host runs can be reached.
+    pub(crate) host: Option<Ipv4Addr>,
 }
 
 /// Namespaces that no step is in.
@@ -170,13 +177,12 @@ impl Networks {
         let ready = Arc::new(Ready { kept: kept.max(1), networks: Mutex::default() });
         let (sender, receiver) = mpsc::channel();
         let shared = Arc::clone(&ready);
-        let is_host = net::is_own()?;
-        let uplinks = (!is_host).then(Uplinks::start).transpose()?;
+        let uplinks = (!net::is_own()?).then(Uplinks::start).transpose()?;
         let maker = Maker { config, ready: shared, provider: None, uplink: None, uplinks };
         let thread = std::thread::Builder::new()
             .name("kiln-network".into())
             .spawn(move || maker.run(&receiver))?;
-        Ok(Self { ready, sender, is_host, thread: Some(thread) })
+        Ok(Self { ready, sender, thread: Some(thread) })
     }
 
     /// A namespace for a step, made if none is ready.
@@ -194,8 +200,8 @@ impl Networks {
         Ok(Borrowed { network: Some(network), ready: Arc::clone(&self.ready), sender })
     }
 
-    /// The address at which the way outside begins for steps, if it is known.
-    pub(crate) async fn gateway(&self) -> Result<Option<Ipv4Addr>, NetworkError> {
+    /// Where the way outside begins for steps.
+    pub(crate) async fn gateway(&self) -> Result<Gateway, NetworkError> {
         let (reply, found) = oneshot::channel();
         self.sender.send(Job::FindGateway(reply)).map_err(|_| NetworkError::Gone)?;
         found.await.map_err(|_| NetworkError::Gone)?
@@ -312,11 +318,7 @@ impl Maker {
                 Job::Remove(network) => self.remove(network),
                 Job::End => break,
                 Job::FindGateway(reply) => {
-                    let found = self.provider(&home).map(|provider| match provider {
-                        Provider::Bridge(bridge) => Some(bridge.host_address()),
-                        Provider::Cni(_) => None,
-                    });
-                    drop(reply.send(found));
+                    drop(reply.send(self.find_gateway(&home)));
                 }
                 Job::Listen(address, reply) => {
                     let bind = || Ok((UdpSocket::bind(address)?, TcpListener::bind(address)?));
@@ -391,6 +393,18 @@ impl Maker {
             });
         }
         self.provider.as_mut().ok_or(NetworkError::Gone)
+    }
+
+    fn find_gateway(&mut self, home: &Namespace) -> Result<Gateway, NetworkError> {
+        let address = match self.provider(home)? {
+            Provider::Bridge(bridge) => bridge.gateway(),
+            Provider::Cni(_) => return Ok(Gateway::default()),
+        };
+        let host = match &self.uplink {
+            Some(uplink) => uplink.host().main_address,
+            None => Some(address),
+        };
+        Ok(Gateway { address: Some(address), host })
     }
 
     fn remove(&mut self, Network { namespace, connection }: Network) {

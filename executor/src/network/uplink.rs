@@ -10,7 +10,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,7 +22,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::thread::{CapabilitySet, CapabilitySets, gettid, set_capabilities};
 
-use super::NetworkError;
+use super::subnet::Subnet;
+use super::{NetworkError, bridge};
 use crate::sys::process::end_with_thread;
 
 /// The interface that the program makes.
@@ -61,11 +62,41 @@ struct Order {
 #[derive(Debug)]
 pub(super) struct Uplink {
     pidfd: OwnedFd,
-    /// The host's own addresses.
-    addresses: Vec<Ipv4Addr>,
+    host: Host,
     /// What the program has said, when it has ended.
     last_words: Receiver<String>,
     _door: Door,
+}
+
+/// What there is to know of the host's network, at the time when the program was started.
+#[derive(Debug)]
+pub(super) struct Host {
+    /// All of its own addresses but the loopback ones.
+    pub(super) addresses: Vec<Ipv4Addr>,
+    /// The one by which it is known outside, and at which programs that it runs can be reached.
+    pub(super) main_address: Option<Ipv4Addr>,
+    /// The ranges that it has routes to, but for the one to everywhere.
+    pub(super) routes: Vec<Subnet>,
+}
+
+impl Host {
+    /// That whose network namespace the calling thread is in.
+    fn of_this_thread() -> Self {
+        let addresses = host_addresses();
+        // Nothing is sent: the kernel only says where from it would be, to an example's address.
+        let elsewhere = (Ipv4Addr::new(198, 51, 100, 1), 9);
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+        let connected = socket.and_then(|socket| {
+            socket.connect(elsewhere)?;
+            socket.local_addr()
+        });
+        let outbound = connected.ok().and_then(|address| match address.ip() {
+            IpAddr::V4(address) if !address.is_loopback() => Some(address),
+            _ => None,
+        });
+        let main_address = outbound.or(addresses.first().copied());
+        Self { addresses, main_address, routes: bridge::host_routes() }
+    }
 }
 
 /// A thread in a network namespace, by whose entry in /proc a program may go there.
@@ -159,9 +190,9 @@ impl Uplink {
         self.ends_within(&Timespec::default())
     }
 
-    /// The addresses that the host itself had when the program was started.
-    pub(super) fn host_addresses(&self) -> &[Ipv4Addr] {
-        &self.addresses
+    /// The host that the program runs on.
+    pub(super) fn host(&self) -> &Host {
+        &self.host
     }
 
     fn ends_within(&self, limit: &Timespec) -> bool {
@@ -189,7 +220,7 @@ fn carry_out(Order { door, reply }: Order) {
         Err(error) => return drop(reply.send(Err(error))),
     };
     let (say, last_words) = mpsc::channel();
-    let uplink = Uplink { pidfd, addresses: host_addresses(), last_words, _door: door };
+    let uplink = Uplink { pidfd, host: Host::of_this_thread(), last_words, _door: door };
     // Who does not wait any more drops it, and so ends the program.
     drop(reply.send(Ok(uplink)));
     drop(say.send(listen(&mut child)));
