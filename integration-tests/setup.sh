@@ -23,6 +23,7 @@ test_needs=(
     "runc:runc"
     "iproute2:ip"                      # and these make networks for steps to be in
     "iptables:iptables"
+    "slirp4netns:slirp4netns"
 )
 
 # The account by which tests run daemons without root.

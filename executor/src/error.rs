@@ -104,10 +104,10 @@ pub enum ExecutorError {
     UserNotMapped,
     /// In a user namespace, the kernel shows no more of itself than was shown to its owner.
     #[error(
-        "the kernel makes no {0} for steps where parts of the one here are hidden, as containers do: \
+        "the kernel makes no /proc for steps where parts of the one here are hidden, as containers do: \
          start this one with all of them (docker run --security-opt systempaths=unconfined)"
     )]
-    Masked(String),
+    MaskedProc,
     /// A part of the step's surroundings could not be set up.
     #[error("{stage} {subject}")]
     Setup {
@@ -191,10 +191,10 @@ impl ExecutorError {
         }
         if failure.stage == Stage::Mount
             && source.kind() == io::ErrorKind::PermissionDenied
-            && matches!(subject.as_str(), "/proc" | "/sys")
+            && subject == "/proc"
             && in_user_namespace()
         {
-            return Self::Masked(subject);
+            return Self::MaskedProc;
         }
         match failure.stage {
             Stage::FindCommand => Self::CommandNotFound { command: subject },

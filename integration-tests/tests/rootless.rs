@@ -207,15 +207,31 @@ fn steps_share_the_hosts_network_where_that_is_granted() {
     assert!(build.stderr.contains("Read-only file system"), "{}", build.stderr);
 }
 
+/// A folder with what the daemon needs to start, and the `further` programs.
+fn programs(further: &[&str]) -> Context {
+    let link = |folder: Context, name: &str| folder.symlink(name, &format!("/usr/bin/{name}"));
+    let folder = further.iter().copied().fold(Context::new(), link);
+    let folder = ["newuidmap", "newgidmap"].into_iter().fold(folder, link);
+    OrdinaryUser::with_ids().own(folder.path());
+    folder
+}
+
+#[test]
+fn slirp4netns_connects_steps_where_there_is_no_pasta() {
+    let _host = Host::enter();
+    let mut world = World::start_rootless();
+    world.daemon.stop();
+    let programs = programs(&["slirp4netns"]);
+    world.daemon.start_again_with_path(programs.path());
+    let page = format!("RUN wget -q -O- http://{}/", Host::WORLD);
+    assert_eq!(said(&world, &page), [Host::ADDRESS]);
+}
+
 #[test]
 fn without_a_program_that_connects_steps_the_user_is_told_what_to_do() {
     let mut world = World::start_rootless();
     world.daemon.stop();
-    // Only what the daemon needs to start.
-    let programs = Context::new()
-        .symlink("newuidmap", "/usr/bin/newuidmap")
-        .symlink("newgidmap", "/usr/bin/newgidmap");
-    OrdinaryUser::with_ids().own(programs.path());
+    let programs = programs(&[]);
     world.daemon.start_again_with_path(programs.path());
     let context = Context::new().dockerfile("FROM busybox\nRUN true");
     let failed = world.build(&context).fails();

@@ -71,8 +71,8 @@ fn new_sys(insecure: bool) -> Result<OwnedFd, Errno> {
     let writable =
         if insecure { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_RDONLY };
     match new_file_system(c"sysfs", &[], INERT | writable) {
-        // It shows the network, which is the host's and not this user namespace's: then the host's
-        // own, where no user can write what is not theirs.
+        // It shows the network, which is the host's and not this user namespace's, or what a
+        // container hides: then what is shown here, where no user can write what is not theirs.
         Err(Errno::PERM) if in_user_namespace() => {
             let sys = copy(CWD, c"/sys", true)?;
             let attributes = INERT | MountAttrFlags::MOUNT_ATTR_RDONLY;
