@@ -275,9 +275,9 @@ fn listen(child: &mut Child) -> String {
     if let Some(stderr) = &mut child.stderr {
         let _ = stderr.read_to_string(&mut said);
     }
-    let lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
     // A host may have no system log, of which pasta complains after each line.
-    lines.filter(|line| !line.contains("to syslog")).next_back().unwrap_or_default().to_owned()
+    let is_said = |line: &&str| !line.is_empty() && !line.contains("to syslog");
+    said.lines().map(str::trim).rfind(is_said).unwrap_or_default().to_owned()
 }
 
 /// Whether the calling thread's network has a way to everywhere.
