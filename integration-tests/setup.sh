@@ -11,6 +11,8 @@ build_needs=(
 )
 try_needs=(
     "busybox-static:busybox"     # what the first base image is made of
+    "uidmap:newuidmap"           # what an ordinary user's daemon needs
+    "passt:pasta"
 )
 test_needs=(
     "${try_needs[@]}"
@@ -22,7 +24,11 @@ test_needs=(
     "iproute2:ip"                      # and these make networks for steps to be in
     "iptables:iptables"
     "e2fsprogs:mkfs.ext4"              # a disk that fails is one of theirs
+    "slirp4netns:slirp4netns"
 )
+
+# The account by which tests run daemons without root.
+test_user=kiln-test
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -39,9 +45,9 @@ has() {
 
 root_only() {
     [ "$(id -u)" = 0 ] && return
-    say "kilnd needs root: it makes overlay mounts and namespaces, and the mode that does so in a"
-    say "user namespace is not there yet. \"make build\" and \"make lint\" work for everybody; for"
-    say "\"make $1\" be root and keep your toolchain:"
+    say "The tests run daemons as root and as an ordinary user, which takes root. \"make build\","
+    say "\"make try\" and \"make lint\" work for everybody; for \"make $1\" be root and keep your"
+    say "toolchain:"
     say "  sudo env PATH=\"\$PATH\" HOME=\"\$HOME\" make $1"
     exit 1
 }
@@ -76,6 +82,19 @@ install_missing() {
     $command </dev/null >&2 || { apt-get update </dev/null >&2 && $command </dev/null >&2; }
 }
 
+# Makes the ordinary user of the tests, with ids of its own, and lets users make networks as systemd
+# does.
+ordinary_user() {
+    touch /etc/subuid /etc/subgid
+    id $test_user >/dev/null 2>&1 || useradd --create-home --shell /usr/sbin/nologin $test_user
+    grep -q "^$test_user:" /etc/subuid || usermod --add-subuids 200000-265535 $test_user
+    grep -q "^$test_user:" /etc/subgid || usermod --add-subgids 200000-265535 $test_user
+    [ ! -e /dev/net/tun ] || chmod 666 /dev/net/tun
+    # Ubuntu has AppArmor take all rights from user namespaces of programs that have no profile.
+    local restricted=/proc/sys/kernel/apparmor_restrict_unprivileged_userns
+    [ ! -e $restricted ] || echo 0 >$restricted
+}
+
 rust() {
     command -v cargo >/dev/null && return
     say "There is no cargo. Install Rust with rustup (https://rustup.rs); the toolchain that"
@@ -89,12 +108,12 @@ build)
     install_missing "${build_needs[@]}"
     ;;
 try)
-    root_only try
     install_missing "${try_needs[@]}"
     ;;
 test)
     root_only test
     install_missing "${test_needs[@]}"
+    ordinary_user
     ;;
 *)
     say "usage: setup.sh build|try|test"

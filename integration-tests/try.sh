@@ -27,6 +27,11 @@ run() {
     "$@"
 }
 
+# What an ordinary user needs a namespace for.
+in_root() {
+    if [ "$(id -u)" = 0 ]; then chroot "$@"; else unshare --map-root-user chroot "$@"; fi
+}
+
 PATH=$programs:$PATH
 export KILN_HOST=unix://$work/kilnd.sock
 cd "$work"
@@ -71,7 +76,7 @@ tell "What is in the image:"
 run kiln build --progress=quiet --output "type=oci,dest=$work/app.tar" app >/dev/null
 tar --list --verbose --file app.tar
 run kiln build --progress=quiet --output "$work/rootfs" app >/dev/null
-run chroot rootfs /bin/cat /app/message
+run in_root rootfs /bin/cat /app/message
 
 tell "The same build again: every step is CACHED."
 run kiln build --progress=plain -t try.kiln/app app
@@ -80,7 +85,7 @@ tell "A source file changes: the install step above it stays CACHED."
 echo "Hello again, after a change." >app/greeting
 run kiln build --progress=plain -t try.kiln/app app
 kiln build --progress=quiet --output "$work/rootfs2" app >/dev/null
-run chroot rootfs2 /bin/cat /app/message
+run in_root rootfs2 /bin/cat /app/message
 
 tell "What the daemon keeps:"
 run kiln du

@@ -33,9 +33,11 @@ pub(crate) fn default_socket() -> PathBuf {
         return PathBuf::from("/run/kiln/kilnd.sock");
     }
     let uid = rustix::process::geteuid().as_raw();
-    directory("XDG_RUNTIME_DIR")
-        .unwrap_or_else(|| PathBuf::from(format!("/run/user/{uid}")))
-        .join("kiln/kilnd.sock")
+    // As in the daemon, for users whose login makes no such directory, too.
+    let login = PathBuf::from(format!("/run/user/{uid}"));
+    let runtime = directory("XDG_RUNTIME_DIR").or_else(|| login.is_dir().then_some(login));
+    let home = || directory("HOME").unwrap_or_else(|| "/".into()).join(".cache");
+    runtime.unwrap_or_else(home).join("kiln/kilnd.sock")
 }
 
 /// A name of this machine and user that stays the same, made on first use. Where none can be

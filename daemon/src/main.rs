@@ -63,6 +63,13 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let config = Config::load(flags);
     config::start_log(config.as_ref().ok());
     let config = config?;
+    if !config::is_root() {
+        // Before the first thread as well.
+        kiln_executor::enter_user_namespace().context(
+            "kilnd cannot run as this user (as root, it needs neither user namespaces nor \
+             subordinate ids)",
+        )?;
+    }
     if let Some(Command::Check(options)) = flags.command {
         return check::run(&config, options);
     }

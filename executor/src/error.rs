@@ -4,6 +4,7 @@ use std::io;
 
 use crate::apparmor::AppArmorError;
 use crate::network::NetworkError;
+use crate::user_namespace::in_user_namespace;
 use crate::zygote::protocol::{Failure, Stage};
 
 /// Why a step could not be run. A command that ran and failed is not an error but an
@@ -11,8 +12,8 @@ use crate::zygote::protocol::{Failure, Stage};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExecutorError {
-    /// Namespaces, mounts and cgroups as they are made here need root.
-    #[error("running steps needs root: this process has user id {uid}")]
+    /// Namespaces and mounts are made by root, of the host or of a user namespace.
+    #[error("running steps needs root, or a user namespace: this process has user id {uid}")]
     NotRoot {
         /// The effective user id.
         uid: u32,
@@ -42,7 +43,8 @@ pub enum ExecutorError {
     },
     /// A limit was asked for that no cgroup controller of this host can keep.
     #[error(
-        "step {id}: limiting {limit} needs the cgroup controller {controller}, which this host does not offer"
+        "step {id}: limiting {limit} needs the cgroup controller {controller}, which {}",
+        not_offered()
     )]
     MissingController {
         /// The step.
@@ -94,6 +96,18 @@ pub enum ExecutorError {
         #[source]
         source: io::Error,
     },
+    /// The command's user or groups are not mapped in the daemon's user namespace.
+    #[error(
+        "the step's user or one of its groups is not among the ids that this daemon's user may use: \
+         give it more of them in /etc/subuid and /etc/subgid"
+    )]
+    UserNotMapped,
+    /// In a user namespace, the kernel shows no more of itself than was shown to its owner.
+    #[error(
+        "the kernel makes no /proc for steps where parts of the one here are hidden, as containers do: \
+         start this one with all of them (docker run --security-opt systempaths=unconfined)"
+    )]
+    MaskedProc,
     /// A part of the step's surroundings could not be set up.
     #[error("{stage} {subject}")]
     Setup {
@@ -169,12 +183,34 @@ impl ExecutorError {
     pub(crate) fn from_failure(failure: &Failure) -> Self {
         let subject = String::from_utf8_lossy(&failure.subject).into_owned();
         let source = io::Error::from_raw_os_error(failure.errno);
+        if failure.stage == Stage::Privileges
+            && source.kind() == io::ErrorKind::InvalidInput
+            && in_user_namespace()
+        {
+            return Self::UserNotMapped;
+        }
+        if failure.stage == Stage::Mount
+            && source.kind() == io::ErrorKind::PermissionDenied
+            && subject == "/proc"
+            && in_user_namespace()
+        {
+            return Self::MaskedProc;
+        }
         match failure.stage {
             Stage::FindCommand => Self::CommandNotFound { command: subject },
             Stage::Exec => Self::NotExecutable { command: subject, source },
             Stage::WorkingDirectory => Self::WorkingDirectory { cwd: subject, source },
             stage => Self::Setup { stage, subject, source },
         }
+    }
+}
+
+/// Why there is no controller.
+fn not_offered() -> &'static str {
+    if in_user_namespace() {
+        "is not delegated to this user's daemon (systemd: Delegate=yes in a user unit)"
+    } else {
+        "this host does not offer"
     }
 }
 

@@ -1,6 +1,6 @@
 //! The daemon's side: sends specifications to the zygote and hands out running steps.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,6 +18,7 @@ use crate::running::{Running, Upper};
 use crate::spec::{Device, Mount, Network, ProcessIo, ProcessSpec, Resources, Security};
 use crate::supervised::{HeldGroup, Launch, Supervised};
 use crate::sys::async_fd;
+use crate::user_namespace::in_user_namespace;
 use crate::zygote::Zygote;
 use crate::zygote::channel::Encoded;
 use crate::zygote::protocol::Request;
@@ -81,9 +82,9 @@ impl Executor {
     /// the same cgroup has left behind. Does little file I/O and may block shortly.
     ///
     /// # Errors
-    /// [`ExecutorError::NotRoot`] for other users: steps without root need a user namespace with
-    /// subordinate ids, which is not supported. [`ExecutorError::AppArmor`] if this host does not
-    /// have the configured profile.
+    /// [`ExecutorError::NotRoot`] for other users, who need a user namespace
+    /// ([`enter_user_namespace`](crate::enter_user_namespace)). [`ExecutorError::AppArmor`] if this
+    /// host does not have the configured profile.
     pub fn new(zygote: Zygote, config: ExecutorConfig) -> Result<Self, ExecutorError> {
         let uid = rustix::process::geteuid();
         if !uid.is_root() {
@@ -101,9 +102,15 @@ impl Executor {
         let usual = if config.pids.is_none() || cgroups.offers("pids") {
             usual
         } else {
-            tracing::warn!(
-                "no cgroup controller \"pids\": steps may start any number of processes"
-            );
+            if in_user_namespace() {
+                tracing::info!(
+                    "no cgroup controller \"pids\": the limit of processes holds for all steps together"
+                );
+            } else {
+                tracing::warn!(
+                    "no cgroup controller \"pids\": steps may start any number of processes"
+                );
+            }
             Resources::default()
         };
         let parent = config.cgroup_parent.clone();
@@ -143,7 +150,27 @@ impl Executor {
     /// # Errors
     /// If the network cannot be made.
     pub async fn host_address(&self) -> Result<Option<Ipv4Addr>, NetworkError> {
-        self.shared.networks.host_address().await
+        Ok(self.shared.networks.gateway().await?.host)
+    }
+
+    /// The address at which the way outside begins for steps with [`Network::Sandbox`], if it is
+    /// known.
+    ///
+    /// # Errors
+    /// If the network cannot be made.
+    pub async fn gateway(&self) -> Result<Option<Ipv4Addr>, NetworkError> {
+        Ok(self.shared.networks.gateway().await?.address)
+    }
+
+    /// Sockets at the gateway, through which steps can be served.
+    ///
+    /// # Errors
+    /// If something listens there already, or the gateway does not have the address.
+    pub async fn listen_at_gateway(
+        &self,
+        address: SocketAddr,
+    ) -> std::io::Result<(UdpSocket, TcpListener)> {
+        self.shared.networks.listen(address).await
     }
 
     async fn borrow_network(&self, spec: &ProcessSpec) -> Result<Option<Borrowed>, ExecutorError> {

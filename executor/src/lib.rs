@@ -44,6 +44,7 @@ mod step;
 mod stubs;
 mod supervised;
 mod sys;
+mod user_namespace;
 mod zygote;
 
 pub use apparmor::AppArmorError;
@@ -55,5 +56,6 @@ pub use spec::{
     Device, Inert, Mount, Network, OverlayUpper, ProcessIo, ProcessSpec, Resources, Rlimit,
     RlimitResource, Rootfs, Security, User,
 };
+pub use user_namespace::{UserNamespaceError, enter_user_namespace, in_user_namespace};
 pub use zygote::protocol::Stage;
 pub use zygote::{Zygote, fork_zygote, serve_if_zygote, start_zygote};

@@ -4,11 +4,14 @@ use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::cgroup::StepCgroup;
 use crate::error::{ExecutorError, InvalidSpec};
 use crate::executor::ExecutorConfig;
 use crate::running::ExecSpec;
-use crate::spec::{Device, Mount, Network, ProcessSpec, RlimitResource, Security};
+use crate::spec::{Device, Mount, Network, ProcessSpec, Rlimit, RlimitResource, Security};
+use crate::user_namespace::in_user_namespace;
 use crate::zygote::protocol::{MountSource, Overlay, Process, Step, StepMount};
 
 /// As many layers as overlayfs joins.
@@ -85,11 +88,7 @@ fn convert(
             gid: spec.user.gid,
             groups: spec.user.additional_gids,
             insecure,
-            rlimits: spec
-                .rlimits
-                .iter()
-                .map(|limit| (number(limit.resource), limit.soft, limit.hard))
-                .collect(),
+            rlimits: rlimits(&spec.rlimits, cgroup, config),
             tty: spec.tty,
             apparmor_profile: profile(spec.security, config)?,
             oom_score_adj: config.oom_score_adj,
@@ -154,8 +153,10 @@ fn mount(mount: Mount) -> Result<StepMount, InvalidSpec> {
             (target, read_only, MountSource::Overlay { overlay, subpath })
         }
         Mount::Tmpfs { target, size, mode } => (target, false, MountSource::Tmpfs { size, mode }),
-        Mount::Device { device: Device { is_block, major, minor, .. }, target, mode, uid, gid } => {
-            (target, false, MountSource::Device { is_block, major, minor, mode, uid, gid })
+        Mount::Device { device, source, target, mode, uid, gid } => {
+            let Device { is_block, major, minor, .. } = device;
+            let host = path(source)?;
+            (target, false, MountSource::Device { host, is_block, major, minor, mode, uid, gid })
         }
         Mount::File { content, target, mode, uid, gid } => {
             (target, true, MountSource::File { content, mode, uid, gid })
@@ -192,6 +193,26 @@ fn strings<T: Into<OsString>>(
 ) -> Result<Vec<CString>, InvalidSpec> {
     let c_string = |string: T| CString::new(string.into().into_vec());
     strings.into_iter().map(|s| c_string(s).map_err(|_| InvalidSpec::NulByte(what))).collect()
+}
+
+/// The limits by the kernel's numbers. Where an ordinary user has no control groups, the limit of
+/// processes is one of these, too: it is for all steps of a user together, and that is something.
+fn rlimits(
+    limits: &[Rlimit],
+    cgroup: &StepCgroup,
+    config: &ExecutorConfig,
+) -> Vec<(u32, u64, u64)> {
+    let own = limits.iter().map(|limit| (number(limit.resource), limit.soft, limit.hard));
+    let mut all: Vec<_> = own.collect();
+    let processes = number(RlimitResource::Nproc);
+    if let (StepCgroup::None, Some(pids)) = (cgroup, config.pids)
+        && in_user_namespace()
+        && !all.iter().any(|(resource, ..)| *resource == processes)
+    {
+        let most = getrlimit(Resource::Nproc).maximum.map_or(pids, |most| most.min(pids));
+        all.push((processes, most, most));
+    }
+    all
 }
 
 /// The kernel's number of a resource, the same on x86-64 and arm64.

@@ -11,7 +11,7 @@ use crate::request;
 use crate::spec::{ProcessIo, Security, User};
 use crate::stubs;
 use crate::supervised::{Launch, Supervised};
-use crate::zygote::protocol::{Command, Created, Reply, Request};
+use crate::zygote::protocol::{Command, Created, Reply, Request, Used};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,8 @@ pub struct Usage {
     pub cpu_user: Duration,
     /// CPU time in the kernel.
     pub cpu_system: Duration,
-    /// Most memory in use at a time, in bytes, page cache included.
+    /// Most memory in use at a time, in bytes, page cache included; of its largest process, where the
+    /// host has no control groups.
     pub peak_memory: u64,
     /// Bytes read from block devices.
     pub io_read: u64,
@@ -114,7 +115,7 @@ impl Running {
     pub async fn wait(&mut self) -> Result<Exit, ExecutorError> {
         let supervised = Arc::clone(&self.handle.supervised);
         let failure = match supervised.receive().await? {
-            Some(Reply::Exited(status)) => return Ok(self.finish(status)),
+            Some(Reply::Exited(status, used)) => return Ok(self.finish(status, used)),
             Some(Reply::Failed(failure)) => ExecutorError::from_failure(&failure),
             Some(Reply::Ready(_)) | None => ExecutorError::Lost { id: supervised.id.clone() },
         };
@@ -144,7 +145,7 @@ impl Running {
         self.handle.resize(rows, columns);
     }
 
-    fn finish(&mut self, status: i32) -> Exit {
+    fn finish(&mut self, status: i32, used: Used) -> Exit {
         let wall = self.started.elapsed();
         let status = if libc::WIFSIGNALED(status) {
             ExitStatus::Signal(libc::WTERMSIG(status))
@@ -158,7 +159,7 @@ impl Running {
             network.give_back();
         }
         let held = self.handle.supervised.group().filter(|_| self.upper.is_some());
-        let counted = held.map(|held| held.group.counted()).unwrap_or_default();
+        let counted = held.map(|held| held.group.counted_or(used)).unwrap_or_default();
         self.clean_up();
         let usage = Usage {
             cpu_user: counted.cpu_user,

@@ -126,6 +126,8 @@ pub enum Mount {
     Device {
         /// Which device, and what may be done with it.
         device: Device,
+        /// The host's node. In a user namespace, where none can be made, it is shown as it is.
+        source: PathBuf,
         /// Where it appears.
         target: PathBuf,
         /// Its permissions.

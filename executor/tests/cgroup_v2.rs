@@ -73,6 +73,7 @@ async fn a_device_that_is_given_can_be_used_and_others_cannot() {
                   echo x > /dev/null && echo null";
     let mut spec = bench.spec(&format!("({script}) 2>&1"));
     spec.mounts = vec![Mount::Device {
+        source: "/dev/loop-control".into(),
         device: Device { is_block: false, major: 10, minor: 237, read: true, write: false },
         target: "/dev/given".into(),
         mode: 0o666,

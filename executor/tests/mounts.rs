@@ -311,6 +311,7 @@ async fn shared_memory_has_the_size_asked_for() {
 async fn a_device_that_is_given_can_be_used_and_others_cannot() {
     let bench = Bench::new();
     let loop_control = |target: &str| Mount::Device {
+        source: "/dev/loop-control".into(),
         device: Device { is_block: false, major: 10, minor: 237, read: true, write: false },
         target: target.into(),
         mode: 0o640,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::context::Context;
+use crate::ordinary_user::OrdinaryUser;
 use crate::process::{Process, readable};
 use crate::programs;
 use crate::ready::ReadySocket;
@@ -26,6 +27,8 @@ pub struct Daemon {
     other_addresses: Vec<String>,
     /// At which of its own points it is to fail, from its next start on; see `kiln_cache::fault`.
     fault: Option<String>,
+    /// Who runs it, if not root.
+    user: Option<OrdinaryUser>,
 }
 
 /// What `kilnd check` has to say.
@@ -61,16 +64,35 @@ impl Daemon {
     pub fn start(registry: &Registry) -> Self {
         let folder = TempDir::with_prefix("kilnd-").expect("temporary folder");
         let root = folder.path().join("root");
-        Self::start_at(folder, root, registry)
+        Self::start_at(folder, root, registry, usual_user())
+    }
+
+    /// Starts one that an ordinary user runs.
+    pub fn start_rootless(registry: &Registry) -> Self {
+        let folder = TempDir::with_prefix("kilnd-").expect("temporary folder");
+        let root = folder.path().join("root");
+        Self::start_at(folder, root, registry, Some(OrdinaryUser::with_ids()))
+    }
+
+    /// Starts one that root runs.
+    pub fn start_with_rights(registry: &Registry) -> Self {
+        let folder = TempDir::with_prefix("kilnd-").expect("temporary folder");
+        let root = folder.path().join("root");
+        Self::start_at(folder, root, registry, None)
     }
 
     /// Starts one whose root is `root`, for example on a small file system.
     pub fn start_with_root(root: &Path, registry: &Registry) -> Self {
         let folder = TempDir::with_prefix("kilnd-").expect("temporary folder");
-        Self::start_at(folder, root.to_owned(), registry)
+        Self::start_at(folder, root.to_owned(), registry, usual_user())
     }
 
-    fn start_at(folder: TempDir, root: PathBuf, registry: &Registry) -> Self {
+    fn start_at(
+        folder: TempDir,
+        root: PathBuf,
+        registry: &Registry,
+        user: Option<OrdinaryUser>,
+    ) -> Self {
         let address = registry.address();
         let config = format!(
             "insecure-entitlements = [\"network.host\", \"security.insecure\", \"device\"]\n\
@@ -80,6 +102,11 @@ impl Daemon {
              [registry.\"{address}\"]\n  http = true\n"
         );
         std::fs::write(folder.path().join("kilnd.toml"), config).expect("configuration");
+        if let Some(user) = &user {
+            user.own(folder.path());
+            // What the daemon's root is made in.
+            user.own(root.ancestors().find(|place| place.exists()).expect("a folder"));
+        }
         let mut daemon = Self {
             running: None,
             root,
@@ -87,6 +114,7 @@ impl Daemon {
             search_path: None,
             other_addresses: Vec::new(),
             fault: None,
+            user,
         };
         daemon.start_again();
         daemon
@@ -155,8 +183,12 @@ impl Daemon {
         assert!(self.running.is_none(), "the daemon runs already");
         let ready = ReadySocket::bind(self.folder.path());
         let path = self.search_path.clone().or_else(|| std::env::var_os("PATH"));
+        let mut command = match &self.user {
+            Some(user) => user.command(&programs::kilnd(), self.folder.path()),
+            None => Command::new(programs::kilnd()),
+        };
         let mut process = Process::spawn(
-            Command::new(programs::kilnd())
+            command
                 .envs(path.map(|path| ("PATH", path)))
                 .arg("--root")
                 .arg(&self.root)
@@ -269,6 +301,12 @@ impl Daemon {
     pub fn build(&self, context: &Context) -> Invocation {
         self.kiln().args(["build", "--progress=plain"]).arg(context.path())
     }
+}
+
+/// Who runs daemons of which a test does not say so.
+fn usual_user() -> Option<OrdinaryUser> {
+    let wanted = std::env::var_os("KILN_TEST_ROOTLESS").is_some_and(|value| value == "1");
+    wanted.then(OrdinaryUser::with_ids)
 }
 
 impl Drop for Daemon {

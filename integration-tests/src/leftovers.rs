@@ -24,6 +24,19 @@ pub fn processes_with(word: &str) -> Vec<i32> {
         .collect()
 }
 
+/// The processes whose parent is the process `pid`.
+pub fn children_of(pid: u32) -> Vec<i32> {
+    let is_child = |child: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        // The name, in parentheses, may have spaces; after it come the state and the parent.
+        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
+        parent.is_some_and(|parent| parent == pid.to_string())
+    };
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    let processes = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    processes.filter(is_child).collect()
+}
+
 /// Waits until a process of the host has ended; false after `limit`.
 pub fn ends_within(pid: i32, limit: Duration) -> bool {
     let Some(pid) = Pid::from_raw(pid) else { return true };

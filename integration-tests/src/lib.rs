@@ -22,6 +22,7 @@
 //! are failed tests.
 //!
 //! The programs are those of the build that made the tests; `KILN_BIN` and `KILND_BIN` name others.
+//! With `KILN_TEST_ROOTLESS=1` all daemons are an ordinary user's.
 
 #![forbid(unsafe_code)]
 
@@ -39,6 +40,7 @@ mod image;
 mod layer;
 mod leftovers;
 pub mod object_server;
+mod ordinary_user;
 mod process;
 mod programs;
 mod progress;
@@ -64,7 +66,8 @@ pub use gateway::{GatewayBuild, Shell, chain, file_definition, image_op, worker}
 pub use host::Host;
 pub use image::Image;
 pub use layer::{Entry, Kind, Layer, LayerTar, digest};
-pub use leftovers::{ends_within, mounts_below, processes_with};
+pub use leftovers::{children_of, ends_within, mounts_below, processes_with};
+pub use ordinary_user::OrdinaryUser;
 pub use process::Process;
 pub use programs::{kiln, kilnd, program_layer};
 pub use progress::{Progress, State, Step};

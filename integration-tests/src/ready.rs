@@ -1,6 +1,8 @@
 //! Waits until a daemon says that it is ready, by systemd's notification protocol.
 
+use std::fs::Permissions;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,6 +22,8 @@ impl ReadySocket {
         // Left there by an earlier start in the same folder.
         let _ = std::fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).expect("notification socket");
+        // Whoever the daemon is run by.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("permissions");
         Self { socket, path }
     }
 

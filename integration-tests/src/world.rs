@@ -21,6 +21,12 @@ impl World {
         Self { daemon: Daemon::start(&registry), registry }
     }
 
+    /// Starts both, the daemon as an ordinary user.
+    pub fn start_rootless() -> Self {
+        let registry = Registry::start();
+        Self { daemon: Daemon::start_rootless(&registry), registry }
+    }
+
     /// `kiln` with the daemon.
     pub fn kiln(&self) -> Invocation {
         self.daemon.kiln()

@@ -200,9 +200,10 @@ impl Dir {
         rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
     }
 
-    pub(crate) fn set_owner(&self, name: &OsStr, owner: Owner) -> Result<(), Errno> {
+    pub(crate) fn set_owner(&self, name: &OsStr, owner: Owner) -> io::Result<()> {
         let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
         rustix::fs::chownat(&self.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| owner_error(error, owner))
     }
 
     /// Sets the mode of a name that is not a symbolic link.
@@ -241,7 +242,7 @@ impl Dir {
         Ok(rustix::fs::fremovexattr(&self.fd, key)?)
     }
 
-    pub(crate) fn set_own_owner(&self, owner: Owner) -> Result<(), Errno> {
+    pub(crate) fn set_own_owner(&self, owner: Owner) -> io::Result<()> {
         set_owner(&self.fd, owner)
     }
 
@@ -271,8 +272,26 @@ impl AsFd for Dir {
 }
 
 /// Sets the owner of an open file.
-pub(crate) fn set_owner(fd: impl AsFd, owner: Owner) -> Result<(), Errno> {
+pub(crate) fn set_owner(fd: impl AsFd, owner: Owner) -> io::Result<()> {
     rustix::fs::fchown(fd, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))
+        .map_err(|error| owner_error(error, owner))
+}
+
+/// An id that this process's user namespace does not have.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the owner {}:{} is not among the ids that this daemon's user may use: give it more of them in \
+     /etc/subuid and /etc/subgid",
+    .0.uid, .0.gid
+)]
+struct NotMapped(Owner);
+
+fn owner_error(error: Errno, owner: Owner) -> io::Error {
+    match error {
+        // All numbers but the last can be had otherwise, which is no id to anybody.
+        Errno::INVAL => io::Error::new(io::ErrorKind::InvalidInput, NotMapped(owner)),
+        error => error.into(),
+    }
 }
 
 /// Sets the mode of an open file.

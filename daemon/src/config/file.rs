@@ -109,6 +109,8 @@ pub(super) struct Worker {
     /// Steps are confined by this profile of AppArmor as well.
     #[serde(rename = "apparmor-profile")]
     pub(super) apparmor_profile: Option<String>,
+    /// Must be what is so: it follows from who runs the daemon.
+    pub(super) rootless: Option<bool>,
     /// Must be false: steps get no labels of SELinux.
     pub(super) selinux: Option<bool>,
     #[serde(rename = "defaultCgroupParent")]

@@ -18,6 +18,10 @@ pub(crate) struct Flags {
     /// Read the configuration from this file
     #[arg(long, value_name = "FILE", global = true)]
     pub(super) config: Option<PathBuf>,
+    /// Use a user's default places also as root of a user namespace; as an ordinary user, kilnd makes
+    /// one itself
+    #[arg(long)]
+    pub(super) rootless: bool,
     /// Keep all state in this directory
     #[arg(long, value_name = "DIR", global = true)]
     root: Option<PathBuf>,

@@ -4,6 +4,7 @@ mod file;
 mod flags;
 mod listen;
 mod network;
+mod places;
 mod units;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use crate::history::Expiry;
 use crate::image::Platform;
 use crate::provenance::Environment;
 use file::ConfigFile;
+use places::Places;
 
 pub(crate) use flags::{Command, Flags};
 pub(crate) use listen::Listener;
@@ -96,9 +98,10 @@ pub(crate) enum FrontendError {
 impl Config {
     /// Reads the configuration that `flags` name.
     pub(crate) fn load(flags: &Flags) -> anyhow::Result<Self> {
+        let places = Places::of_this_process(flags.rootless)?;
         let (path, required) = match &flags.config {
             Some(path) => (path.clone(), true),
-            None => (default_file(), false),
+            None => (places.file(), false),
         };
         let mut file = if required || path.exists() {
             ConfigFile::read(&path)?
@@ -106,23 +109,30 @@ impl Config {
             ConfigFile::default()
         };
         flags.overlay(&mut file)?;
-        Self::from_file(file, flags.idle_timeout)
+        Self::from_file(file, flags.idle_timeout, &places)
     }
 
-    fn from_file(file: ConfigFile, idle_timeout: Option<u64>) -> anyhow::Result<Self> {
+    fn from_file(
+        file: ConfigFile,
+        idle_timeout: Option<u64>,
+        places: &Places,
+    ) -> anyhow::Result<Self> {
         let without_effect = file.without_effect();
         let worker = file.worker.oci;
         if worker.enabled == Some(false) {
             bail!("the oci worker is disabled, but this daemon has no other");
         }
+        if let Some(rootless) = worker.rootless.filter(|rootless| *rootless == places.is_host()) {
+            bail!("worker.oci.rootless is {rootless}, which is for whoever starts kilnd to decide");
+        }
         // Steps are started by a process with another working directory.
-        let root = std::path::absolute(file.root.unwrap_or_else(default_root))?;
+        let root = std::path::absolute(file.root.unwrap_or_else(|| places.root()))?;
         let limits = Limits {
             reserved_space: worker.reserved_space.or(worker.gckeepstorage).unwrap_or_default().0,
             max_used_space: worker.max_used_space.unwrap_or_default().0,
             min_free_space: worker.min_free_space.unwrap_or_default().0,
         };
-        let network = network::NetworkSettings::new(&worker, &root)?;
+        let network = network::NetworkSettings::new(&worker, &root, places)?;
         let gc_policies = if worker.gcpolicy.is_empty() {
             default_policies(limits, disk(&root))
         } else {
@@ -136,14 +146,14 @@ impl Config {
         let platforms = worker.platforms.iter().map(|text| text.parse());
         let platforms = platforms.collect::<Result<_, _>>()?;
         let addresses = match file.grpc.address {
-            addresses if addresses.is_empty() => vec![default_address()],
+            addresses if addresses.is_empty() => vec![places.address()],
             addresses => addresses,
         };
         let mut registry = RegistryConfig { hosts: file.registry, ..RegistryConfig::default() };
         if let Some(limit) = file.system.max_registry_concurrency {
             registry.max_concurrency = limit;
         }
-        let provenance_dir = file.provenance_env_dir.unwrap_or_else(default_provenance_dir);
+        let provenance_dir = file.provenance_env_dir.unwrap_or_else(|| places.provenance());
         Ok(Self {
             provenance_env: Environment::read(&provenance_dir)?,
             worker_id: worker_id(&root),
@@ -266,38 +276,9 @@ pub(crate) fn start_log(config: Option<&Config>) {
     }
 }
 
-fn is_root() -> bool {
+/// Whether this process is root, be it of a user namespace.
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-fn home(variable: &str, fallback: &str) -> PathBuf {
-    let from_home = || Path::new(&std::env::var_os("HOME").unwrap_or_default()).join(fallback);
-    std::env::var_os(variable).map_or_else(from_home, PathBuf::from)
-}
-
-fn default_file() -> PathBuf {
-    if is_root() {
-        return PathBuf::from("/etc/kiln/kilnd.toml");
-    }
-    home("XDG_CONFIG_HOME", ".config").join("kiln/kilnd.toml")
-}
-
-fn default_provenance_dir() -> PathBuf {
-    default_file().with_file_name("provenance.d")
-}
-
-fn default_root() -> PathBuf {
-    if is_root() {
-        return PathBuf::from("/var/lib/kiln");
-    }
-    home("XDG_DATA_HOME", ".local/share").join("kiln")
-}
-
-fn default_address() -> String {
-    if is_root() {
-        return "unix:///run/kiln/kilnd.sock".to_owned();
-    }
-    format!("unix://{}/kiln/kilnd.sock", home("XDG_RUNTIME_DIR", ".cache").display())
 }
 
 fn disk(root: &Path) -> DiskStat {
@@ -322,7 +303,7 @@ mod tests {
     use super::*;
 
     fn load(text: &str) -> anyhow::Result<Config> {
-        Config::from_file(ConfigFile::parse(text)?, None)
+        Config::from_file(ConfigFile::parse(text)?, None, &Places::Host)
     }
 
     #[test]

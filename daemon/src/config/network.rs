@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use kiln_executor::{BridgeConfig, CniConfig, NetworkConfig};
 
 use super::file::Worker;
+use super::places::Places;
 
 const DEFAULT_CNI_CONFIG: &str = "/etc/kiln/cni.json";
 const DEFAULT_CNI_PLUGINS: &str = "/opt/cni/bin";
@@ -41,7 +42,7 @@ pub(super) struct NetworkSettings {
 }
 
 impl NetworkSettings {
-    pub(super) fn new(worker: &Worker, root: &Path) -> anyhow::Result<Self> {
+    pub(super) fn new(worker: &Worker, root: &Path, places: &Places) -> anyhow::Result<Self> {
         let path = |given: &Option<PathBuf>, default: &str| given.clone().unwrap_or(default.into());
         let cni = CniConfig {
             config: path(&worker.cni_config_path, DEFAULT_CNI_CONFIG),
@@ -49,6 +50,12 @@ impl NetworkSettings {
             state: root.join("cni"),
         };
         let mode = match worker.network_mode.as_deref() {
+            // What plugins do takes rights over the host's network.
+            None | Some("" | "auto") if !places.is_host() => NetworkMode::Bridge,
+            Some("cni") if !places.is_host() => bail!(
+                "worker.oci.networkMode is \"cni\", but an ordinary user's daemon has no rights over \
+                 the host's network: use \"bridge\", which takes pasta or slirp4netns, or \"host\""
+            ),
             // Plugins go first where somebody has set them up.
             None | Some("" | "auto" | "cni") if cni.config.exists() => NetworkMode::Cni,
             None | Some("" | "auto" | "bridge") => NetworkMode::Bridge,
@@ -102,7 +109,7 @@ mod tests {
         let mut worker =
             Worker { cni_config_path: Some("/nonexistent".into()), ..Worker::default() };
         change(&mut worker);
-        NetworkSettings::new(&worker, Path::new("/root"))
+        NetworkSettings::new(&worker, Path::new("/root"), &Places::Host)
     }
 
     #[test]

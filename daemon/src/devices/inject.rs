@@ -80,6 +80,7 @@ impl Device {
                 read: has('r'),
                 write: has('w'),
             },
+            source: node.host_path.as_ref().unwrap_or(&node.path).clone(),
             target: node.path.clone(),
             mode: node.file_mode.unwrap_or(0o666),
             uid: node.uid.unwrap_or(spec.user.uid),

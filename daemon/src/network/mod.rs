@@ -58,10 +58,11 @@ impl StepNetwork {
         if !host.is_out_of_reach() {
             return Ok(host.within_reach().to_string());
         }
-        match self.host_address(executor, network).await? {
+        match executor.gateway().await.context(HOW_TO_DO_WITHOUT)? {
             Some(address) => {
-                let servers = host.servers();
-                let relay = self.relay.get_or_try_init(|| Relay::start(address, servers)).await;
+                let (address, servers) = (IpAddr::V4(address), host.servers());
+                let start = || Relay::start(executor, address, servers);
+                let relay = self.relay.get_or_try_init(start).await;
                 relay.with_context(|| {
                     format!("cannot pass the name server's answers on to steps, at {address}")
                 })?;

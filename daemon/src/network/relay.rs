@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_executor::Executor;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -33,23 +34,27 @@ const LONGEST: usize = 65_535;
 pub(super) struct Relay(JoinHandle<()>);
 
 impl Relay {
-    /// Listens on `address` and asks `servers` in turn; `None` where somebody answers there already.
-    pub(super) async fn start(address: IpAddr, servers: Vec<IpAddr>) -> io::Result<Option<Self>> {
-        let bound = async {
-            let datagrams = UdpSocket::bind(dns(address)).await?;
-            Ok::<_, io::Error>((datagrams, TcpListener::bind(dns(address)).await?))
-        };
-        match bound.await {
-            Ok((datagrams, connections)) => {
-                Ok(Some(Self(tokio::spawn(serve(datagrams, connections, servers)))))
-            }
+    /// Listens on `address`, the gateway's, and asks `servers` in turn; `None` where somebody answers
+    /// there already.
+    pub(super) async fn start(
+        executor: &Executor,
+        address: IpAddr,
+        servers: Vec<IpAddr>,
+    ) -> io::Result<Option<Self>> {
+        let (datagrams, connections) = match executor.listen_at_gateway(dns(address)).await {
+            Ok(bound) => bound,
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 // One that listens on all addresses of the host, and so answers here, too.
                 tracing::debug!(%address, "the host has a name server that steps can reach");
-                Ok(None)
+                return Ok(None);
             }
-            Err(error) => Err(error),
-        }
+            Err(error) => return Err(error),
+        };
+        datagrams.set_nonblocking(true)?;
+        connections.set_nonblocking(true)?;
+        let datagrams = UdpSocket::from_std(datagrams)?;
+        let connections = TcpListener::from_std(connections)?;
+        Ok(Some(Self(tokio::spawn(serve(datagrams, connections, servers)))))
     }
 }
 

@@ -6,6 +6,7 @@
 //! whose groups have lists of their own. What a host does
 //! not offer is done without, unless a step asks for a limit that needs it.
 
+mod delegation;
 mod device_program;
 mod devices;
 mod file;
@@ -20,7 +21,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::spec::{Device, Resources, Security};
-use crate::zygote::protocol::CgroupJoin;
+use crate::user_namespace::in_user_namespace;
+use crate::zygote::protocol::{CgroupJoin, Used};
 
 pub(crate) use keeper::Keeper;
 
@@ -77,8 +79,14 @@ impl GroupSpec<'_> {
 impl Cgroups {
     /// Finds out what this host offers. Version 1 goes first: where both are mounted, the
     /// controllers are there.
+    ///
+    /// An ordinary user has what of version 2 was delegated to this process, and nothing else.
     pub(crate) fn detect() -> Self {
         let mounted = mounts::read();
+        if in_user_namespace() {
+            let delegated = mounted.v2.and_then(|root| delegation::take(&root));
+            return delegated.map_or(Self::None, |root| Self::V2(v2::Tree::new(root)));
+        }
         if let Some(hierarchies) = v1::Hierarchies::find(&mounted) {
             return Self::V1(hierarchies);
         }
@@ -183,12 +191,19 @@ impl StepCgroup {
         }
     }
 
-    /// What the group has counted so far.
-    pub(crate) fn counted(&self) -> Counted {
+    /// What the group has counted so far; what the processes in it have `used` if there is none.
+    pub(crate) fn counted_or(&self, used: Used) -> Counted {
         match self {
             Self::V1(group) => group.counted(),
             Self::V2(group) => group.counted(),
-            Self::None => Counted::default(),
+            Self::None => Counted {
+                cpu_user: used.cpu_user,
+                cpu_system: used.cpu_system,
+                peak_memory: used.peak_memory,
+                io_read: used.io_read,
+                io_write: used.io_write,
+                ..Counted::default()
+            },
         }
     }
 

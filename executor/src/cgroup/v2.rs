@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::{CgroupError, Counted, GroupSpec, device_program, devices, file, needed};
 use crate::spec::{Resources, Security};
 use crate::sys::bpf;
+use crate::user_namespace::in_user_namespace;
 
 /// Controllers that steps are counted or limited by.
 const CONTROLLERS: [&str; 5] = ["cpu", "memory", "io", "pids", "cpuset"];
@@ -44,7 +45,8 @@ impl Tree {
         }
         let path = dir.join(spec.id);
         file::make_dir(&path)?;
-        let own_guard = spec.has_own_devices() && guard_devices(&path, &spec.rules());
+        let own_guard =
+            spec.has_own_devices() && !in_user_namespace() && guard_devices(&path, &spec.rules());
         Group::open(path, spec.limits, guards_devices || own_guard)
     }
 
@@ -63,7 +65,9 @@ impl Tree {
             file::make_dir(&made)?;
             enable_controllers(&made);
         }
-        let is_guarded = spec.security == Security::Sandbox && !spec.has_own_devices();
+        // In a user namespace steps have no devices but those that they are given.
+        let is_guarded =
+            spec.security == Security::Sandbox && !spec.has_own_devices() && !in_user_namespace();
         let guards_devices = is_guarded && guard_devices(&dir, &devices::ALLOWED);
         ready.insert(dir.clone(), guards_devices);
         Ok((dir, guards_devices))

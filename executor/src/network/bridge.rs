@@ -24,6 +24,7 @@ use super::namespace::Namespace;
 use super::netlink::{Family, Socket};
 use super::route::{self, End};
 use super::subnet::Subnet;
+use super::uplink::{self, Uplink};
 use super::{At, NetworkError};
 
 /// Where daemons without a configured range find theirs; each takes one of 64 parts.
@@ -63,10 +64,15 @@ pub(super) struct Bridge {
 }
 
 impl Bridge {
-    /// Makes it, in a thread that is in the namespace `home`.
-    pub(super) fn new(config: &BridgeConfig, home: &Namespace) -> Result<Self, NetworkError> {
+    /// Makes it, in a thread that is in the namespace `home`, which is connected by `program` if it is
+    /// not the host's own.
+    pub(super) fn new(
+        config: &BridgeConfig,
+        home: &Namespace,
+        program: Option<&Uplink>,
+    ) -> Result<Self, NetworkError> {
         let mut in_host = Socket::open(Family::Route).at("open a netlink socket")?;
-        let mtu = host_mtu();
+        let mtu = if program.is_some() { uplink::MTU } else { host_mtu() };
         let (router, mut in_router) = home
             .visit_new(|| {
                 fs::write("/proc/sys/net/ipv4/ip_forward", "1")
@@ -74,9 +80,12 @@ impl Bridge {
                 Socket::open(Family::Route)
             })
             .at("make the router's network namespace")?;
-        let (uplink, subnet) = connect_host(config, &mut in_host, &router, mtu)?;
+        let routes = program.map_or_else(host_routes, |program| program.host().routes.clone());
+        let (uplink, subnet) = connect_host(config, &mut in_host, &router, mtu, &routes)?;
         let places = Places::of(subnet);
-        let firewall = Firewall::new(&uplink, subnet, &config.closed_ports)
+        // The host is here, or is what the program reaches at the host's addresses.
+        let host = program.map(|program| &*program.host().addresses);
+        let firewall = Firewall::new(&uplink, subnet, &config.closed_ports, host)
             .at("set the packet filter (nf_tables) up")?;
         let ports = route(&mut in_host, &mut in_router, &uplink, &places, mtu);
         let ports = ports.at("set routes up")?;
@@ -93,8 +102,8 @@ impl Bridge {
         })
     }
 
-    /// The host's address on the way to the steps.
-    pub(super) fn host_address(&self) -> Ipv4Addr {
+    /// The address, on the way to the steps, of the namespace that it was made from.
+    pub(super) fn gateway(&self) -> Ipv4Addr {
         self.addresses.host
     }
 
@@ -172,8 +181,8 @@ fn connect_host(
     in_host: &mut Socket,
     router: &Namespace,
     mtu: u32,
+    routes: &[Subnet],
 ) -> Result<(String, Subnet), NetworkError> {
-    let routes = host_routes();
     let mut connect = |name: &str| {
         let near = End { name, namespace: None, bridge: None };
         let far = End { name: UPLINK, namespace: Some(router.as_fd()), bridge: None };
@@ -257,7 +266,7 @@ fn permit_forwarding() -> Result<(), NetworkError> {
 }
 
 /// The ranges that the host has routes to, but for the one to everywhere.
-fn host_routes() -> Vec<Subnet> {
+pub(super) fn host_routes() -> Vec<Subnet> {
     let table = fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
     let route = |line: &str| {
         let (_, destination, mask) = route_line(line)?;

@@ -4,6 +4,7 @@
 //! All of it is one table of nf_tables that belongs to a socket, so that the kernel removes it when
 //! the socket closes, however the daemon ends (`linux/netfilter/nf_tables.h`).
 
+use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
 use rustix::io::Errno;
@@ -38,7 +39,14 @@ impl Firewall {
     /// Masquerades what comes from `subnet` by way of the interface `uplink`, drops what comes from
     /// there with other addresses, keeps it from the host's `closed_ports`, and lets others only
     /// answer it.
-    pub(super) fn new(uplink: &str, subnet: Subnet, closed_ports: &[u16]) -> Result<Self, Errno> {
+    ///
+    /// The host is this one, unless its addresses beyond a further network are given.
+    pub(super) fn new(
+        uplink: &str,
+        subnet: Subnet,
+        closed_ports: &[u16],
+        host: Option<&[Ipv4Addr]>,
+    ) -> Result<Self, Errno> {
         let mut owner = Socket::open(Family::Filter)?;
         // An earlier daemon's may still be there when its interface's name is free again.
         let table = Table(format!("{uplink}-{}", std::process::id()));
@@ -56,12 +64,21 @@ impl Firewall {
             }),
             table.rule("forward", |rule| rule.outgoing(EQUAL, uplink).unsolicited().drop_packet()),
         ];
-        batch.extend(closed_ports.iter().map(|port| {
-            table.rule("input", |rule| rule.incoming(uplink).tcp_port(*port).drop_packet())
-        }));
+        for port in closed_ports {
+            batch.push(
+                table.rule("input", |rule| rule.incoming(uplink).tcp_port(*port).drop_packet()),
+            );
+            batch.extend(host.into_iter().flatten().map(|address| {
+                table.rule("forward", |rule| {
+                    rule.incoming(uplink).destination(*address).tcp_port(*port).drop_packet()
+                })
+            }));
+        }
         batch.push(generic(Message::unacknowledged(BATCH_END, 0), SUBSYSTEM));
         owner.request(batch)?;
-        Ok(Self { _owner: owner, forwarding: Forwarding::permit(uplink) })
+        // Beyond a network of the daemon's own, no other program has made rules.
+        let forwarding = host.is_none().then(|| Forwarding::permit(uplink)).flatten();
+        Ok(Self { _owner: owner, forwarding })
     }
 }
 
@@ -134,6 +151,11 @@ impl Rule {
         self.payload(network_header, offset, 4)
             .masked(subnet.mask().octets())
             .compare(operator, &subnet.address().octets())
+    }
+
+    fn destination(self, address: Ipv4Addr) -> Self {
+        let (network_header, offset) = (1, 16);
+        self.payload(network_header, offset, 4).compare(EQUAL, &address.octets())
     }
 
     /// Neither of a known connection nor related to one.

@@ -12,8 +12,9 @@ mod namespace;
 mod netlink;
 mod route;
 mod subnet;
+mod uplink;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,9 +23,11 @@ use std::thread::JoinHandle;
 use rustix::io::Errno;
 use tokio::sync::oneshot;
 
+use crate::sys::net;
 use bridge::Bridge;
 use cni::{Attachment, Cni};
 use namespace::Namespace;
+use uplink::{Uplink, Uplinks};
 
 pub use bridge::BridgeConfig;
 pub use cni::CniConfig;
@@ -68,6 +71,15 @@ pub enum NetworkError {
     /// A plugin, or its configuration, is not as it should be.
     #[error("CNI: {0}")]
     Cni(#[from] cni::CniError),
+    /// An ordinary user's steps are connected by a program, and there is none.
+    #[error(
+        "neither pasta (Debian and Fedora: package passt) nor slirp4netns is installed, one of which \
+         connects the steps of an ordinary user's daemon"
+    )]
+    NoUplink,
+    /// The program that connects steps has ended.
+    #[error("the program that connects steps: {0}")]
+    Uplink(String),
     /// The thread that makes networks is gone.
     #[error("the thread that makes networks has ended")]
     Gone,
@@ -106,8 +118,18 @@ enum Job {
     Make(Reach, oneshot::Sender<Result<Network, NetworkError>>),
     Prepare(Reach),
     Remove(Network),
-    FindHost(oneshot::Sender<Result<Option<Ipv4Addr>, NetworkError>>),
+    FindGateway(oneshot::Sender<Result<Gateway, NetworkError>>),
+    Listen(SocketAddr, oneshot::Sender<std::io::Result<(UdpSocket, TcpListener)>>),
     End,
+}
+
+/// Where the way outside begins for steps, as far as it is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Gateway {
+    /// Its address.
+    pub(crate) address: Option<Ipv4Addr>,
+    /// An address at which what the host runs can be reached.
+    pub(crate) host: Option<Ipv4Addr>,
 }
 
 /// Namespaces that no step is in.
@@ -155,9 +177,11 @@ impl Networks {
         let ready = Arc::new(Ready { kept: kept.max(1), networks: Mutex::default() });
         let (sender, receiver) = mpsc::channel();
         let shared = Arc::clone(&ready);
+        let uplinks = (!net::is_own()?).then(Uplinks::start).transpose()?;
+        let maker = Maker { config, ready: shared, provider: None, uplink: None, uplinks };
         let thread = std::thread::Builder::new()
             .name("kiln-network".into())
-            .spawn(move || Maker { config, ready: shared, provider: None }.run(&receiver))?;
+            .spawn(move || maker.run(&receiver))?;
         Ok(Self { ready, sender, thread: Some(thread) })
     }
 
@@ -176,11 +200,22 @@ impl Networks {
         Ok(Borrowed { network: Some(network), ready: Arc::clone(&self.ready), sender })
     }
 
-    /// The host's address as steps with a way outside see it, if it has one.
-    pub(crate) async fn host_address(&self) -> Result<Option<Ipv4Addr>, NetworkError> {
+    /// Where the way outside begins for steps.
+    pub(crate) async fn gateway(&self) -> Result<Gateway, NetworkError> {
         let (reply, found) = oneshot::channel();
-        self.sender.send(Job::FindHost(reply)).map_err(|_| NetworkError::Gone)?;
+        self.sender.send(Job::FindGateway(reply)).map_err(|_| NetworkError::Gone)?;
         found.await.map_err(|_| NetworkError::Gone)?
+    }
+
+    /// Sockets on an address that the gateway has.
+    pub(crate) async fn listen(
+        &self,
+        address: SocketAddr,
+    ) -> std::io::Result<(UdpSocket, TcpListener)> {
+        let gone = || std::io::Error::other(NetworkError::Gone);
+        let (reply, bound) = oneshot::channel();
+        self.sender.send(Job::Listen(address, reply)).map_err(|_| gone())?;
+        bound.await.map_err(|_| gone())?
     }
 }
 
@@ -251,6 +286,10 @@ struct Maker {
     config: NetworkConfig,
     ready: Arc<Ready>,
     provider: Option<Provider>,
+    /// What connects the network that this thread is in, if that is not the host's; before the thread
+    /// that has started it, which is waited for.
+    uplink: Option<Uplink>,
+    uplinks: Option<Uplinks>,
 }
 
 enum Provider {
@@ -261,7 +300,10 @@ enum Provider {
 impl Maker {
     /// Works until it is to end, and then takes away what is ready.
     fn run(mut self, jobs: &mpsc::Receiver<Job>) {
-        let Ok(home) = Namespace::current() else { return };
+        let home = match self.settle() {
+            Ok(home) => home,
+            Err(error) => return tracing::error!(%error, "steps can have no networks"),
+        };
         for job in jobs {
             match job {
                 Job::Make(reach, reply) => {
@@ -270,22 +312,49 @@ impl Maker {
                         self.store(network);
                     }
                 }
-                Job::Prepare(reach) if self.ready.has(reach) => {}
+                Job::Prepare(reach) if self.ready.has(reach) && self.is_connected() => {}
                 // What cannot be made is left to the step that needs it, which can report why.
                 Job::Prepare(reach) => drop(self.make(reach, &home).map(|n| self.store(n))),
                 Job::Remove(network) => self.remove(network),
                 Job::End => break,
-                Job::FindHost(reply) => {
-                    let found = self.provider(&home).map(|provider| match provider {
-                        Provider::Bridge(bridge) => Some(bridge.host_address()),
-                        Provider::Cni(_) => None,
-                    });
-                    drop(reply.send(found));
+                Job::FindGateway(reply) => {
+                    drop(reply.send(self.find_gateway(&home)));
+                }
+                Job::Listen(address, reply) => {
+                    let bind = || Ok((UdpSocket::bind(address)?, TcpListener::bind(address)?));
+                    drop(reply.send(bind()));
                 }
             }
         }
         let ready = std::mem::take(&mut *self.ready.lock());
         ready.into_iter().for_each(|network| self.remove(network));
+    }
+
+    /// Where namespaces are made from: the host's network, or, in a user namespace, one that stands for
+    /// it, as the host's own is nothing that root of a user namespace can change or return to.
+    fn settle(&self) -> Result<Namespace, Errno> {
+        if self.uplinks.is_some() {
+            net::new_namespace()?;
+            net::bring_up_loopback()?;
+        }
+        Namespace::current()
+    }
+
+    /// Whether nothing that steps need to reach the outside has ended.
+    fn is_connected(&self) -> bool {
+        self.uplink.as_ref().is_none_or(|uplink| !uplink.is_gone())
+    }
+
+    /// Sees to it that this thread's network has a way outside.
+    fn connect(&mut self) -> Result<(), NetworkError> {
+        let Some(uplinks) = &self.uplinks else { return Ok(()) };
+        if self.uplink.is_none() || !self.is_connected() {
+            if self.uplink.take().is_some() {
+                tracing::warn!("the program that connects steps has ended, and is started again");
+            }
+            self.uplink = Some(uplinks.connect()?);
+        }
+        Ok(())
     }
 
     fn store(&mut self, network: Network) {
@@ -313,15 +382,29 @@ impl Maker {
     }
 
     fn provider(&mut self, home: &Namespace) -> Result<&mut Provider, NetworkError> {
+        self.connect()?;
         if self.provider.is_none() {
             self.provider = Some(match &self.config {
                 NetworkConfig::Bridge(config) => {
-                    Provider::Bridge(Box::new(Bridge::new(config, home)?))
+                    let uplink = self.uplink.as_ref();
+                    Provider::Bridge(Box::new(Bridge::new(config, home, uplink)?))
                 }
                 NetworkConfig::Cni(config) => Provider::Cni(Cni::read(config)?),
             });
         }
         self.provider.as_mut().ok_or(NetworkError::Gone)
+    }
+
+    fn find_gateway(&mut self, home: &Namespace) -> Result<Gateway, NetworkError> {
+        let address = match self.provider(home)? {
+            Provider::Bridge(bridge) => bridge.gateway(),
+            Provider::Cni(_) => return Ok(Gateway::default()),
+        };
+        let host = match &self.uplink {
+            Some(uplink) => uplink.host().main_address,
+            None => Some(address),
+        };
+        Ok(Gateway { address: Some(address), host })
     }
 
     fn remove(&mut self, Network { namespace, connection }: Network) {

@@ -12,7 +12,7 @@ use rustix::net::RecvFlags;
 use rustix::process::Pid;
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::sys::process::{Waited, signal_all, signal_one, wait_any};
+use crate::sys::process::{Waited, signal_all, signal_one, used_by_children, wait_any};
 use crate::zygote::channel::{Receiver, send};
 use crate::zygote::protocol::{Command, Reply};
 
@@ -47,7 +47,7 @@ pub(super) fn supervise(
     }
     drop(supervisor);
     // If the daemon is gone there is nobody to tell.
-    let _ = send(reply, &Reply::Exited(status), &[]);
+    let _ = send(reply, &Reply::Exited(status, used_by_children()), &[]);
 }
 
 struct Supervisor {

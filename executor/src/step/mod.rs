@@ -28,6 +28,7 @@ use crate::seccomp;
 use crate::sys::fork;
 use crate::sys::seccomp::Instruction;
 use crate::sys::{self, mount};
+use crate::user_namespace::in_user_namespace;
 use crate::zygote::channel::send;
 use crate::zygote::protocol::{
     At, CgroupJoin, Created, Failure, Process, Reply, Request, Stage, Step,
@@ -143,13 +144,13 @@ fn set_up(
     let root = overlay::mount(&step.root, step.no_device_nodes)?;
     let upper = target::open_upper(&step.root).at(Stage::Overlay, "upper directory")?;
     let groups = control_groups::open_v1(step)?;
-    let console = standard::open_console(step, &descriptors.stdout)?;
+    let standard = standard::Sources::open(step, &descriptors.stdout)?;
 
     empty.enter_copy().at(Stage::Namespaces, "enter mounts")?;
     let mounts = mounts::make(step, sources)?;
     root::cover(root.as_fd()).at(Stage::Mount, "/")?;
     let mut targets = Targets::new(root.as_fd(), upper).at(Stage::MountTarget, "/")?;
-    standard::mount(&mut targets, step, console)?;
+    standard::mount(&mut targets, step, &standard)?;
     control_groups::show_v1(&groups, &mut targets, step)?;
     mounts::attach(mounts, &mut targets)?;
     let created = targets.created();
@@ -189,7 +190,15 @@ fn join(descriptors: &Descriptors) -> Result<(), Failure> {
         | Type::INTER_PROCESS_COMMUNICATION
         | Type::HOST_NAME_AND_NIS_DOMAIN_NAME
         | Type::NETWORK;
-    move_into_thread_name_spaces(member.as_fd(), types).at(Stage::Join, "namespaces")
+    let joined = match move_into_thread_name_spaces(member.as_fd(), types) {
+        // The network is the host's, which this process is in already: from a user namespace, one
+        // does not get there another time.
+        Err(Errno::PERM) if in_user_namespace() => {
+            move_into_thread_name_spaces(member.as_fd(), types - Type::NETWORK)
+        }
+        other => other,
+    };
+    joined.at(Stage::Join, "namespaces")
 }
 
 /// Forks the command and supervises it to its end.

@@ -15,8 +15,9 @@ use rustix::mount::MountAttrFlags;
 
 use super::attach::{FsOption, copy, max_files, new_file_system, onto};
 use super::target::{TargetKind, Targets};
-use super::{overlay, root};
+use super::{devices, overlay, root};
 use crate::sys::mount::isolate;
+use crate::user_namespace::in_user_namespace;
 use crate::zygote::protocol::{At, Failure, MountSource, Overlay, Stage, Step, StepMount};
 
 /// A detached mount and where it goes.
@@ -39,6 +40,10 @@ pub(super) fn open(step: &Step) -> Result<Vec<Option<OwnedFd>>, Failure> {
         }
         MountSource::Overlay { overlay, .. } => {
             overlay::mount(overlay, step.no_device_nodes).map(Some)
+        }
+        MountSource::Device { host, major, minor, .. } if in_user_namespace() => {
+            let node = devices::open_node(host, makedev(*major, *minor));
+            node.map(Some).at(Stage::Devices, host.as_bytes())
         }
         MountSource::Tmpfs { .. } | MountSource::File { .. } | MountSource::Device { .. } => {
             Ok(None)
@@ -105,7 +110,7 @@ impl Maker {
                 let owner = (Uid::from_raw(*uid), Gid::from_raw(*gid));
                 self.file(content, *mode, owner).at(Stage::Mount, subject)?
             }
-            (MountSource::Device { is_block, major, minor, mode, uid, gid }, None) => {
+            (MountSource::Device { is_block, major, minor, mode, uid, gid, .. }, None) => {
                 attributes |= libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
                 let kind =
                     if *is_block { FileType::BlockDevice } else { FileType::CharacterDevice };

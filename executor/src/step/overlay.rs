@@ -10,6 +10,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen,
 };
 
+use crate::user_namespace::in_user_namespace;
 use crate::zygote::protocol::{At, Failure, Overlay, Stage};
 
 /// Longest string that fsconfig takes.
@@ -43,8 +44,15 @@ fn configure(fs: &OwnedFd, overlay: &Overlay) -> Result<(), Failure> {
         set(c"workdir", work)?;
         fsconfig_set_flag(fs, c"volatile").at(Stage::Overlay, "volatile")?;
     }
-    for (key, off) in [(c"index", c"off"), (c"metacopy", c"off"), (c"redirect_dir", c"off")] {
-        fsconfig_set_string(fs, key, off).at(Stage::Overlay, key.to_bytes())?;
+    let mut off = vec![c"index", c"metacopy"];
+    if in_user_namespace() {
+        // It implies that there are no redirects, and goes with nothing that is said of them.
+        fsconfig_set_flag(fs, c"userxattr").at(Stage::Overlay, "userxattr")?;
+    } else {
+        off.push(c"redirect_dir");
+    }
+    for key in off {
+        fsconfig_set_string(fs, key, c"off").at(Stage::Overlay, key.to_bytes())?;
     }
     fsconfig_create(fs).at(Stage::Overlay, subject(overlay))
 }

@@ -9,6 +9,7 @@ use rustix::io::{Errno, write};
 use super::{Descriptors, Prepared, capabilities, control_groups};
 use crate::sys::process::{CStringArray, execve};
 use crate::sys::{self, fd, fork, signal};
+use crate::user_namespace::in_user_namespace;
 use crate::zygote::protocol::{At, CgroupJoin, Failure, Process, Stage};
 
 /// Becomes the command, or reports why that is impossible and exits.
@@ -153,13 +154,20 @@ fn new_session_keyring() -> Result<(), Errno> {
     match sys::process::new_session_keyring() {
         // A kernel without keyrings has no keys to protect.
         Err(Errno::NOSYS) => Ok(()),
+        // An ordinary user may have few of them. The zygote's, which is then kept, is empty, and
+        // the filter keeps confined steps from it.
+        Err(Errno::DQUOT) if in_user_namespace() => Ok(()),
         other => other,
     }
 }
 
 fn set_oom_score(score: i32) -> Result<(), Errno> {
     let file = open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    write(&file, score.to_string().as_bytes()).map(drop)
+    match write(&file, score.to_string().as_bytes()) {
+        // An ordinary user may not go below what the service manager has set.
+        Err(Errno::ACCESS) if in_user_namespace() => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Looks the command up as `execvpe` does and executes it.

@@ -2,14 +2,15 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, mknodat, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use super::attach::{FsOption, copy, max_files, new_file_system, onto};
-use super::devices;
+use super::devices::{self, OfHost};
 use super::target::Targets;
 use crate::sys::mount::isolate;
+use crate::user_namespace::in_user_namespace;
 use crate::zygote::protocol::{At, Failure, Stage, Step};
 
 const INERT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
@@ -19,31 +20,71 @@ const INERT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
 /// What /dev itself holds, in bytes; as with other runtimes.
 const DEV_SIZE: u64 = 64 << 20;
 
+/// What of them is made, or opened, in the host's mount namespace.
+///
+/// In a user namespace the kernel makes a new /proc or /sys only where one is in place already that
+/// shows all there is: not in the step's namespace, which is empty.
+#[derive(Debug)]
+pub(super) struct Sources {
+    proc: OwnedFd,
+    sys: OwnedFd,
+    devices: Option<OfHost>,
+    /// The step's terminal, if it has one.
+    console: Option<OwnedFd>,
+}
+
+impl Sources {
+    /// For a process that is in the step's pid and network namespaces already.
+    pub(super) fn open(step: &Step, terminal: &OwnedFd) -> Result<Self, Failure> {
+        let insecure = step.process.insecure;
+        Ok(Self {
+            proc: new_file_system(c"proc", &[], INERT).at(Stage::Mount, "/proc")?,
+            sys: new_sys(insecure).at(Stage::Mount, "/sys")?,
+            devices: OfHost::open(insecure)?,
+            console: open_console(step, terminal)?,
+        })
+    }
+}
+
 /// Mounts them in the order in which they contain each other.
 pub(super) fn mount(
     targets: &mut Targets<'_>,
     step: &Step,
-    console: Option<OwnedFd>,
+    sources: &Sources,
 ) -> Result<(), Failure> {
-    let insecure = step.process.insecure;
-    let proc = new_file_system(c"proc", &[], INERT).at(Stage::Mount, "/proc")?;
-    onto(proc.as_fd(), targets.find_standard(c"proc")?.as_fd()).at(Stage::Mount, "/proc")?;
-
-    let dev = new_dev(step)?;
-    onto(dev.as_fd(), targets.find_standard(c"dev")?.as_fd()).at(Stage::Mount, "/dev")?;
+    let mut put = |mount: &OwnedFd, name: &'static std::ffi::CStr, path: &str| {
+        onto(mount.as_fd(), targets.find_standard(name)?.as_fd()).at(Stage::Mount, path)
+    };
+    put(&sources.proc, c"proc", "/proc")?;
+    let dev = new_dev()?;
+    put(&dev, c"dev", "/dev")?;
+    // In place first: what is not, nothing can be mounted in.
+    devices::make(dev.as_fd(), step.process.insecure, sources.devices.as_ref())?;
     fill_dev(&dev, step)?;
-    if let Some(console) = console {
-        put_console(&dev, &console).at(Stage::Mount, "/dev/console")?;
+    if let Some(console) = &sources.console {
+        devices::show(dev.as_fd(), c"console", console).at(Stage::Mount, "/dev/console")?;
     }
+    put(&sources.sys, c"sys", "/sys")
+}
 
+fn new_sys(insecure: bool) -> Result<OwnedFd, Errno> {
     let writable =
         if insecure { MountAttrFlags::empty() } else { MountAttrFlags::MOUNT_ATTR_RDONLY };
-    let sys = new_file_system(c"sysfs", &[], INERT | writable).at(Stage::Mount, "/sys")?;
-    onto(sys.as_fd(), targets.find_standard(c"sys")?.as_fd()).at(Stage::Mount, "/sys")
+    match new_file_system(c"sysfs", &[], INERT | writable) {
+        // It shows the network, which is the host's and not this user namespace's, or what a
+        // container hides: then what is shown here, where no user can write what is not theirs.
+        Err(Errno::PERM) if in_user_namespace() => {
+            let sys = copy(CWD, c"/sys", true)?;
+            let attributes = INERT | MountAttrFlags::MOUNT_ATTR_RDONLY;
+            isolate(sys.as_fd(), attributes.bits().into(), true)?;
+            Ok(sys)
+        }
+        made => made,
+    }
 }
 
 /// Opens the step's terminal, if it has one, as a mount, in the host's mount namespace.
-pub(super) fn open_console(step: &Step, terminal: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
+fn open_console(step: &Step, terminal: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
     if !step.process.tty {
         return Ok(None);
     }
@@ -52,14 +93,7 @@ pub(super) fn open_console(step: &Step, terminal: &OwnedFd) -> Result<Option<Own
     console.map(Some).at(Stage::Mount, "/dev/console")
 }
 
-/// Shows the terminal under the name by which programs find what their streams are.
-fn put_console(dev: &OwnedFd, console: &OwnedFd) -> Result<(), Errno> {
-    mknodat(dev, c"console", FileType::RegularFile, Mode::from_raw_mode(0o600), 0)?;
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    onto(console.as_fd(), openat(dev, c"console", flags, Mode::empty())?.as_fd())
-}
-
-fn new_dev(step: &Step) -> Result<OwnedFd, Failure> {
+fn new_dev() -> Result<OwnedFd, Failure> {
     let (size, files) = (DEV_SIZE.to_string(), max_files(DEV_SIZE));
     let options = [
         FsOption::Value(c"mode", "755"),
@@ -67,9 +101,7 @@ fn new_dev(step: &Step) -> Result<OwnedFd, Failure> {
         FsOption::Value(c"nr_inodes", &files),
     ];
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
-    let dev = new_file_system(c"tmpfs", &options, attributes).at(Stage::Mount, "/dev")?;
-    devices::make(dev.as_fd(), step.process.insecure)?;
-    Ok(dev)
+    new_file_system(c"tmpfs", &options, attributes).at(Stage::Mount, "/dev")
 }
 
 /// Mounts what belongs below /dev. The directories have just been made, by [`devices::make`].

@@ -11,6 +11,7 @@ pub(crate) mod net;
 pub(crate) mod process;
 pub(crate) mod seccomp;
 pub(crate) mod signal;
+pub(crate) mod user;
 
 use rustix::io::Errno;
 

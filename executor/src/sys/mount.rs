@@ -43,6 +43,12 @@ pub(crate) fn make_all_private() -> Result<(), Errno> {
     mount_setattr(libc::AT_FDCWD, c"/", libc::AT_RECURSIVE, &attr)
 }
 
+/// Lets what is mounted elsewhere still appear in this namespace, and nothing of it elsewhere.
+pub(crate) fn receive_only() -> Result<(), Errno> {
+    let attr = MountAttr { set: 0, clear: 0, propagation: libc::MS_SLAVE, userns: 0 };
+    mount_setattr(libc::AT_FDCWD, c"/", libc::AT_RECURSIVE, &attr)
+}
+
 fn flags(recursive: bool) -> i32 {
     libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 }
 }

@@ -2,15 +2,25 @@
 
 use std::ffi::{CStr, CString, c_char};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
 use super::{check, last_errno};
+use crate::zygote::protocol::Used;
 
 /// Has the kernel send `signal` when the parent process ends.
 pub(crate) fn die_with_parent() -> Result<(), Errno> {
     // SAFETY: PR_SET_PDEATHSIG takes a number.
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }.into()).map(drop)
+}
+
+/// Has the kernel end what `command` starts with the thread that starts it.
+pub(crate) fn end_with_thread(command: &mut Command) {
+    // SAFETY: between fork and exec, the closure makes one system call and touches no memory.
+    unsafe { command.pre_exec(|| Ok(die_with_parent()?)) };
 }
 
 /// Closes `/proc/<pid>` and ptrace of this process to those without CAP_SYS_PTRACE.
@@ -147,6 +157,30 @@ pub(crate) enum Waited {
     Running,
     /// There is no child.
     Childless,
+}
+
+/// What the children of this process that have been reaped have used, with all that they have reaped
+/// themselves.
+pub(crate) fn used_by_children() -> Used {
+    // SAFETY: rusage is plain data for which zero is valid, and getrusage fills it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    let time = |time: libc::timeval| {
+        let micros = u64::try_from(time.tv_usec).unwrap_or(0);
+        Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0)) + Duration::from_micros(micros)
+    };
+    // Memory is in kilobytes, and input and output are in blocks of the oldest size.
+    let bytes = |count: libc::c_long, unit: u64| u64::try_from(count).unwrap_or(0) * unit;
+    Used {
+        cpu_user: time(usage.ru_utime),
+        cpu_system: time(usage.ru_stime),
+        peak_memory: bytes(usage.ru_maxrss, 1024),
+        io_read: bytes(usage.ru_inblock, 512),
+        io_write: bytes(usage.ru_oublock, 512),
+    }
 }
 
 /// Reaps any one child; waits for one to end if `block`.

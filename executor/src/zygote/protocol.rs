@@ -4,6 +4,7 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -89,7 +90,7 @@ pub(crate) enum MountSource {
     Overlay { overlay: Overlay, subpath: Option<CString> },
     Tmpfs { size: Option<u64>, mode: u32 },
     File { content: Vec<u8>, mode: u32, uid: u32, gid: u32 },
-    Device { is_block: bool, major: u32, minor: u32, mode: u32, uid: u32, gid: u32 },
+    Device { host: CString, is_block: bool, major: u32, minor: u32, mode: u32, uid: u32, gid: u32 },
 }
 
 /// Supervisor to daemon. The first is `Ready` or `Failed`.
@@ -100,8 +101,20 @@ pub(crate) enum Reply {
     Ready(Vec<Created>),
     /// Something could not be done; no process of the step is left.
     Failed(Failure),
-    /// The process has ended, with this status as `waitpid` encodes it, and so have all others.
-    Exited(i32),
+    /// The process has ended, with this status as `waitpid` encodes it, and so have all others,
+    /// which have used so much.
+    Exited(i32, Used),
+}
+
+/// What the processes of a step have used, by the kernel's accounts of processes.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Used {
+    pub(crate) cpu_user: Duration,
+    pub(crate) cpu_system: Duration,
+    /// Most memory of one of them, in bytes.
+    pub(crate) peak_memory: u64,
+    pub(crate) io_read: u64,
+    pub(crate) io_write: u64,
 }
 
 /// Daemon to supervisor.

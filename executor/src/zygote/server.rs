@@ -11,6 +11,7 @@ use super::program::TITLE;
 use super::protocol::{At, Reply, Request, Stage};
 use crate::step::{self, Descriptors, Prepared};
 use crate::sys::{fd, fork, process, signal};
+use crate::user_namespace::in_user_namespace;
 
 /// Serves requests until the daemon's end of `socket` closes.
 pub(super) fn run(socket: OwnedFd) -> ! {
@@ -42,6 +43,13 @@ fn become_daemon(socket: OwnedFd) -> Result<OwnedFd, Errno> {
     let _ = rustix::process::setsid();
     process::set_command_line(TITLE.to_bytes());
     process::make_undumpable()?;
+    if in_user_namespace() {
+        // Not the user's own, which is left alone for what the daemon's host has in it.
+        process::new_session_keyring().or_else(|error| match error {
+            Errno::NOSYS => Ok(()),
+            error => Err(error),
+        })?;
+    }
     rustix::thread::set_name(c"kiln-zygote")?;
     Ok(socket)
 }
