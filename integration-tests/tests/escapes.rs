@@ -138,6 +138,19 @@ fn system_calls_that_reach_beyond_the_step_are_refused() {
     assert_eq!(results(&world, "", &calls), ["ENOSYS"]);
 }
 
+/// What is typed into a terminal (TIOCSTI) is run by whoever reads from it next.
+#[test]
+fn a_step_has_no_terminal_to_type_into() {
+    let world = world();
+    let type_into =
+        |fd: u32| call("type", libc::SYS_ioctl, format!("{fd} {} text:x", libc::TIOCSTI));
+    let not_a_terminal = format!("error {}", libc::ENOTTY);
+    let calls = [0, 1, 2].map(type_into);
+    assert_eq!(results(&world, "", &calls), [0, 1, 2].map(|_| not_a_terminal.clone()));
+    let said = said(&world, "", "(: < /dev/tty) 2>&1 | grep -c 'No such device or address'");
+    assert_eq!(said, ["1"]);
+}
+
 /// The same attempts show that they would be noticed: each of these goes through where it is allowed.
 #[test]
 fn the_same_system_calls_work_in_a_step_that_is_allowed_everything() {
