@@ -29,7 +29,7 @@ run() {
 
 # What an ordinary user needs a namespace for.
 in_root() {
-    if [ "$(id -u)" = 0 ]; then chroot "$@"; else unshare --map-root-user chroot "$@"; fi
+    if [ "$(id -u)" = 0 ]; then chroot "$@"; else unshare --map-root-user --root="$1" "${@:2}"; fi
 }
 
 PATH=$programs:$PATH

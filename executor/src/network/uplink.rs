@@ -9,7 +9,7 @@
 //! one of this user namespace. So the thread that starts it is made first, and stays.
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -251,7 +251,7 @@ fn failed(what: &str, error: impl Into<std::io::Error>) -> NetworkError {
 /// is anything of it, such as the address of the gateway, theirs.
 fn pasta(namespace: &Path) -> Command {
     let mut command = Command::new("pasta");
-    command.args(["--foreground", "--ipv4-only", "--config-net", "--no-map-gw"]);
+    command.args(["--quiet", "--foreground", "--ipv4-only", "--config-net", "--no-map-gw"]);
     command.args(["--no-dhcp", "--no-dhcpv6", "--no-ndp", "--no-ra", "--dns", "none"]);
     command.args(["--tcp-ports", "none", "--udp-ports", "none"]);
     command.args(["--tcp-ns", "none", "--udp-ns", "none"]);
@@ -271,13 +271,10 @@ fn slirp4netns(namespace: &Path) -> Command {
 
 /// Reads what the program says until it ends; the last line of it is an error's reason.
 fn listen(child: &mut Child) -> String {
-    let mut said = String::new();
-    if let Some(stderr) = &mut child.stderr {
-        let _ = stderr.read_to_string(&mut said);
-    }
+    let lines = child.stderr.take().map(|stderr| BufReader::new(stderr).lines());
     // A host may have no system log, of which pasta complains after each line.
-    let is_said = |line: &&str| !line.is_empty() && !line.contains("to syslog");
-    said.lines().map(str::trim).rfind(is_said).unwrap_or_default().to_owned()
+    let is_said = |line: &String| !line.trim().is_empty() && !line.contains("to syslog");
+    lines.into_iter().flatten().map_while(Result::ok).filter(is_said).last().unwrap_or_default()
 }
 
 /// Whether the calling thread's network has a way to everywhere.
