@@ -360,7 +360,7 @@ impl Index {
         for family in [Family::FileLists, Family::Steps] {
             for row in self.db.scan_raw(family, &[]) {
                 let key = row?.0;
-                if !self.belongs_to_parts(family, &key)? {
+                if !self.belongs_to_parts(family, &key) {
                     findings.row(family, &key, Problem::Missing("a record's parts".to_owned()));
                 }
             }

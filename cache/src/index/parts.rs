@@ -186,19 +186,19 @@ impl Index {
 
     /// Whether a row of [`Family::FileLists`] or [`Family::Steps`] is one that the parts of its record
     /// lead to.
-    pub(super) fn belongs_to_parts(&self, family: Family, row: &[u8]) -> Result<bool> {
+    pub(super) fn belongs_to_parts(&self, family: Family, row: &[u8]) -> bool {
         let (key, rest) = match family {
             Family::Steps => (row.last_chunk(), row.first_chunk().copied()),
             _ => (row.first_chunk(), None),
         };
         let Some(key) = key.copied().map(|key| CacheKey::new(Digest::from_bytes(key))) else {
-            return Ok(false);
+            return false;
         };
-        let Ok(Some(parts)) = self.parts(&key) else { return Ok(false) };
-        Ok(match rest {
+        let Ok(Some(parts)) = self.parts(&key) else { return false };
+        match rest {
             Some(step) => row == StepId(step).row(&key) && parts.steps.contains(&StepId(step)),
             None => (0..parts.inputs.len()).any(|position| row == list_row(&key, position)),
-        })
+        }
     }
 
     /// Stores what `record` was made of; its step forgets its oldest record for it.
@@ -209,7 +209,7 @@ impl Index {
         parts: &KeyParts,
     ) -> Result<()> {
         let key = &record.key;
-        self.delete_parts(batch, key)?;
+        self.delete_parts(batch, key);
         if parts.is_empty() {
             return Ok(());
         }
@@ -231,11 +231,11 @@ impl Index {
     }
 
     /// Deletes what is stored of the parts of a record.
-    pub(super) fn delete_parts(&self, batch: &mut Batch<'_>, key: &CacheKey) -> Result<()> {
+    pub(super) fn delete_parts(&self, batch: &mut Batch<'_>, key: &CacheKey) {
         // Of a damaged row remain the rows of its step, until that has enough newer ones.
         let Ok(Some(parts)) = self.parts(key) else {
             batch.delete(Family::Parts, key.digest().as_bytes());
-            return Ok(());
+            return;
         };
         batch.delete(Family::Parts, key.digest().as_bytes());
         for position in 0..parts.inputs.len() {
@@ -244,7 +244,6 @@ impl Index {
         for step in &parts.steps {
             batch.delete(Family::Steps, &step.row(key));
         }
-        Ok(())
     }
 }
 

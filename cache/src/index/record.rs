@@ -330,7 +330,7 @@ impl Index {
         batch.delete(Family::Links, link);
         let Some(key) = links::trailing_key(link) else { return Ok(()) };
         batch.delete(Family::Records, key.digest().as_bytes());
-        self.delete_parts(batch, &key)?;
+        self.delete_parts(batch, &key);
         // What a damaged row had to say of others is lost; they lead nowhere now, a miss.
         if let Ok(Some(stored)) = self.stored(&key) {
             stored.delete_links(batch);
