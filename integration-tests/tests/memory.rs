@@ -62,7 +62,7 @@ fn settled(daemon: &Daemon, enough: u64) -> u64 {
         if now <= enough || Instant::now() > deadline {
             return now;
         }
-        std::thread::yield_now();
+        // Nothing tells when memory is given back.
         std::thread::sleep(Duration::from_millis(200));
     }
 }

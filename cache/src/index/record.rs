@@ -292,6 +292,7 @@ impl Index {
                 }
             }
             batch.write()?;
+            pins.hand_over();
         }
         Ok(())
     }

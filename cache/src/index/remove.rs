@@ -94,6 +94,7 @@ impl Index {
                 }
             }
             batch.write()?;
+            pins.hand_over();
         }
         Ok(removed)
     }
