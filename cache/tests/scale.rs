@@ -3,6 +3,7 @@
 //! ```text
 //! cargo test --release -p kiln-cache --test scale -- --ignored --nocapture
 //! ```
+#![expect(clippy::unwrap_used, reason = "what fails here is a failed test")]
 
 use std::{
     cell::Cell,

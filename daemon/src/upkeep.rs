@@ -78,7 +78,9 @@ pub(crate) async fn run(daemon: Arc<Daemon>, stop: CancellationToken) {
     let resting = async {
         loop {
             daemon.builds.idle().await;
-            attempt(&daemon, rest).await;
+            let daemon = daemon.clone();
+            // It takes some milliseconds.
+            let _ = tokio::task::spawn_blocking(move || rest(&daemon)).await;
         }
     };
     tokio::join!(
@@ -111,10 +113,9 @@ pub(crate) async fn attempt(daemon: &Arc<Daemon>, work: Work) {
 }
 
 /// Lets go of what is only kept for builds that follow at once.
-fn rest(daemon: &Daemon) -> anyhow::Result<()> {
+fn rest(daemon: &Daemon) {
     daemon.layers.forget_digests();
     memory::give_back();
-    Ok(())
 }
 
 /// Makes everything that was recorded so far survive a loss of power.

@@ -34,7 +34,7 @@ impl Stack {
 
     /// One more layer, which does not become part of the stack.
     pub(crate) fn empty_layer(&self) -> LayerDir {
-        let id = self.snapshots.list().unwrap().last().map_or(1, |last| last.0 + 1);
+        let id = self.snapshots.list().unwrap().last().map_or(0, |last| last.0 + 1);
         self.snapshots.create(LayerId(id)).unwrap()
     }
 

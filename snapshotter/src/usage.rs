@@ -119,8 +119,9 @@ mod tests {
 
     #[test]
     fn what_a_layer_has_from_another_is_counted_with_that_one_however_long_the_way() {
-        let stack = Stack::new(&[&["d/f=1"]]);
-        let first = &stack.layers[0];
+        // No layer of an index has the number of the fixture's first.
+        let stack = Stack::new(&[&[], &["d/f=1"]]);
+        let first = &stack.layers[1];
         let mut options = CopyOptions { create_dest_path: true, ..CopyOptions::default() };
         let mut copied = |from: &LayerDir, to: &LayerDir| {
             let source = View::of_layers(std::slice::from_ref(from)).unwrap();

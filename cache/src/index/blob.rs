@@ -82,7 +82,7 @@ impl Index {
             // the lock, which keeps an equal blob that is committed from meeting the old one.
             let retired =
                 free.iter().map(|blob| store.retire(&blob.digest)).collect::<Result<Vec<_>, _>>();
-            drop(pins);
+            pins.hand_over();
             drop(retired?);
             removed.extend(free);
         }

@@ -240,13 +240,13 @@ impl Index {
         Ok(())
     }
 
-    /// Deletes all rows of a layer but those of its children and records.
+    /// Deletes all rows of a layer but those of its children and records. A mark on it is left to the
+    /// next pass that makes data durable: looking for one costs more than all the rest.
     pub(super) fn delete_layer(&self, batch: &mut Batch<'_>, row: &LayerRow) -> Result<()> {
         let key = row.id.0.to_be_bytes();
         batch.delete(Family::Layers, &key);
         batch.delete(Family::Uses, &key);
         batch.delete(Family::Links, &links::shared(row.id.0));
-        self.delete_volatile(batch, Volatile::Layer(row.id))?;
         for parent in &row.parents {
             batch.delete(Family::Links, &links::child(*parent, row.id));
         }

@@ -87,6 +87,11 @@ impl PinLock<'_> {
         self.pins.counts.keys().copied().collect()
     }
 
+    /// Unlocks it, and lets who waits have it before this thread has it again.
+    pub(super) fn hand_over(self) {
+        MutexGuard::unlock_fair(self.pins);
+    }
+
     pub(super) fn is_pinned(&self, one: Pinnable) -> bool {
         self.pins.counts.contains_key(&one)
     }

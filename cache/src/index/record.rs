@@ -314,6 +314,7 @@ impl Index {
                 }
             }
             batch.write()?;
+            pins.hand_over();
         }
         Ok(())
     }

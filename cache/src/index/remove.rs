@@ -131,6 +131,7 @@ impl Index {
                 }
             }
             batch.write()?;
+            pins.hand_over();
         }
         Ok(removed)
     }

@@ -7,6 +7,7 @@
 //!
 //! It also remembers whose they were, so that what many layers share is counted once.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
@@ -52,10 +53,11 @@ impl SharedInodes {
             None => None,
             Some(layer) => {
                 let id = layer.id();
-                if !self.sources.contains_key(&id) {
-                    self.sources.insert(id, read(&layer.links())?);
-                }
-                self.sources[&id].get(&ino).copied().unwrap_or(Some(id))
+                let known = match self.sources.entry(id) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => unknown.insert(read(&layer.links())?),
+                };
+                known.get(&ino).copied().unwrap_or(Some(id))
             }
         };
         self.known.insert(ino);
