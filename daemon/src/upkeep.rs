@@ -120,6 +120,8 @@ fn rest(daemon: &Daemon) {
 
 /// Makes everything that was recorded so far survive a loss of power.
 fn make_durable(daemon: &Daemon) -> anyhow::Result<()> {
+    // There may be space again, and it is not this daemon that has made it.
+    Reserve::of(&daemon.config.root).restore();
     daemon.index.flush_touches()?;
     let group = daemon.index.begin_durable()?;
     if group.is_empty() {

@@ -11,7 +11,7 @@ use crate::check;
 
 /// Builds container images for clients that speak BuildKit's API.
 #[derive(Debug, Parser)]
-#[command(name = "kilnd", version)]
+#[command(name = "kilnd", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Flags {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
