@@ -46,7 +46,7 @@ impl Cache {
         let content = cache.content();
         let mut below = Vec::new();
         for number in 0..records {
-            if number % STEPS == 0 {
+            if number.is_multiple_of(STEPS) {
                 below.clear();
             }
             let layer = index.alloc_layer().unwrap();
@@ -56,7 +56,7 @@ impl Cache {
             row.size = LAYER_SIZE;
             row.description = description(number);
             row.chain = Some(ChainId::new(Digest::of(format!("chain {number}"))));
-            let packed = (number % PACKED == 0).then(|| {
+            let packed = (number.is_multiple_of(PACKED)).then(|| {
                 let mut ingest = content.ingest().unwrap();
                 write!(ingest, "blob {number}").unwrap();
                 index.commit_blob(ingest, None).unwrap()
@@ -91,7 +91,7 @@ impl Cache {
                 .put_layer_data(layer, "digests", format!("{number}").repeat(50).as_bytes())
                 .unwrap();
             if number % 1000 == 999 {
-                cache.add_owners(&index, &content, number, &below);
+                Self::add_owners(&index, &content, number, &below);
                 index.mark_durable(index.begin_durable().unwrap()).unwrap();
                 index.touch(below.iter().copied());
                 index.flush_touches().unwrap();
@@ -101,7 +101,7 @@ impl Cache {
     }
 
     /// An image with a name, an entry of the history and a cache mount.
-    fn add_owners(&self, index: &Index, content: &ContentStore, number: usize, layers: &[LayerId]) {
+    fn add_owners(index: &Index, content: &ContentStore, number: usize, layers: &[LayerId]) {
         let mut ingest = content.ingest().unwrap();
         write!(ingest, "manifest {number}").unwrap();
         let blob = index.commit_blob(ingest, None).unwrap();
@@ -172,7 +172,11 @@ fn op(number: usize) -> Digest {
 }
 
 fn input(number: usize) -> Link {
-    Link::whole(if number % STEPS == 0 { other_key(number, "base") } else { key(number - 1) })
+    Link::whole(if number.is_multiple_of(STEPS) {
+        other_key(number, "base")
+    } else {
+        key(number - 1)
+    })
 }
 
 fn key(number: usize) -> CacheKey {
@@ -258,7 +262,6 @@ fn many_records_neither_slow_down_the_start_nor_lookups_nor_collections() {
 
 #[test]
 #[ignore = "takes minutes; prints numbers for people"]
-#[expect(clippy::print_stdout, reason = "that is what it is for")]
 fn curve() {
     for records in [1_000, 10_000, 100_000, 1_000_000] {
         if std::env::var("KILN_SCALE").is_ok_and(|most| records > most.parse().unwrap()) {
