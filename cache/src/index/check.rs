@@ -450,7 +450,8 @@ impl Index {
         for row in self.db.scan_raw(Family::Volatile, &[]) {
             let mark = row?.0;
             let is_sound = match Volatile::from_mark(&mark) {
-                Some(Volatile::Layer(id)) => known.layers.contains_key(&id),
+                // One of a layer that is gone goes with the next pass: no other gets its number.
+                Some(Volatile::Layer(_)) => true,
                 Some(Volatile::Dir(id)) => known.dirs.contains_key(&id),
                 Some(Volatile::Blob(digest)) => known.blobs.contains_key(&digest),
                 None => false,

@@ -3,11 +3,10 @@
 //! **The end of the process, at any moment.** Data comes before its row and goes after it. A blob is
 //! written to a temporary file and renamed, then gets its row; a layer's directory is filled under a
 //! number that no row has, then all rows of the step appear in one batch; a mutable directory is made
-//! empty; an image layer is unpacked
-//! under a number of its own and renamed before its row says that it is here. Removal takes the rows
-//! first. A batch goes to the kernel before its writer goes on. So every row's data is there, what is
-//! lost are the steps in flight, and what is left over is data without a row, which the next start
-//! removes ([`Index::reconcile`]).
+//! empty; an image layer is unpacked under a number of its own and renamed before its row says that it
+//! is here. Removal takes the rows first. A batch goes to the kernel before its writer goes on. So
+//! every row's data is there, what is lost are the steps in flight, and what is left over is data
+//! without a row, which the next start removes ([`Index::reconcile`]).
 //!
 //! **A loss of power.** Nobody waits for the disk; a pass every few seconds, and at the end, makes
 //! what there is durable, as described below. Times of last use may be lost, and so may the builds of
