@@ -49,6 +49,7 @@ use crate::config::{Command, Config, Flags};
 
 fn main() -> ExitCode {
     kiln_executor::serve_if_zygote();
+    memory::bound();
     let flags = Flags::parse();
     match run(&flags) {
         Ok(code) => code,

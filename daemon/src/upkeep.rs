@@ -115,6 +115,7 @@ pub(crate) async fn attempt(daemon: &Arc<Daemon>, work: Work) {
 /// Lets go of what is only kept for builds that follow at once.
 fn rest(daemon: &Daemon) {
     daemon.layers.forget_digests();
+    daemon.index.rest();
     memory::give_back();
 }
 

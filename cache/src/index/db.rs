@@ -6,8 +6,9 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use parking_lot::Mutex;
 use rocksdb::{
-    ColumnFamily, DB, DBPinnableSlice, IteratorMode, PrefixRange, ReadOptions, WriteBatch,
+    Cache, ColumnFamily, DB, DBPinnableSlice, IteratorMode, PrefixRange, ReadOptions, WriteBatch,
     WriteOptions,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -15,13 +16,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     IndexError,
     error::{self, Result},
-    schema::Family,
+    schema::{CACHE, Family},
 };
 use crate::fault;
 
 /// The database, whose families are all open.
 pub(super) struct Db {
     rocks: DB,
+    cache: Mutex<Cache>,
     /// Made when the database turns out to be damaged: the next process that opens it must know.
     mark: PathBuf,
     is_damaged: AtomicBool,
@@ -31,8 +33,15 @@ pub(super) struct Db {
 pub(super) type RawRow = (Box<[u8]>, Box<[u8]>);
 
 impl Db {
-    pub(super) fn new(rocks: DB, mark: PathBuf) -> Self {
-        Self { rocks, mark, is_damaged: AtomicBool::new(false) }
+    pub(super) fn new(rocks: DB, cache: Cache, mark: PathBuf) -> Self {
+        Self { rocks, cache: Mutex::new(cache), mark, is_damaged: AtomicBool::new(false) }
+    }
+
+    /// Forgets what was read.
+    pub(super) fn clear_cache(&self) {
+        let mut cache = self.cache.lock();
+        cache.set_capacity(0);
+        cache.set_capacity(CACHE);
     }
 
     /// Whether something could not be read as it was written.

@@ -143,6 +143,13 @@ impl Index {
     }
 }
 
+impl Index {
+    /// Frees what is only kept in memory to be read again soon.
+    pub fn rest(&self) {
+        self.db.clear_cache();
+    }
+}
+
 impl std::fmt::Debug for Index {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Index").field("path", &self.path).finish_non_exhaustive()

@@ -27,6 +27,9 @@ use super::{
 const VERSION: u32 = 2;
 const VERSION_KEY: &[u8] = b"schema";
 
+/// What is read of the index and may be wanted again, in bytes.
+pub(super) const CACHE: usize = 8 << 20;
+
 /// Column families, one for each concern.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Family {
@@ -105,7 +108,7 @@ impl Family {
 
 /// Opens the database at `path`, makes it if there is none, and brings it to the schema of today.
 pub(super) fn open(path: &Path) -> Result<Db> {
-    let cache = Cache::new_lru_cache(8 << 20);
+    let cache = Cache::new_lru_cache(CACHE);
     let families = Family::ALL
         .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(&cache)));
     let damaged = |source| IndexError::DatabaseDamaged { path: path.to_owned(), source };
@@ -126,7 +129,7 @@ pub(super) fn open(path: &Path) -> Result<Db> {
             return Err(IndexError::Open { path: path.to_owned(), source });
         }
     };
-    let db = Db::new(opened, mark);
+    let db = Db::new(opened, cache, mark);
     match db.get_raw(Family::Meta, VERSION_KEY)?.map(|bytes| decode_version(&bytes)).transpose()? {
         Some(found) if found > VERSION => {
             return Err(IndexError::NewerSchema { path: path.to_owned(), found, known: VERSION });
