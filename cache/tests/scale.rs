@@ -80,11 +80,11 @@ impl Cache {
                 name: name.to_owned(),
                 value: PartValue::of(&format!("{name} {number}")),
             });
-            let parts = KeyParts {
-                steps: vec![StepId::of(&[&description(number)]), StepId::of(&["[build 4/10]"])],
-                parts: parts.into(),
-                inputs: vec![InputPart { name: description(number), files: None }],
-            };
+            let parts = KeyParts::new(
+                vec![StepId::of(&[&description(number)]), StepId::of(&["[build 4/10]"])],
+                parts.into(),
+                vec![InputPart { name: description(number), files: None }],
+            );
             let aliases = [other_key(number, "content"), other_key(number, "remote")];
             drop(index.save(record, &parts, &aliases, &[row]).unwrap());
             index

@@ -36,7 +36,7 @@ impl StepId {
     }
 }
 
-/// What a key was made of.
+/// What a key was made of, [as small as it is kept](Self::new).
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct KeyParts {
     /// By what the step will be known in later builds, the best first.
@@ -100,9 +100,13 @@ impl KeyParts {
         *self == Self::default()
     }
 
-    /// As it is stored, within a limit of about a kibibyte: first long texts give way to their fingerprints, then all parts that are too
-    /// many are one.
-    pub fn bounded(mut self) -> Self {
+    /// Makes it as small as it is kept, which is about a kibibyte without lists of files: first long
+    /// texts give way to their fingerprints, then all parts that are too many are one.
+    pub fn new(steps: Vec<StepId>, parts: Vec<KeyPart>, inputs: Vec<InputPart>) -> Self {
+        Self { steps, parts, inputs }.bounded()
+    }
+
+    fn bounded(mut self) -> Self {
         let each = (MAX_PARTS / 2).checked_div(self.inputs.len()).unwrap_or(0).min(MAX_TEXT);
         for input in &mut self.inputs {
             input.name.truncate(input.name.floor_char_boundary(each));
@@ -226,7 +230,7 @@ impl Index {
             }
             batch.put(Family::Steps, &step.row(key), &record.created_at);
         }
-        batch.put(Family::Parts, key.digest().as_bytes(), &parts.clone().bounded());
+        batch.put(Family::Parts, key.digest().as_bytes(), parts);
         Ok(())
     }
 

@@ -16,8 +16,8 @@ use crate::{
 };
 
 impl Index {
-    /// All that takes up the disk, in order of ids. The sizes of all rows add up to what the disk shows. Walks over
-    /// everything.
+    /// All that takes up the disk, in order of ids. The sizes of all rows add up to what the disk
+    /// shows. Walks over everything.
     ///
     /// A blob that several layers share is counted with the first of them; one that is no layer's is
     /// counted with [`UsageId::Content`].

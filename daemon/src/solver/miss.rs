@@ -24,12 +24,11 @@ pub(super) fn parts(build: &Build, vertex: &Vertex, recipe: &Recipe) -> KeyParts
     };
     let files = recipe.files.iter().cloned().chain(std::iter::repeat(None));
     let inputs = vertex.inputs().iter().zip(files);
-    KeyParts {
-        steps: steps(&build.project, &vertex.name()),
-        parts: recipe.map.parts.iter().map(part).collect(),
-        inputs: inputs.map(|(edge, files)| InputPart { name: edge.vertex.name(), files }).collect(),
-    }
-    .bounded()
+    KeyParts::new(
+        steps(&build.project, &vertex.name()),
+        recipe.map.parts.iter().map(part).collect(),
+        inputs.map(|(edge, files)| InputPart { name: edge.vertex.name(), files }).collect(),
+    )
 }
 
 /// By what a step of that name is known again in a later build of the project: by its words, and by

@@ -50,6 +50,19 @@ fn a_step_knows_its_last_records_the_newest_first() {
 }
 
 #[test]
+fn what_a_later_run_is_compared_with_is_what_was_saved_however_much_it_is() {
+    let fixture = Fixture::new();
+    let part = |n| KeyPart { name: format!("env VARIABLE_{n}"), value: PartValue::of("value") };
+    for count in 0..100 {
+        let parts = KeyParts::new(Vec::new(), (0..count).map(part).collect(), Vec::new());
+        let saved = record(&count.to_string(), Vec::new());
+        let key = saved.key;
+        drop(fixture.index.save(saved, &parts, &[], &[]).unwrap());
+        assert_eq!(fixture.index.parts(&key).unwrap().unwrap_or_default(), parts, "{count}");
+    }
+}
+
+#[test]
 fn parts_and_files_are_kept_as_long_as_their_record() {
     let fixture = Fixture::new();
     let mut files = FileListBuilder::default();
