@@ -11,7 +11,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Daemon;
-use crate::{memory, upkeep};
+use crate::sys::memory;
+use crate::upkeep;
 
 /// The longest time from one look at the limits to the next.
 const EVERY: Duration = Duration::from_mins(1);

@@ -26,7 +26,6 @@ mod history;
 mod image;
 mod kept_dirs;
 mod layers;
-mod memory;
 mod network;
 mod ops;
 mod policy;
@@ -37,6 +36,7 @@ mod serve;
 mod session;
 mod solver;
 mod state;
+mod sys;
 mod upkeep;
 mod worker;
 
@@ -49,7 +49,7 @@ use crate::config::{Command, Config, Flags};
 
 fn main() -> ExitCode {
     kiln_executor::serve_if_zygote();
-    memory::bound();
+    sys::memory::bound();
     let flags = Flags::parse();
     match run(&flags) {
         Ok(code) => code,

@@ -16,9 +16,9 @@ use crate::collector;
 use crate::daemon::Daemon;
 use crate::kept_dirs::KeptDirs;
 use crate::layers::shared_files;
-use crate::memory;
 use crate::reserve::Reserve;
 use crate::state::State;
+use crate::sys::memory;
 
 /// How often new data is made safe against a loss of power.
 const DURABLE_EVERY: Duration = Duration::from_secs(5);

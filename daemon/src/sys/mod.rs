@@ -1,0 +1,3 @@
+//! Calls of the system that have no safe interface elsewhere.
+
+pub(crate) mod memory;
