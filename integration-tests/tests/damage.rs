@@ -40,6 +40,11 @@ fn flip(path: &Path) {
     fs::write(path, content).expect("file of the daemon");
 }
 
+/// The paths in a folder.
+fn files_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder).expect("folder of the daemon").flatten().map(|file| file.path())
+}
+
 /// The files of blobs, without those of the history.
 fn blobs(world: &World, at_least: u64) -> Vec<PathBuf> {
     let blobs = fs::read_dir(world.daemon.root().join("blobs/sha256")).expect("blobs").flatten();
@@ -225,10 +230,7 @@ fn a_daemon_starts_whatever_has_happened_to_its_index() {
     for (what, harm) in HARM {
         world.image(&context);
         world.daemon.stop();
-        let victims: Vec<_> = fs::read_dir(&index)
-            .expect("index")
-            .flatten()
-            .map(|file| file.path())
+        let victims: Vec<_> = files_in(&index)
             .filter(|path| {
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
                 name.contains(what) && fs::metadata(path).is_ok_and(|file| file.len() > 0)
@@ -278,8 +280,9 @@ fn an_index_that_turns_out_to_be_damaged_ends_the_daemon_and_the_next_begins_ane
     world.daemon.stop();
     world.daemon.start_again();
     let index = world.daemon.root().join("index");
-    let tables = fs::read_dir(&index).expect("index").flatten().map(|file| file.path());
-    for table in tables.filter(|path| path.extension().is_some_and(|ending| ending == "sst")) {
+    for table in
+        files_in(&index).filter(|path| path.extension().is_some_and(|ending| ending == "sst"))
+    {
         let length = fs::metadata(&table).expect("table").len();
         fs::write(&table, vec![0; length as usize]).expect("table");
     }
