@@ -58,12 +58,7 @@ impl Index {
     ///
     /// Builds go on meanwhile: what they come to need is noted, and looked at in the end.
     pub fn collect_blobs(&self, store: &ContentStore) -> Result<Vec<Blob>> {
-        let _alone = self.collecting.lock();
-        self.pins.lock().start_notes();
-        let collected =
-            self.unreferenced_blobs().and_then(|unneeded| self.remove_blobs(store, &unneeded));
-        self.pins.lock().stop_notes();
-        collected
+        self.collect(|| self.remove_blobs(store, &self.unreferenced_blobs()?))
     }
 
     /// Removes those of `unneeded` that have not come to be needed since notes were started.
@@ -73,7 +68,7 @@ impl Index {
             let pins = self.pins.lock();
             let mut batch = Batch::new(&self.db);
             let mut free = chunk.to_vec();
-            free.retain(|blob| !pins.is_needed(&blob.digest));
+            free.retain(|blob| !pins.is_needed(Pinnable::Blob(blob.digest)));
             for blob in &free {
                 self.delete_blob(&mut batch, &blob.digest)?;
             }

@@ -357,12 +357,17 @@ impl Index {
                 findings.row(Family::Parts, &key, Problem::Missing("a record".to_owned()));
             }
         }
-        for family in [Family::FileLists, Family::Steps] {
-            for row in self.db.scan_raw(family, &[]) {
-                let key = row?.0;
-                if !self.belongs_to_parts(family, &key) {
-                    findings.row(family, &key, Problem::Missing("a record's parts".to_owned()));
-                }
+        for row in self.db.scan_raw(Family::FileLists, &[]) {
+            let key = row?.0;
+            if !self.is_list_of_parts(&key) {
+                let lost = Problem::Missing("a record's parts".to_owned());
+                findings.row(Family::FileLists, &key, lost);
+            }
+        }
+        for row in self.db.scan_raw(Family::Steps, &[]) {
+            let (key, bytes) = row?;
+            if let Some(problem) = self.check_step(&key, &bytes) {
+                findings.row(Family::Steps, &key, problem);
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Rows in and out of RocksDB: typed values, prefixes, batches.
 
 use std::{
+    collections::HashMap,
     fs,
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
@@ -8,8 +9,8 @@ use std::{
 
 use parking_lot::Mutex;
 use rocksdb::{
-    Cache, ColumnFamily, DB, DBPinnableSlice, IteratorMode, PrefixRange, ReadOptions, WriteBatch,
-    WriteOptions,
+    Cache, ColumnFamily, DB, DBPinnableSlice, DBRawIterator, IteratorMode, PrefixRange,
+    ReadOptions, WriteBatch, WriteOptions,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -90,6 +91,13 @@ impl Db {
         self.rocks.latest_sequence_number()
     }
 
+    /// A walk over a family that only goes forward.
+    pub(super) fn walk(&self, family: Family) -> Walk<'_> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        Walk { db: self, rows: self.rocks.raw_iterator_cf_opt(self.family(family), options) }
+    }
+
     /// All keys and undecoded rows of a family whose keys start with `prefix`, in order.
     pub(super) fn scan_raw<'a>(
         &'a self,
@@ -139,6 +147,29 @@ impl Db {
     }
 }
 
+/// Finds rows by prefixes that are asked for in order: for many of them a small part of the work of
+/// as many [scans](Db::scan_raw), and deleted rows between them are stepped over once.
+pub(super) struct Walk<'a> {
+    db: &'a Db,
+    rows: DBRawIterator<'a>,
+}
+
+impl Walk<'_> {
+    /// The keys that start with `prefix`, which must not be before one that was asked for already.
+    pub(super) fn keys(&mut self, prefix: &[u8]) -> Result<Vec<Box<[u8]>>> {
+        if self.rows.key().is_none_or(|key| key < prefix) {
+            self.rows.seek(prefix);
+        }
+        let mut keys = Vec::new();
+        while let Some(key) = self.rows.key().filter(|key| key.starts_with(prefix)) {
+            keys.push(key.into());
+            self.rows.next();
+        }
+        self.rows.status().map_err(|error| self.db.note(error))?;
+        Ok(keys)
+    }
+}
+
 /// The first byte of a row says how the rest is encoded.
 const POSTCARD: u8 = 1;
 
@@ -158,11 +189,13 @@ pub(super) fn decode<T: DeserializeOwned>(family: Family, key: &[u8], bytes: &[u
 pub(super) struct Batch<'a> {
     db: &'a Db,
     changes: WriteBatch,
+    /// What [`update`](Self::update) left of rows.
+    updated: HashMap<(&'static str, Vec<u8>), Vec<u8>>,
 }
 
 impl<'a> Batch<'a> {
     pub(super) fn new(db: &'a Db) -> Self {
-        Self { db, changes: WriteBatch::default() }
+        Self { db, changes: WriteBatch::default(), updated: HashMap::new() }
     }
 
     pub(super) fn put<T: Serialize>(&mut self, family: Family, key: &[u8], row: &T) {
@@ -175,6 +208,35 @@ impl<'a> Batch<'a> {
 
     pub(super) fn delete(&mut self, family: Family, key: &[u8]) {
         self.changes.delete_cf(self.db.family(family), key);
+    }
+
+    /// Changes a row of which several changes may be in this batch, which see one another. One that
+    /// is not there, or is damaged, is the default, and is not there after a change to that.
+    pub(super) fn update<T>(
+        &mut self,
+        family: Family,
+        key: &[u8],
+        change: impl FnOnce(&mut T),
+    ) -> Result<()>
+    where
+        T: Serialize + DeserializeOwned + Default + PartialEq,
+    {
+        let place = (family.name(), key.to_vec());
+        let old = match self.updated.get(&place) {
+            Some(bytes) => Some(bytes.clone()),
+            None => self.db.get_raw(family, key)?,
+        };
+        let old = old.and_then(|bytes| decode(family, key, &bytes).ok());
+        let mut row: T = old.unwrap_or_default();
+        change(&mut row);
+        let bytes = encode(&row);
+        if row == T::default() {
+            self.delete(family, key);
+        } else {
+            self.put_raw(family, key, &bytes);
+        }
+        self.updated.insert(place, bytes);
+        Ok(())
     }
 
     /// Writes without waiting for the disk: safe against the end of the process only.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Index, IndexError, db::Batch, error::Result, schema::Family};
+use super::{Index, IndexError, db::Batch, error::Result, pin::Pinnable, schema::Family};
 use crate::digest::Digest;
 
 /// What is kept of a build.
@@ -30,7 +30,7 @@ impl Index {
             if !self.db.contains(Family::Blobs, digest.as_bytes())? {
                 return Err(IndexError::NoBlob(*digest));
             }
-            pins.note_reference(*digest);
+            pins.note_reference(Pinnable::Blob(*digest));
         }
         let mut batch = Batch::new(&self.db);
         batch.put(Family::History, reference.as_bytes(), entry);

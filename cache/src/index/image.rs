@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Index, IndexError, db::Batch, error::Result, schema::Family};
+use super::{Index, IndexError, db::Batch, error::Result, pin::Pinnable, schema::Family};
 use crate::{descriptor::Descriptor, digest::Digest, layer::LayerId};
 
 /// An image that has a name here.
@@ -40,7 +40,10 @@ impl Index {
             if !self.db.contains(Family::Blobs, digest.as_bytes())? {
                 return Err(IndexError::NoBlob(*digest));
             }
-            pins.note_reference(*digest);
+            pins.note_reference(Pinnable::Blob(*digest));
+        }
+        for layer in &row.layers {
+            pins.note_reference(Pinnable::Layer(*layer));
         }
         let mut batch = Batch::new(&self.db);
         batch.put(Family::Images, name.as_bytes(), row);

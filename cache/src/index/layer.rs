@@ -185,13 +185,22 @@ impl Index {
 
     /// Stores opaque data with a layer, such as its tree of content digests; it goes with the layer.
     pub fn put_layer_data(&self, id: LayerId, kind: &str, data: &[u8]) -> Result<()> {
-        let _pins = self.pins.lock();
+        let mut pins = self.pins.lock();
         if !self.db.contains(Family::Layers, &id.0.to_be_bytes())? {
             return Err(IndexError::NoLayer(id));
         }
+        pins.note_reference(Pinnable::Layer(id));
         let mut batch = Batch::new(&self.db);
         batch.put_raw(Family::LayerData, &data_key(id, kind), data);
         batch.write()
+    }
+
+    /// Deletes the data of a layer.
+    pub(super) fn delete_data_of(&self, batch: &mut Batch<'_>, id: LayerId) -> Result<()> {
+        for data in self.db.scan_raw(Family::LayerData, &id.0.to_be_bytes()) {
+            batch.delete(Family::LayerData, &data?.0);
+        }
+        Ok(())
     }
 
     /// Puts new layers into a batch; the pins are locked.
@@ -212,6 +221,7 @@ impl Index {
                 {
                     return Err(IndexError::NoLayer(parent));
                 }
+                pins.note_reference(Pinnable::Layer(parent));
                 batch.put_raw(Family::Links, &links::child(parent, row.id), &[]);
             }
             fresh.insert(row.id);
@@ -228,7 +238,7 @@ impl Index {
         was_absent: bool,
     ) -> Result<()> {
         for blob in &row.blobs {
-            pins.note_reference(blob.digest);
+            pins.note_reference(Pinnable::Blob(blob.digest));
         }
         batch.put(Family::Layers, &row.id.0.to_be_bytes(), row);
         if let Some(chain) = &row.chain {
@@ -240,8 +250,8 @@ impl Index {
         Ok(())
     }
 
-    /// Deletes all rows of a layer but those of its children and records. A mark on it is left to the
-    /// next pass that makes data durable: looking for one costs more than all the rest.
+    /// Deletes all rows of a layer but those of its children, records and data. A mark on it
+    /// is left to the next pass that makes data durable: looking for one costs more than all the rest.
     pub(super) fn delete_layer(&self, batch: &mut Batch<'_>, row: &LayerRow) -> Result<()> {
         let key = row.id.0.to_be_bytes();
         batch.delete(Family::Layers, &key);
@@ -254,9 +264,6 @@ impl Index {
             && self.db.get(Family::Links, &links::chain(chain))? == Some(row.id)
         {
             batch.delete(Family::Links, &links::chain(chain));
-        }
-        for data in self.db.scan_raw(Family::LayerData, &key) {
-            batch.delete(Family::LayerData, &data?.0);
         }
         Ok(())
     }

@@ -6,7 +6,14 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Index, db::Batch, error::Result, record::Record, schema::Family};
+use super::{
+    Index,
+    check::Problem,
+    db::{Batch, decode},
+    error::Result,
+    record::Record,
+    schema::Family,
+};
 use crate::{digest::Digest, file_list::FileList, key::CacheKey};
 
 /// What the parts of one record may take up, in bytes, without lists of files.
@@ -27,12 +34,26 @@ impl StepId {
         let (id, _) = digest.as_bytes().split_first_chunk().expect("a digest has 32 bytes");
         Self(*id)
     }
+}
 
-    fn row(&self, key: &CacheKey) -> [u8; 48] {
-        let mut row = [0; 48];
-        row[..16].copy_from_slice(&self.0);
-        row[16..].copy_from_slice(key.digest().as_bytes());
-        row
+/// A row of [`Family::Steps`]: the records of a step and when they were made, the newest first.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+struct StepRow(Vec<(CacheKey, SystemTime)>);
+
+impl StepRow {
+    fn put(&mut self, key: CacheKey, created_at: SystemTime) {
+        self.forget(&key);
+        let newer = self.0.partition_point(|(_, other)| *other > created_at);
+        self.0.insert(newer, (key, created_at));
+        if self.0.len() > REMEMBERED {
+            // What is saved stays, even if the clock was turned back.
+            let oldest = if newer == REMEMBERED { REMEMBERED - 1 } else { REMEMBERED };
+            self.0.remove(oldest);
+        }
+    }
+
+    fn forget(&mut self, key: &CacheKey) {
+        self.0.retain(|(other, _)| other != key);
     }
 }
 
@@ -166,8 +187,10 @@ impl Index {
     /// Records of earlier runs of the step that is known by `step`, the newest first.
     pub fn earlier(&self, step: &StepId) -> Result<Vec<Earlier>> {
         let mut found = Vec::new();
-        for (key, _) in self.remembered(step)? {
-            // A damaged row is as good as none.
+        // A damaged row is as good as none.
+        let row = self.db.get_raw(Family::Steps, &step.0)?;
+        let row = row.and_then(|row| decode::<StepRow>(Family::Steps, &step.0, &row).ok());
+        for (key, _) in row.unwrap_or_default().0 {
             if let (Ok(Some(record)), Ok(Some(parts))) = (self.record(&key), self.parts(&key)) {
                 found.push(Earlier { record, parts });
             }
@@ -175,34 +198,24 @@ impl Index {
         Ok(found)
     }
 
-    /// The records of a step, the newest first.
-    fn remembered(&self, step: &StepId) -> Result<Vec<(CacheKey, SystemTime)>> {
-        let mut found = Vec::new();
-        for row in self.db.scan(Family::Steps, &step.0) {
-            let (row, created_at) = row?;
-            if let Some(key) = row.last_chunk().copied().map(Digest::from_bytes) {
-                found.push((CacheKey::new(key), created_at));
-            }
-        }
-        found.sort_by_key(|(_, created_at)| std::cmp::Reverse(*created_at));
-        Ok(found)
+    /// Whether a row of [`Family::FileLists`] is one that the parts of its record lead to.
+    pub(super) fn is_list_of_parts(&self, row: &[u8]) -> bool {
+        let Some(key) = row.first_chunk().copied().map(Digest::from_bytes) else { return false };
+        let key = CacheKey::new(key);
+        let Ok(Some(parts)) = self.parts(&key) else { return false };
+        (0..parts.inputs.len()).any(|position| row == list_row(&key, position))
     }
 
-    /// Whether a row of [`Family::FileLists`] or [`Family::Steps`] is one that the parts of its record
-    /// lead to.
-    pub(super) fn belongs_to_parts(&self, family: Family, row: &[u8]) -> bool {
-        let (key, rest) = match family {
-            Family::Steps => (row.last_chunk(), row.first_chunk().copied()),
-            _ => (row.first_chunk(), None),
+    /// What is wrong with a row of [`Family::Steps`].
+    pub(super) fn check_step(&self, step: &[u8], row: &[u8]) -> Option<Problem> {
+        let (Ok(step), Ok(StepRow(records))) =
+            (<[u8; 16]>::try_from(step).map(StepId), decode(Family::Steps, step, row))
+        else {
+            return Some(Problem::Undecodable);
         };
-        let Some(key) = key.copied().map(|key| CacheKey::new(Digest::from_bytes(key))) else {
-            return false;
-        };
-        let Ok(Some(parts)) = self.parts(&key) else { return false };
-        match rest {
-            Some(step) => row == StepId(step).row(&key) && parts.steps.contains(&StepId(step)),
-            None => (0..parts.inputs.len()).any(|position| row == list_row(&key, position)),
-        }
+        let is_of = |key| matches!(self.parts(key), Ok(Some(it)) if it.steps.contains(&step));
+        let is_whole = !records.is_empty() && records.iter().all(|(key, _)| is_of(key));
+        (!is_whole).then(|| Problem::Missing("a record's parts".to_owned()))
     }
 
     /// Stores what `record` was made of; its step forgets its oldest record for it.
@@ -213,7 +226,7 @@ impl Index {
         parts: &KeyParts,
     ) -> Result<()> {
         let key = &record.key;
-        self.delete_parts(batch, key);
+        self.delete_parts(batch, key)?;
         if parts.is_empty() {
             return Ok(());
         }
@@ -223,31 +236,30 @@ impl Index {
             }
         }
         for step in &parts.steps {
-            let known = self.remembered(step)?;
-            let others = known.iter().filter(|(other, _)| other != key);
-            for (oldest, _) in others.skip(REMEMBERED - 1) {
-                batch.delete(Family::Steps, &step.row(oldest));
-            }
-            batch.put(Family::Steps, &step.row(key), &record.created_at);
+            batch.update(Family::Steps, &step.0, |row: &mut StepRow| {
+                row.put(*key, record.created_at);
+            })?;
         }
         batch.put(Family::Parts, key.digest().as_bytes(), parts);
         Ok(())
     }
 
     /// Deletes what is stored of the parts of a record.
-    pub(super) fn delete_parts(&self, batch: &mut Batch<'_>, key: &CacheKey) {
-        // Of a damaged row remain the rows of its step, until that has enough newer ones.
-        let Ok(Some(parts)) = self.parts(key) else {
-            batch.delete(Family::Parts, key.digest().as_bytes());
-            return;
+    pub(super) fn delete_parts(&self, batch: &mut Batch<'_>, key: &CacheKey) -> Result<()> {
+        // Where that is damaged its step remembers it, until there are enough newer ones.
+        let parts = match self.parts(key) {
+            Ok(None) => return Ok(()),
+            Ok(Some(parts)) => parts,
+            Err(_) => KeyParts::default(),
         };
         batch.delete(Family::Parts, key.digest().as_bytes());
         for position in 0..parts.inputs.len() {
             batch.delete(Family::FileLists, &list_row(key, position));
         }
         for step in &parts.steps {
-            batch.delete(Family::Steps, &step.row(key));
+            batch.update(Family::Steps, &step.0, |row: &mut StepRow| row.forget(key))?;
         }
+        Ok(())
     }
 }
 

@@ -25,9 +25,9 @@ pub(super) enum Pinnable {
 #[derive(Default, Debug)]
 pub(super) struct Pins {
     counts: HashMap<Pinnable, usize>,
-    /// Blobs that were pinned or came to be referred to since a collection began to look for those
-    /// that nothing needs; `None` while there is no collection.
-    noted: Option<HashSet<Digest>>,
+    /// What was pinned or came to be referred to since a collection began to look for what nothing
+    /// needs; `None` while there is no collection.
+    noted: Option<HashSet<Pinnable>>,
 }
 
 /// The table of pins, shared with the pins that are out.
@@ -52,21 +52,19 @@ impl PinLock<'_> {
         let held: Vec<_> = held.into_iter().collect();
         for one in &held {
             *self.pins.counts.entry(*one).or_default() += 1;
-            if let Pinnable::Blob(digest) = one {
-                self.note_reference(*digest);
-            }
+            self.note_reference(*one);
         }
         Pin { table: self.table.clone(), held }
     }
 
-    /// Notes that a blob is needed, for a collection that may be running.
-    pub(super) fn note_reference(&mut self, blob: Digest) {
+    /// Notes that something is needed, for a collection that may be running.
+    pub(super) fn note_reference(&mut self, one: Pinnable) {
         if let Some(noted) = &mut self.pins.noted {
-            noted.insert(blob);
+            noted.insert(one);
         }
     }
 
-    /// Starts to note which blobs come to be needed.
+    /// Starts to note what comes to be needed.
     pub(super) fn start_notes(&mut self) {
         self.pins.noted = Some(HashSet::new());
     }
@@ -76,10 +74,9 @@ impl PinLock<'_> {
         self.pins.noted = None;
     }
 
-    /// Whether a blob is held, or came to be needed since notes were started.
-    pub(super) fn is_needed(&self, blob: &Digest) -> bool {
-        self.is_pinned(Pinnable::Blob(*blob))
-            || self.pins.noted.as_ref().is_some_and(|noted| noted.contains(blob))
+    /// Whether something is held, or came to be needed since notes were started.
+    pub(super) fn is_needed(&self, one: Pinnable) -> bool {
+        self.is_pinned(one) || self.pins.noted.as_ref().is_some_and(|noted| noted.contains(&one))
     }
 
     /// All that is pinned.

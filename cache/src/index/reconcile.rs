@@ -177,6 +177,7 @@ impl Index {
             } else {
                 reconciled.dropped.records += self.delete_records_of(&mut batch, row.id)?;
                 self.delete_layer(&mut batch, &row)?;
+                self.delete_data_of(&mut batch, row.id)?;
                 reconciled.dropped.layers += 1;
             }
         }

@@ -327,11 +327,11 @@ impl Index {
     }
 
     /// Deletes the record that `link` leads to, and all that leads to it.
-    fn delete_record_at(&self, batch: &mut Batch<'_>, link: &[u8]) -> Result<()> {
+    pub(super) fn delete_record_at(&self, batch: &mut Batch<'_>, link: &[u8]) -> Result<()> {
         batch.delete(Family::Links, link);
         let Some(key) = links::trailing_key(link) else { return Ok(()) };
         batch.delete(Family::Records, key.digest().as_bytes());
-        self.delete_parts(batch, &key);
+        self.delete_parts(batch, &key)?;
         // What a damaged row had to say of others is lost; they lead nowhere now, a miss.
         if let Ok(Some(stored)) = self.stored(&key) {
             stored.delete_links(batch);

@@ -10,6 +10,7 @@ use super::{
     DirId, DirKind, Index,
     db::Batch,
     error::Result,
+    layer::LayerRow,
     links,
     pin::{PinLock, Pinnable},
     schema::Family,
@@ -37,6 +38,15 @@ pub struct Removed {
     pub left: u64,
 }
 
+/// Keys of rows that go with a layer.
+#[derive(Default)]
+struct OwnedRows {
+    /// In [`Family::Links`], of the records in whose result it is on top.
+    records: Vec<Box<[u8]>>,
+    /// In [`Family::LayerData`].
+    data: Vec<Box<[u8]>>,
+}
+
 impl Removed {
     /// Whether nothing was removed.
     pub fn is_empty(&self) -> bool {
@@ -50,10 +60,14 @@ impl Index {
     /// Remove the directories then, and [collect](Index::collect_blobs) the blobs that no layer
     /// holds any more.
     pub fn prune(&self, policies: &[Policy], disk: DiskStat) -> Result<Removed> {
-        let (rows, now) = (self.usage()?, SystemTime::now());
-        self.delete_old_empty_records(now)?;
-        let victims = gc::plan(&rows, policies, disk, now);
-        let removed = self.remove(&victims)?;
+        let now = SystemTime::now();
+        let (rows, removed) = self.collect(|| {
+            let rows = self.usage()?;
+            self.delete_old_empty_records(now)?;
+            let victims = gc::plan(&rows, policies, disk, now);
+            let removed = self.remove(&victims)?;
+            Ok((rows, removed))
+        })?;
         let gone: HashSet<_> = removed
             .layers
             .iter()
@@ -86,9 +100,21 @@ impl Index {
     /// Removes layers with all that was made on them, newest first; for a checker, when there are no
     /// builds.
     pub(super) fn remove_with_descendants(&self, layers: &[LayerId]) -> Result<Removed> {
-        let mut victims: Vec<_> = self.descendants(layers)?.into_iter().collect();
-        victims.sort_unstable_by_key(|&layer| std::cmp::Reverse(layer));
-        self.remove(&victims.into_iter().map(UsageId::Layer).collect::<Vec<_>>())
+        self.collect(|| {
+            let mut victims: Vec<_> = self.descendants(layers)?.into_iter().collect();
+            victims.sort_unstable_by_key(|&layer| std::cmp::Reverse(layer));
+            self.remove(&victims.into_iter().map(UsageId::Layer).collect::<Vec<_>>())
+        })
+    }
+
+    /// Looks for what nothing needs, and removes it, with `work`. Builds go on meanwhile: what they
+    /// come to need is noted, and [stays](PinLock::is_needed).
+    pub(super) fn collect<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let _alone = self.collecting.lock();
+        self.pins.lock().start_notes();
+        let done = work();
+        self.pins.lock().stop_notes();
+        done
     }
 
     /// Layers, and all that build on them.
@@ -106,19 +132,26 @@ impl Index {
 
     /// Removes layers and directories in that order, and the records whose results they are.
     ///
-    /// Those that are pinned by now stay, and so do layers on which others build that stay. An image
-    /// of which a layer goes loses its name.
-    fn remove(&self, victims: &[UsageId]) -> Result<Removed> {
+    /// Of what builds on a layer, all that was there when the collection began must go before it.
+    /// Those that have come to be needed since then stay, and so do layers on which others build that
+    /// stay. An image of which a layer goes loses its name.
+    pub(super) fn remove(&self, victims: &[UsageId]) -> Result<Removed> {
         let mut removed = Removed::default();
         let names = self.names_of_layers()?;
-        let mut gone = HashSet::new();
+        let mut owned = self.owned_rows(victims)?;
+        let mut kept = HashSet::new();
         for chunk in victims.chunks(CHUNK) {
             let pins = self.pins.lock();
             let mut batch = Batch::new(&self.db);
             for victim in chunk {
                 match *victim {
-                    UsageId::Layer(id) if self.remove_layer(&pins, &mut batch, id, &gone)? => {
-                        gone.insert(id);
+                    UsageId::Layer(id) => {
+                        let Some(row) = self.layer(id)? else { continue };
+                        if kept.contains(&id) || pins.is_needed(Pinnable::Layer(id)) {
+                            kept.extend(row.parents);
+                            continue;
+                        }
+                        self.remove_layer(&mut batch, &row, owned.remove(&id).unwrap_or_default())?;
                         for name in names.get(&id).into_iter().flatten() {
                             batch.delete(Family::Images, name.as_bytes());
                         }
@@ -148,27 +181,32 @@ impl Index {
         Ok(names)
     }
 
-    /// Deletes a layer and its records, unless a layer builds on it that is not `gone`.
-    fn remove_layer(
-        &self,
-        pins: &PinLock<'_>,
-        batch: &mut Batch<'_>,
-        id: LayerId,
-        gone: &HashSet<LayerId>,
-    ) -> Result<bool> {
-        if pins.is_pinned(Pinnable::Layer(id)) {
-            return Ok(false);
+    /// The rows that go with layers. What is added to one later makes it needed.
+    fn owned_rows(&self, victims: &[UsageId]) -> Result<HashMap<LayerId, OwnedRows>> {
+        let layer = |victim: &UsageId| match *victim {
+            UsageId::Layer(id) => Some(id),
+            _ => None,
+        };
+        let mut layers: Vec<_> = victims.iter().filter_map(layer).collect();
+        layers.sort_unstable();
+        let (mut links, mut data) = (self.db.walk(Family::Links), self.db.walk(Family::LayerData));
+        let rows = layers.into_iter().map(|id| {
+            let records = links.keys(&links::records_of(id))?;
+            let data = data.keys(&id.0.to_be_bytes())?;
+            Ok((id, OwnedRows { records, data }))
+        });
+        rows.collect()
+    }
+
+    /// Deletes a layer, and the rows that go with it.
+    fn remove_layer(&self, batch: &mut Batch<'_>, row: &LayerRow, owned: OwnedRows) -> Result<()> {
+        for link in &owned.records {
+            self.delete_record_at(batch, link)?;
         }
-        for link in self.db.scan_raw(Family::Links, &links::children_of(id)) {
-            let child = links::trailing_number(&link?.0).map(LayerId);
-            if child.is_none_or(|child| !gone.contains(&child)) {
-                return Ok(false);
-            }
+        for data in &owned.data {
+            batch.delete(Family::LayerData, data);
         }
-        let Some(row) = self.layer(id)? else { return Ok(false) };
-        self.delete_records_of(batch, id)?;
-        self.delete_layer(batch, &row)?;
-        Ok(true)
+        self.delete_layer(batch, row)
     }
 
     /// Removes the directories of one kind and name that nobody holds; removing them from the disk is

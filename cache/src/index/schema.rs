@@ -24,7 +24,7 @@ use super::{
 ///
 /// A change of any row's encoding, or of what a family holds, is a new number and a step in
 /// [`migrate`]. The number itself is stored in [`Family::Meta`] and never changes its place.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const VERSION_KEY: &[u8] = b"schema";
 
 /// What is read of the index and may be wanted again, in bytes.
@@ -43,7 +43,8 @@ pub(super) enum Family {
     Parts,
     /// Files that keys of inputs stood for, by primary key and position; see [`crate::FileList`].
     FileLists,
-    /// Primary keys of the newest records of each step.
+    /// Primary keys of the newest records of each step, in one row: rows of their own, made and
+    /// deleted at one place time and again, would make it slow to read.
     Steps,
     /// Layers by number.
     Layers,
@@ -223,15 +224,24 @@ fn migrate(db: &Db, found: u32) -> Result<()> {
         return Ok(());
     }
     tracing::info!(found, VERSION, "bringing the index to a newer schema");
+    // Nothing but explanations is lost with what is dropped here.
     if found < 2 {
-        // Parts were lists of names and values. Nothing but explanations is lost with them.
-        let mut batch = Batch::new(db);
-        for row in db.scan_raw(Family::Parts, &[]) {
-            batch.delete(Family::Parts, &row?.0);
-        }
-        batch.write()?;
+        // Parts were lists of names and values.
+        drop_rows(db, Family::Parts)?;
+    }
+    if found < 3 {
+        // Each record of a step had a row.
+        drop_rows(db, Family::Steps)?;
     }
     write_version(db)
+}
+
+fn drop_rows(db: &Db, family: Family) -> Result<()> {
+    let mut batch = Batch::new(db);
+    for row in db.scan_raw(family, &[]) {
+        batch.delete(family, &row?.0);
+    }
+    batch.write()
 }
 
 fn write_version(db: &Db) -> Result<()> {
@@ -263,18 +273,20 @@ mod tests {
     }
 
     #[test]
-    fn an_index_of_the_first_version_keeps_all_but_its_parts() {
+    fn an_index_of_the_first_version_keeps_all_but_explanations() {
         let directory = tempfile::tempdir().unwrap();
         {
             let db = open(directory.path()).unwrap();
             let mut batch = Batch::new(&db);
             batch.put_raw(Family::Meta, VERSION_KEY, &1u32.to_le_bytes());
             batch.put_raw(Family::Parts, b"key", b"\x01as they once were");
+            batch.put_raw(Family::Steps, b"a step and a key", b"\x01and when");
             batch.put_raw(Family::Records, b"key", b"a record");
             batch.write().unwrap();
         }
         let db = open(directory.path()).unwrap();
         assert_eq!(db.get_raw(Family::Parts, b"key").unwrap(), None);
+        assert_eq!(db.get_raw(Family::Steps, b"a step and a key").unwrap(), None);
         assert_eq!(db.get_raw(Family::Records, b"key").unwrap().unwrap(), b"a record");
         let version = db.get_raw(Family::Meta, VERSION_KEY).unwrap().unwrap();
         assert_eq!(decode_version(&version).unwrap(), VERSION);

@@ -80,3 +80,15 @@ fn parts_and_files_are_kept_as_long_as_their_record() {
         assert_eq!(rows(&fixture.index, family), 0, "{family:?}");
     }
 }
+
+#[test]
+fn a_step_forgets_records_that_go_together() {
+    let fixture = Fixture::new();
+    let layers = ["a", "b", "c", "d"].map(|name| save(&fixture, name, 1, None));
+    let pin = fixture.index.pin_layers(&[layers[1]]);
+    fixture.prune_all();
+    assert_eq!(earlier(&fixture), [key("b")]);
+    drop(pin);
+    fixture.prune_all();
+    assert_eq!(rows(&fixture.index, schema::Family::Steps), 0);
+}

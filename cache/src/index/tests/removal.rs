@@ -233,6 +233,38 @@ fn uses_are_counted_and_count_for_all_below() {
 }
 
 #[test]
+fn what_comes_to_be_needed_while_a_collection_goes_on_stays_with_all_below() {
+    type Need = fn(&Fixture, LayerId);
+    let needs: [(&str, Need); 5] = [
+        ("a step made on it", |fixture, top| drop(fixture.step("new", &[top]))),
+        ("a lookup", |fixture, _| drop(fixture.index.lookup(&[key("top")]).unwrap())),
+        ("data", |fixture, top| fixture.index.put_layer_data(top, "kind", b"data").unwrap()),
+        ("an image", |fixture, top| {
+            let blob = fixture.blob("manifest").row;
+            fixture.index.put_image("name", &image(&blob, &[], &[top])).unwrap();
+        }),
+        ("a record with the same result", |fixture, top| {
+            let same = record("same", vec![top]);
+            drop(fixture.index.save(same, &KeyParts::default(), &[], &[]).unwrap());
+        }),
+    ];
+    for (name, need) in needs {
+        let fixture = Fixture::new();
+        let base = fixture.step("base", &[]);
+        let top = fixture.step("top", &[base]);
+        let other = fixture.step("other", &[base]);
+        let victims = [top, other, base].map(UsageId::Layer);
+        let removed = fixture.index.collect(|| {
+            need(&fixture, top);
+            fixture.index.remove(&victims)
+        });
+        assert_eq!(removed.unwrap().layers, [other], "{name}");
+        assert!(fixture.hit(&key("top")).is_some(), "{name}");
+        assert!(fixture.index.layer(base).unwrap().is_some(), "{name}");
+    }
+}
+
+#[test]
 fn builds_and_a_collection_at_the_same_time_never_lose_what_was_found() {
     let fixture = Fixture::new();
     let index = &fixture.index;
