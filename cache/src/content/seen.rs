@@ -40,7 +40,12 @@ pub(super) struct Seen(Arc<Mutex<HashMap<Digest, (Stamp, Instant)>>>);
 impl Seen {
     pub(super) fn note(&self, digest: Digest, file: &Metadata) {
         let mut seen = self.0.lock();
-        seen.retain(|_, (_, at)| at.elapsed() < TRUSTED);
+        // Not each time: of ten thousand that are made at once, each would look at all others.
+        if seen.len() == seen.capacity() {
+            seen.retain(|_, (_, at)| at.elapsed() < TRUSTED);
+            let enough = 2 * seen.len();
+            seen.shrink_to(enough);
+        }
         seen.insert(digest, (Stamp::of(file), Instant::now()));
     }
 
