@@ -151,7 +151,11 @@ impl Index {
                             kept.extend(row.parents);
                             continue;
                         }
-                        self.remove_layer(&mut batch, &row, owned.remove(&id).unwrap_or_default())?;
+                        self.remove_layer(
+                            &mut batch,
+                            &row,
+                            &owned.remove(&id).unwrap_or_default(),
+                        )?;
                         for name in names.get(&id).into_iter().flatten() {
                             batch.delete(Family::Images, name.as_bytes());
                         }
@@ -199,7 +203,7 @@ impl Index {
     }
 
     /// Deletes a layer, and the rows that go with it.
-    fn remove_layer(&self, batch: &mut Batch<'_>, row: &LayerRow, owned: OwnedRows) -> Result<()> {
+    fn remove_layer(&self, batch: &mut Batch<'_>, row: &LayerRow, owned: &OwnedRows) -> Result<()> {
         for link in &owned.records {
             self.delete_record_at(batch, link)?;
         }

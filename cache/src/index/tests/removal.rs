@@ -236,7 +236,9 @@ fn uses_are_counted_and_count_for_all_below() {
 fn what_comes_to_be_needed_while_a_collection_goes_on_stays_with_all_below() {
     type Need = fn(&Fixture, LayerId);
     let needs: [(&str, Need); 5] = [
-        ("a step made on it", |fixture, top| drop(fixture.step("new", &[top]))),
+        ("a step made on it", |fixture, top| {
+            fixture.step("new", &[top]);
+        }),
         ("a lookup", |fixture, _| drop(fixture.index.lookup(&[key("top")]).unwrap())),
         ("data", |fixture, top| fixture.index.put_layer_data(top, "kind", b"data").unwrap()),
         ("an image", |fixture, top| {
