@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kiln_executor::{
-    Executor, ExecutorConfig, Network, ProcessIo, ProcessSpec, Rootfs, serve_if_zygote,
-    start_zygote,
+    Executor, ExecutorConfig, Network, ProcessIo, ProcessSpec, Rootfs, UserNamespaceConfig,
+    serve_if_zygote, start_zygote,
 };
 
 const WARM_UP: usize = 50;
@@ -19,12 +19,20 @@ fn main() {
     let zygote = start_zygote().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
+        let dir = tempfile::tempdir().unwrap();
+        // With `users` as its argument, steps have a user namespace.
+        let with_users = std::env::args().nth(1).is_some_and(|word| word == "users");
+        let user_namespace = with_users.then(|| UserNamespaceConfig {
+            ids: "300000:65536".parse().unwrap(),
+            directory: dir.path().to_owned(),
+            scratch: dir.path().join("scratch"),
+        });
         let config = ExecutorConfig {
             cgroup_parent: format!("kiln-overhead-{}", std::process::id()),
+            user_namespace,
             ..ExecutorConfig::default()
         };
         let executor = Executor::new(zygote, config).unwrap();
-        let dir = tempfile::tempdir().unwrap();
         make_base(&dir.path().join("base"));
         for (name, network) in [
             ("host network", Network::Host),

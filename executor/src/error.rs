@@ -1,6 +1,7 @@
 //! What can go wrong between a [`ProcessSpec`](crate::ProcessSpec) and its exit.
 
 use std::io;
+use std::path::Path;
 
 use crate::apparmor::AppArmorError;
 use crate::network::NetworkError;
@@ -26,6 +27,34 @@ pub enum ExecutorError {
         /// What is missing.
         #[source]
         source: AppArmorError,
+    },
+    /// Steps are to have a user namespace, and the daemon is in one itself.
+    #[error(
+        "steps can have no user namespace of their own: this daemon is an ordinary user's, and in one \
+         with all its steps"
+    )]
+    NestedUserNamespace,
+    /// The file system of the layers, or the kernel, does not show them with other ids.
+    #[error(
+        "steps can have no user namespace: the kernel makes no idmapped mount of {directory}: that \
+         takes Linux 5.19 and a file system that has them, all that is mounted below included (ext4, \
+         XFS and Btrfs have, overlayfs and NFS do not)"
+    )]
+    NoIdmappedMounts {
+        /// The directory of the layers.
+        directory: String,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// Steps are to have a user namespace, and cannot.
+    #[error("steps can have no user namespace: {what}")]
+    UserNamespace {
+        /// What was being done.
+        what: String,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
     },
     /// The helper process that starts steps could not be started.
     #[error("cannot start the process that launches steps")]
@@ -167,6 +196,9 @@ pub enum InvalidSpec {
     /// A file's content, or the request as a whole, is larger than the channel takes.
     #[error("the specification is {0} bytes; at most 64 MiB are accepted")]
     TooLarge(usize),
+    /// An id that the user namespace of steps does not have.
+    #[error("the id {0} of a user or group is none that steps have here, which is those below {1}")]
+    NotMapped(u32, u32),
 }
 
 impl ExecutorError {
@@ -177,6 +209,20 @@ impl ExecutorError {
             Self::CommandNotFound { .. } => Some(127),
             Self::NotExecutable { .. } => Some(126),
             _ => None,
+        }
+    }
+
+    /// For a failure to make the user namespace of steps with the layers in `directory`.
+    pub(crate) fn from_users(failure: &Failure, directory: &Path) -> Self {
+        let source = io::Error::from_raw_os_error(failure.errno);
+        match failure.stage {
+            Stage::Idmap | Stage::Overlay => {
+                Self::NoIdmappedMounts { directory: directory.display().to_string(), source }
+            }
+            stage => {
+                let subject = String::from_utf8_lossy(&failure.subject);
+                Self::UserNamespace { what: format!("{stage} {subject}"), source }
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,16 +13,16 @@ use tokio::io::unix::AsyncFd;
 use crate::apparmor;
 use crate::cgroup::{CgroupError, Cgroups, GroupSpec, Keeper};
 use crate::error::ExecutorError;
-use crate::network::{Borrowed, NetworkConfig, NetworkError, Networks, Reach};
+use crate::network::{Borrowed, NetworkConfig, NetworkError, Networks, Owner, Reach};
 use crate::request;
 use crate::running::{Running, Upper};
 use crate::spec::{Device, Mount, Network, ProcessIo, ProcessSpec, Resources, Security};
 use crate::supervised::{HeldGroup, Launch, Supervised};
 use crate::sys::async_fd;
-use crate::user_namespace::in_user_namespace;
-use crate::zygote::Zygote;
+use crate::user_namespace::{SubordinateIds, in_user_namespace};
 use crate::zygote::channel::Encoded;
 use crate::zygote::protocol::Request;
+use crate::zygote::{Zygote, ask};
 
 /// What holds for every step of an executor.
 #[derive(Debug, Clone)]
@@ -41,6 +42,20 @@ pub struct ExecutorConfig {
     pub network: NetworkConfig,
     /// How many network namespaces that no step is in are kept for the next ones.
     pub kept_networks: usize,
+    /// The user namespace of confined steps; `None` leaves them in the daemon's.
+    pub user_namespace: Option<UserNamespaceConfig>,
+}
+
+/// How the ids of confined steps are others on the host than those that they see.
+#[derive(Debug, Clone)]
+pub struct UserNamespaceConfig {
+    /// The host's ids for those of steps.
+    pub ids: SubordinateIds,
+    /// The directory in which all layers and caches are, whose file system must know idmapped mounts.
+    /// Other sources of mounts show the host's ids.
+    pub directory: PathBuf,
+    /// A directory in it, made if it is not there, for things that last as long as a call.
+    pub scratch: PathBuf,
 }
 
 /// More than builds have, and fewer than it takes to bring down a host.
@@ -55,6 +70,7 @@ impl Default for ExecutorConfig {
             oom_score_adj: 0,
             network: NetworkConfig::default(),
             kept_networks: 8,
+            user_namespace: None,
         }
     }
 }
@@ -84,7 +100,8 @@ impl Executor {
     /// # Errors
     /// [`ExecutorError::NotRoot`] for other users, who need a user namespace
     /// ([`enter_user_namespace`](crate::enter_user_namespace)). [`ExecutorError::AppArmor`] if this
-    /// host does not have the configured profile.
+    /// host does not have the configured profile, [`ExecutorError::UserNamespace`] if steps cannot
+    /// have the configured user namespace.
     pub fn new(zygote: Zygote, config: ExecutorConfig) -> Result<Self, ExecutorError> {
         let uid = rustix::process::geteuid();
         if !uid.is_root() {
@@ -94,6 +111,10 @@ impl Executor {
             apparmor::check(profile)
                 .map_err(|source| ExecutorError::AppArmor { profile: profile.clone(), source })?;
         }
+        let owner = match &config.user_namespace {
+            Some(users) => own_users(&zygote, users)?,
+            None => Owner::Daemon,
+        };
         let control = async_fd::register(zygote.socket, Interest::WRITABLE)
             .map_err(ExecutorError::StartZygote)?;
         let cgroups = Arc::new(Cgroups::detect());
@@ -116,7 +137,7 @@ impl Executor {
         let parent = config.cgroup_parent.clone();
         let keeper = Keeper::start(Arc::clone(&cgroups), parent, usual.clone())
             .map_err(ExecutorError::StartZygote)?;
-        let networks = Networks::start(config.network.clone(), config.kept_networks)
+        let networks = Networks::start(config.network.clone(), config.kept_networks, owner)
             .map_err(ExecutorError::StartZygote)?;
         Ok(Self { shared: Arc::new(Shared { control, cgroups, keeper, networks, config, usual }) })
     }
@@ -223,6 +244,28 @@ impl Executor {
             source: std::io::Error::other(error),
         })?
     }
+}
+
+/// Has the zygote make the user namespace of confined steps, who are also to own their networks.
+fn own_users(zygote: &Zygote, config: &UserNamespaceConfig) -> Result<Owner, ExecutorError> {
+    let io_error = |source| ExecutorError::UserNamespace {
+        what: config.scratch.display().to_string(),
+        source,
+    };
+    if in_user_namespace() {
+        return Err(ExecutorError::NestedUserNamespace);
+    }
+    let trial = config.scratch.join("users");
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| trial.join(name));
+    for dir in [&lower, &upper, &work] {
+        std::fs::create_dir_all(dir).map_err(io_error)?;
+    }
+    let made = request::users(config, lower, upper, work)
+        .and_then(|request| ask(zygote.socket.as_fd(), &request));
+    // The daemon empties its scratch directory, too.
+    let _ = std::fs::remove_dir_all(&trial);
+    made.map_err(|failure| ExecutorError::from_users(&failure, &config.directory))?;
+    zygote.socket.try_clone().map(Owner::Steps).map_err(ExecutorError::StartZygote)
 }
 
 fn device(mount: &Mount) -> Option<Device> {

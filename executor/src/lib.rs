@@ -49,13 +49,15 @@ mod zygote;
 
 pub use apparmor::AppArmorError;
 pub use error::{ExecutorError, InvalidSpec};
-pub use executor::{Executor, ExecutorConfig};
+pub use executor::{Executor, ExecutorConfig, UserNamespaceConfig};
 pub use network::{BridgeConfig, CniConfig, InvalidSubnet, NetworkConfig, NetworkError, Subnet};
 pub use running::{ExecSpec, Exit, ExitStatus, Running, StepHandle, Usage};
 pub use spec::{
     Device, Inert, Mount, Network, OverlayUpper, ProcessIo, ProcessSpec, Resources, Rlimit,
     RlimitResource, Rootfs, Security, User,
 };
-pub use user_namespace::{UserNamespaceError, enter_user_namespace, in_user_namespace};
+pub use user_namespace::{
+    SubordinateIds, UserNamespaceError, enter_user_namespace, in_user_namespace,
+};
 pub use zygote::protocol::Stage;
 pub use zygote::{Zygote, fork_zygote, serve_if_zygote, start_zygote};

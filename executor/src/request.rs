@@ -4,15 +4,18 @@ use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use crate::cgroup::StepCgroup;
 use crate::error::{ExecutorError, InvalidSpec};
-use crate::executor::ExecutorConfig;
+use crate::executor::{ExecutorConfig, UserNamespaceConfig};
 use crate::running::ExecSpec;
-use crate::spec::{Device, Mount, Network, ProcessSpec, Rlimit, RlimitResource, Security};
-use crate::user_namespace::in_user_namespace;
-use crate::zygote::protocol::{MountSource, Overlay, Process, Step, StepMount};
+use crate::spec::{Device, Mount, Network, ProcessSpec, Rlimit, RlimitResource, Security, User};
+use crate::user_namespace::{SubordinateIds, in_user_namespace};
+use crate::zygote::protocol::{
+    At, Failure, MountSource, Overlay, Process, Request, Stage, Step, StepMount, UsersRequest,
+};
 
 /// As many layers as overlayfs joins.
 const MAX_LAYERS: usize = 500;
@@ -47,6 +50,51 @@ pub(crate) fn check(spec: &ProcessSpec) -> Result<(), ExecutorError> {
     Ok(())
 }
 
+/// The request for the user namespace of confined steps, to be tried out with these directories.
+pub(crate) fn users(
+    config: &UserNamespaceConfig,
+    lower: PathBuf,
+    upper: PathBuf,
+    work: PathBuf,
+) -> Result<Request, Failure> {
+    let convert = || {
+        let upper = Some((path(upper)?, path(work)?));
+        let trial = overlay("/", vec![lower], upper)?;
+        let directory = path(config.directory.clone())?;
+        Ok(UsersRequest { ids: config.ids.clone(), directory, trial })
+    };
+    let made: Result<_, InvalidSpec> = convert();
+    // Nothing but a NUL byte, which no path has that led somewhere.
+    made.map(|made| Request::Users(Box::new(made))).map_err(|_| Errno::INVAL).at(Stage::Request, "")
+}
+
+/// Fails if an id is none of those that a confined step has.
+fn check_ids(spec: &ProcessSpec, ids: &SubordinateIds) -> Result<(), InvalidSpec> {
+    check_user(&spec.user, ids)?;
+    for mount in &spec.mounts {
+        if let Mount::File { uid, gid, .. } | Mount::Device { uid, gid, .. } = mount {
+            check_user(&User { uid: *uid, gid: *gid, additional_gids: Vec::new() }, ids)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_user(user: &User, ids: &SubordinateIds) -> Result<(), InvalidSpec> {
+    let is_missing = |id: &&u32| ids.gid(**id).is_none();
+    let gids = std::iter::once(&user.gid).chain(&user.additional_gids);
+    let missing = Some(&user.uid).filter(|uid| ids.uid(**uid).is_none());
+    match missing.or_else(|| gids.into_iter().find(is_missing)) {
+        Some(id) => Err(InvalidSpec::NotMapped(*id, ids.count())),
+        None => Ok(()),
+    }
+}
+
+/// The ids of a step's user namespace, if it has one.
+fn ids_of(security: Security, config: &ExecutorConfig) -> Option<&SubordinateIds> {
+    let users = config.user_namespace.as_ref().filter(|_| security == Security::Sandbox);
+    users.map(|users| &users.ids)
+}
+
 /// Converts a checked specification, to be run in `cgroup`.
 pub(crate) fn step(
     spec: ProcessSpec,
@@ -66,6 +114,8 @@ fn convert(
     config: &ExecutorConfig,
 ) -> Result<Step, InvalidSpec> {
     let insecure = spec.security == Security::Insecure;
+    let ids = ids_of(spec.security, config);
+    ids.map_or(Ok(()), |ids| check_ids(&spec, ids))?;
     let upper = Some((path(spec.rootfs.upper)?, path(spec.rootfs.work)?));
     Ok(Step {
         root: overlay("/", spec.rootfs.lower, upper)?,
@@ -88,6 +138,7 @@ fn convert(
             gid: spec.user.gid,
             groups: spec.user.additional_gids,
             insecure,
+            has_users: ids.is_some(),
             rlimits: rlimits(&spec.rlimits, cgroup, config),
             tty: spec.tty,
             apparmor_profile: profile(spec.security, config)?,
@@ -111,6 +162,8 @@ pub(crate) fn further(
     if spec.args.is_empty() {
         return Err(invalid(InvalidSpec::NoCommand));
     }
+    let ids = ids_of(security, config);
+    ids.map_or(Ok(()), |ids| check_user(&spec.user, ids)).map_err(invalid)?;
     Ok(Process {
         args: strings(spec.args, "an argument").map_err(invalid)?,
         env: strings(spec.env, "the environment").map_err(invalid)?,
@@ -119,6 +172,7 @@ pub(crate) fn further(
         gid: spec.user.gid,
         groups: spec.user.additional_gids,
         insecure: security == Security::Insecure,
+        has_users: ids.is_some(),
         rlimits: Vec::new(),
         tty: spec.tty,
         apparmor_profile: profile(security, config).map_err(invalid)?,

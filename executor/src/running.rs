@@ -117,7 +117,9 @@ impl Running {
         let failure = match supervised.receive().await? {
             Some(Reply::Exited(status, used)) => return Ok(self.finish(status, used)),
             Some(Reply::Failed(failure)) => ExecutorError::from_failure(&failure),
-            Some(Reply::Ready(_)) | None => ExecutorError::Lost { id: supervised.id.clone() },
+            Some(Reply::Ready(_) | Reply::Made) | None => {
+                ExecutorError::Lost { id: supervised.id.clone() }
+            }
         };
         supervised.kill();
         supervised.gone().await;

@@ -148,7 +148,7 @@ async fn until_ready(
             Ok((fds.into_iter().next().ok_or_else(lost)?, created))
         }
         Some((Reply::Failed(failure), _)) => Err(ExecutorError::from_failure(&failure)),
-        Some((Reply::Exited(..), _)) | None => Err(lost()),
+        Some((Reply::Exited(..) | Reply::Made, _)) | None => Err(lost()),
     }
 }
 

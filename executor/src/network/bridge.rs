@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
 
 use super::firewall::Firewall;
-use super::namespace::Namespace;
+use super::namespace::{Namespace, Owner};
 use super::netlink::{Family, Socket};
 use super::route::{self, End};
 use super::subnet::Subnet;
@@ -74,7 +74,7 @@ impl Bridge {
         let mut in_host = Socket::open(Family::Route).at("open a netlink socket")?;
         let mtu = if program.is_some() { uplink::MTU } else { host_mtu() };
         let (router, mut in_router) = home
-            .visit_new(|| {
+            .visit_new(&Owner::Daemon, || {
                 fs::write("/proc/sys/net/ipv4/ip_forward", "1")
                     .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
                 Socket::open(Family::Route)
@@ -108,18 +108,27 @@ impl Bridge {
     }
 
     /// Makes a namespace with a way out, in a thread that is in `home`.
-    pub(super) fn connect(&mut self, home: &Namespace) -> Result<(Namespace, u32), NetworkError> {
+    pub(super) fn connect(
+        &mut self,
+        home: &Namespace,
+        owner: &Owner,
+    ) -> Result<(Namespace, u32), NetworkError> {
         let place = self.addresses.take().ok_or(NetworkError::NoAddress)?;
-        let made = self.connect_as(place, home);
+        let made = self.connect_as(place, home, owner);
         if made.is_err() {
             self.addresses.give_back(place);
         }
         made.at("connect a network namespace").map(|namespace| (namespace, place))
     }
 
-    fn connect_as(&mut self, place: u32, home: &Namespace) -> Result<Namespace, Errno> {
+    fn connect_as(
+        &mut self,
+        place: u32,
+        home: &Namespace,
+        owner: &Owner,
+    ) -> Result<Namespace, Errno> {
         let steps = self.addresses.steps;
-        let (namespace, mut inside) = home.visit_new(|| Socket::open(Family::Route))?;
+        let (namespace, mut inside) = home.visit_new(owner, || Socket::open(Family::Route))?;
         let port = format!("step{place}");
         let near = End { name: &port, namespace: None, bridge: Some(self.ports) };
         let far = End { name: "eth0", namespace: Some(namespace.as_fd()), bridge: None };

@@ -31,7 +31,7 @@ use uplink::{Uplink, Uplinks};
 
 pub use bridge::BridgeConfig;
 pub use cni::CniConfig;
-pub(crate) use namespace::enter;
+pub(crate) use namespace::{Owner, enter};
 pub use subnet::{InvalidSubnet, Subnet};
 
 /// Where the network of steps that want the usual one comes from.
@@ -173,12 +173,15 @@ pub(crate) struct Borrowed {
 impl Networks {
     /// Starts the thread, which makes nothing before it is asked to. `kept` is how many namespaces
     /// that no step is in are kept.
-    pub(crate) fn start(config: NetworkConfig, kept: usize) -> std::io::Result<Self> {
+    ///
+    /// `owner` is who those of steps belong to.
+    pub(crate) fn start(config: NetworkConfig, kept: usize, owner: Owner) -> std::io::Result<Self> {
         let ready = Arc::new(Ready { kept: kept.max(1), networks: Mutex::default() });
         let (sender, receiver) = mpsc::channel();
         let shared = Arc::clone(&ready);
         let uplinks = (!net::is_own()?).then(Uplinks::start).transpose()?;
-        let maker = Maker { config, ready: shared, provider: None, uplink: None, uplinks };
+        let owner = Arc::new(owner);
+        let maker = Maker { config, owner, ready: shared, provider: None, uplink: None, uplinks };
         let thread = std::thread::Builder::new()
             .name("kiln-network".into())
             .spawn(move || maker.run(&receiver))?;
@@ -284,6 +287,7 @@ impl Ready {
 /// What the thread has.
 struct Maker {
     config: NetworkConfig,
+    owner: Arc<Owner>,
     ready: Arc<Ready>,
     provider: Option<Provider>,
     /// What connects the network that this thread is in, if that is not the host's; before the thread
@@ -364,17 +368,22 @@ impl Maker {
     }
 
     fn make(&mut self, reach: Reach, home: &Namespace) -> Result<Network, NetworkError> {
+        let owner = Arc::clone(&self.owner);
+        let unconnected = || {
+            let made = home.visit_new(&owner, || Ok(())).at("make a network namespace");
+            made.map(|(namespace, ())| namespace)
+        };
         if reach == Reach::Loopback {
-            let (namespace, ()) = home.visit_new(|| Ok(())).at("make a network namespace")?;
+            let namespace = unconnected()?;
             return Ok(Network { namespace, connection: Connection::None });
         }
         match self.provider(home)? {
             Provider::Bridge(bridge) => {
-                let (namespace, place) = bridge.connect(home)?;
+                let (namespace, place) = bridge.connect(home, &owner)?;
                 Ok(Network { namespace, connection: Connection::Bridge { place } })
             }
             Provider::Cni(cni) => {
-                let (namespace, ()) = home.visit_new(|| Ok(())).at("make a network namespace")?;
+                let namespace = unconnected()?;
                 let attachment = cni.attach(&namespace)?;
                 Ok(Network { namespace, connection: Connection::Cni(attachment) })
             }

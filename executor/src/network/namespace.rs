@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::sys::net;
+use crate::zygote::{self, protocol::Request};
 
 /// A network namespace. It exists as long as this, or a process in it.
 #[derive(Debug)]
@@ -23,10 +24,14 @@ impl Namespace {
     /// one, and is again afterwards.
     pub(super) fn visit_new<T>(
         &self,
+        owner: &Owner,
         work: impl FnOnce() -> Result<T, Errno>,
     ) -> Result<(Self, T), Errno> {
         let visit = || {
-            net::new_namespace()?;
+            match owner {
+                Owner::Daemon => net::new_namespace()?,
+                Owner::Steps(zygote) => enter(new_of_steps(zygote)?.as_fd())?,
+            }
             net::bring_up_loopback()?;
             Ok((Self::current()?, work()?))
         };
@@ -34,6 +39,20 @@ impl Namespace {
         enter(self.as_fd())?;
         visited
     }
+}
+
+/// Whose root has rights over a network namespace.
+#[derive(Debug)]
+pub(crate) enum Owner {
+    /// The user namespace that this process is in.
+    Daemon,
+    /// That of confined steps, which the zygote at the other end can enter.
+    Steps(OwnedFd),
+}
+
+fn new_of_steps(zygote: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let made = zygote::ask(zygote.as_fd(), &Request::NetworkNamespace);
+    made.map_err(|failure| Errno::from_raw_os_error(failure.errno))?.ok_or(Errno::BADMSG)
 }
 
 impl AsFd for Namespace {

@@ -16,6 +16,7 @@ mod process;
 mod root;
 mod standard;
 mod target;
+mod users;
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -38,6 +39,8 @@ use masks::Masks;
 use root::EmptyNamespace;
 use target::Targets;
 
+pub(crate) use users::Users;
+
 /// What is the same for every step, made once when the zygote starts.
 pub(crate) struct Prepared {
     /// Docker's default system call filter.
@@ -46,12 +49,24 @@ pub(crate) struct Prepared {
     masks: Masks,
     /// Where steps start from, or why that could not be made, for every request to hear.
     empty: Result<EmptyNamespace, Failure>,
+    /// The user namespace of confined steps, once the daemon has asked for one.
+    pub(crate) users: Option<Users>,
 }
 
 impl Prepared {
     pub(crate) fn new() -> Self {
         let filter = seccomp::default_filter();
-        Self { filter, masks: Masks::of_this_kernel(), empty: EmptyNamespace::new() }
+        let (masks, empty) = (Masks::of_this_kernel(), EmptyNamespace::new());
+        Self { filter, masks, empty, users: None }
+    }
+
+    /// The user namespace that `process` is to run in, if not the daemon's.
+    fn users_of(&self, process: &Process) -> Result<Option<&Users>, Failure> {
+        match &self.users {
+            Some(users) if process.has_users => Ok(Some(users)),
+            None if process.has_users => Err(Errno::BADMSG).at(Stage::Request, "the zygote"),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -74,13 +89,13 @@ impl Descriptors {
     /// (if it has one), standard output, error and (if
     /// there is one) input, then those of the cgroup.
     pub(crate) fn sort(fds: Vec<OwnedFd>, request: &Request) -> Option<(OwnedFd, Self)> {
-        let process = request.process();
+        let process = request.process()?;
         let mut fds = fds.into_iter();
         let reply = fds.next()?;
         let (member, network) = match request {
             Request::Run(step) if step.has_network => (None, Some(fds.next()?)),
             Request::Run(_) => (None, None),
-            Request::Exec(_) => (Some(fds.next()?), None),
+            _ => (Some(fds.next()?), None),
         };
         let (stdout, stderr) = (fds.next()?, fds.next()?);
         let stdin = if process.has_stdin { Some(fds.next()?) } else { None };
@@ -89,10 +104,11 @@ impl Descriptors {
 }
 
 impl Request {
-    fn process(&self) -> &Process {
+    fn process(&self) -> Option<&Process> {
         match self {
-            Self::Run(step) => &step.process,
-            Self::Exec(process) => process,
+            Self::Run(step) => Some(&step.process),
+            Self::Exec(process) => Some(process),
+            Self::Users(_) | Self::NetworkNamespace => None,
         }
     }
 }
@@ -102,7 +118,7 @@ impl Request {
 pub(crate) fn namespaces(request: &Request) -> u64 {
     let flags = match request {
         Request::Run(_) => libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS,
-        Request::Exec(_) => 0,
+        Request::Exec(_) | Request::Users(_) | Request::NetworkNamespace => 0,
     };
     flags as u64
 }
@@ -115,12 +131,14 @@ pub(crate) fn run(
     prepared: &Prepared,
 ) -> ! {
     let result = match request {
-        Request::Run(step) => set_up(step, &descriptors, prepared),
-        Request::Exec(_) => join(&descriptors).map(|()| Vec::new()),
+        Request::Run(step) => set_up(step, &descriptors, prepared)
+            .and_then(|created| tell_ready(created, reply))
+            .and_then(|()| launch(&step.process, reply, descriptors, prepared)),
+        Request::Exec(process) => join(&descriptors)
+            .and_then(|()| tell_ready(Vec::new(), reply))
+            .and_then(|()| launch(process, reply, descriptors, prepared)),
+        Request::Users(_) | Request::NetworkNamespace => Ok(()),
     };
-    let result = result
-        .and_then(|created| tell_ready(created, reply))
-        .and_then(|()| launch(request.process(), reply, descriptors, prepared));
     if let Err(failure) = result {
         report(reply, failure);
     }
@@ -133,6 +151,12 @@ fn set_up(
     descriptors: &Descriptors,
     prepared: &Prepared,
 ) -> Result<Vec<Created>, Failure> {
+    // The terminal is in the host's mount namespace, and in no other.
+    let console = standard::open_console(step, &descriptors.stdout)?;
+    let users = prepared.users_of(&step.process)?;
+    if let Some(users) = users {
+        users.enter_mounts()?;
+    }
     become_init()?;
     if let Some(network) = &descriptors.network {
         network::enter(network.as_fd()).at(Stage::Network, "enter its namespace")?;
@@ -144,13 +168,13 @@ fn set_up(
     let root = overlay::mount(&step.root, step.no_device_nodes)?;
     let upper = target::open_upper(&step.root).at(Stage::Overlay, "upper directory")?;
     let groups = control_groups::open_v1(step)?;
-    let standard = standard::Sources::open(step, &descriptors.stdout)?;
+    let standard = standard::Sources::open(step, console)?;
 
     empty.enter_copy().at(Stage::Namespaces, "enter mounts")?;
-    let mounts = mounts::make(step, sources)?;
+    let mounts = mounts::make(step, users, sources)?;
     root::cover(root.as_fd()).at(Stage::Mount, "/")?;
     let mut targets = Targets::new(root.as_fd(), upper).at(Stage::MountTarget, "/")?;
-    standard::mount(&mut targets, step, &standard)?;
+    standard::mount(&mut targets, step, users, &standard)?;
     control_groups::show_v1(&groups, &mut targets, step)?;
     mounts::attach(mounts, &mut targets)?;
     let created = targets.created();

@@ -15,7 +15,7 @@ use rustix::mount::MountAttrFlags;
 
 use super::attach::{FsOption, copy, max_files, new_file_system, onto};
 use super::target::{TargetKind, Targets};
-use super::{devices, overlay, root};
+use super::{Users, devices, overlay, root};
 use crate::sys::mount::isolate;
 use crate::user_namespace::in_user_namespace;
 use crate::zygote::protocol::{At, Failure, MountSource, Overlay, Stage, Step, StepMount};
@@ -53,8 +53,12 @@ pub(super) fn open(step: &Step) -> Result<Vec<Option<OwnedFd>>, Failure> {
 }
 
 /// Makes the mounts from what has been opened.
-pub(super) fn make(step: &Step, opened: Vec<Option<OwnedFd>>) -> Result<Vec<Made<'_>>, Failure> {
-    let mut maker = Maker { no_device_nodes: step.no_device_nodes, files: None, made: 0 };
+pub(super) fn make<'a>(
+    step: &'a Step,
+    users: Option<&Users>,
+    opened: Vec<Option<OwnedFd>>,
+) -> Result<Vec<Made<'a>>, Failure> {
+    let mut maker = Maker { no_device_nodes: step.no_device_nodes, users, files: None, made: 0 };
     let make_one = |(mount, opened)| maker.make(mount, opened);
     step.mounts.iter().zip(opened).map(make_one).collect()
 }
@@ -74,14 +78,15 @@ pub(super) fn attach(mounts: Vec<Made<'_>>, targets: &mut Targets<'_>) -> Result
     Ok(())
 }
 
-struct Maker {
+struct Maker<'u> {
     no_device_nodes: bool,
+    users: Option<&'u Users>,
     /// The file system of files in memory, made when the first is asked for.
     files: Option<OwnedFd>,
     made: usize,
 }
 
-impl Maker {
+impl Maker<'_> {
     fn make<'a>(
         &mut self,
         mount: &'a StepMount,
@@ -107,15 +112,16 @@ impl Maker {
             (MountSource::File { content, mode, uid, gid }, None) => {
                 attributes |=
                     libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
-                let owner = (Uid::from_raw(*uid), Gid::from_raw(*gid));
-                self.file(content, *mode, owner).at(Stage::Mount, subject)?
+                self.owner(*uid, *gid)
+                    .and_then(|owner| self.file(content, *mode, owner))
+                    .at(Stage::Mount, subject)?
             }
             (MountSource::Device { is_block, major, minor, mode, uid, gid, .. }, None) => {
                 attributes |= libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
                 let kind =
                     if *is_block { FileType::BlockDevice } else { FileType::CharacterDevice };
-                let owner = (Uid::from_raw(*uid), Gid::from_raw(*gid));
-                self.node(kind, makedev(*major, *minor), *mode, owner)
+                self.owner(*uid, *gid)
+                    .and_then(|owner| self.node(kind, makedev(*major, *minor), *mode, owner))
                     .at(Stage::Devices, subject)?
             }
             (MountSource::Bind { .. } | MountSource::Overlay { .. }, None) => {
@@ -125,6 +131,12 @@ impl Maker {
         let recursive = matches!(mount.source, MountSource::Bind { recursive: true, .. });
         isolate(made.as_fd(), attributes, recursive).at(Stage::Mount, subject)?;
         Ok(Made { mount: made, target: &mount.target })
+    }
+
+    /// The host's ids for those of the step.
+    fn owner(&self, uid: u32, gid: u32) -> Result<(Uid, Gid), Errno> {
+        let (uid, gid) = self.users.map_or(Ok((uid, gid)), |users| users.ids(uid, gid))?;
+        Ok((Uid::from_raw(uid), Gid::from_raw(gid)))
     }
 
     /// The file system of files in memory, and a name in it that is free.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, Gid, Mode, OFlags, Uid, accessat, fchown, open};
 use rustix::io::{Errno, write};
 
-use super::{Descriptors, Prepared, capabilities, control_groups};
+use super::{Descriptors, Prepared, Users, capabilities, control_groups, users};
 use crate::sys::process::{CStringArray, execve};
 use crate::sys::{self, fd, fork, signal};
 use crate::user_namespace::in_user_namespace;
@@ -19,54 +19,74 @@ pub(super) fn start(
     reply: &OwnedFd,
     prepared: &Prepared,
 ) -> ! {
-    match take_over(process, descriptors, reply) {
+    let taken =
+        prepared.users_of(process).and_then(|users| take_over(process, users, descriptors, reply));
+    match taken {
         Err(failure) => super::report(reply, failure),
-        Ok(reply) => super::report(&reply, become_command(process, prepared)),
+        Ok((reply, namespace)) => {
+            super::report(&reply, become_command(process, namespace, prepared));
+        }
     }
     fork::exit(127)
 }
 
-/// Enters the cgroup, takes on the streams, and closes everything else but the reply socket, which
-/// is returned.
+/// Enters the cgroup, takes on the streams, and closes everything else but the reply socket and the
+/// user namespace to enter, which are returned.
 ///
 /// This comes before any path of the step is followed: a working directory or command that leads
 /// through /proc/self/fd must not find a descriptor of the host there.
 fn take_over(
     process: &Process,
+    users: Option<&Users>,
     descriptors: &Descriptors,
     reply: &OwnedFd,
-) -> Result<OwnedFd, Failure> {
+) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
     enter_cgroup(process, descriptors)?;
     rustix::process::setsid().at(Stage::Streams, "new session")?;
-    connect(process, descriptors).at(Stage::Streams, "standard streams")?;
+    connect(process, users, descriptors).at(Stage::Streams, "standard streams")?;
     let reply = rustix::io::fcntl_dupfd_cloexec(reply, 3).at(Stage::Streams, "dup")?;
-    fd::close_all_but(reply).at(Stage::Streams, "close_range")
+    let Some(users) = users else {
+        let closed = fd::close_all_but([reply]).at(Stage::Streams, "close_range");
+        return closed.map(|[reply]| (reply, None));
+    };
+    users.make_files_as_root().at(Stage::Privileges, "ids of files")?;
+    let namespace = users.namespace().at(Stage::Streams, "dup")?;
+    let closed = fd::close_all_but([reply, namespace]).at(Stage::Streams, "close_range");
+    closed.map(|[reply, namespace]| (reply, Some(namespace)))
 }
 
 /// Returns only with the reason why there is no command to become.
-fn become_command(process: &Process, prepared: &Prepared) -> Failure {
-    match confine(process, prepared) {
+fn become_command(process: &Process, namespace: Option<OwnedFd>, prepared: &Prepared) -> Failure {
+    match confine(process, namespace, prepared) {
         Err(failure) => failure,
         Ok(()) => execute(process),
     }
 }
 
-fn confine(process: &Process, prepared: &Prepared) -> Result<(), Failure> {
-    new_session_keyring().at(Stage::Privileges, "session keyring")?;
+fn confine(
+    process: &Process,
+    namespace: Option<OwnedFd>,
+    prepared: &Prepared,
+) -> Result<(), Failure> {
     set_oom_score(process.oom_score_adj).at(Stage::Privileges, "oom_score_adj")?;
     for (resource, soft, hard) in &process.rlimits {
         sys::process::set_rlimit(*resource, *soft, *hard)
             .at(Stage::Rlimit, resource.to_string())?;
     }
+    if let Some(profile) = &process.apparmor_profile {
+        let subject = [b"AppArmor profile ", profile.as_bytes()].concat();
+        change_profile_on_exec(profile).at(Stage::Privileges, subject)?;
+    }
+    // What comes before takes rights over the host.
+    if let Some(namespace) = namespace {
+        users::join(&namespace)?;
+    }
+    new_session_keyring().at(Stage::Privileges, "session keyring")?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     signal::reset();
     // Root may have to enter what the user must not, and the user what root cannot see (a network
     // file system), so it is tried as both.
     let entered = enter_working_directory(&process.cwd);
-    if let Some(profile) = &process.apparmor_profile {
-        let subject = [b"AppArmor profile ", profile.as_bytes()].concat();
-        change_profile_on_exec(profile).at(Stage::Privileges, subject)?;
-    }
     // Without no_new_privs, which Docker's builders leave off so that sudo works, a filter can
     // only be installed while the process is still privileged.
     if !process.insecure {
@@ -105,7 +125,11 @@ fn enter_cgroup(process: &Process, descriptors: &Descriptors) -> Result<(), Fail
     }
 }
 
-fn connect(process: &Process, descriptors: &Descriptors) -> Result<(), Errno> {
+fn connect(
+    process: &Process,
+    users: Option<&Users>,
+    descriptors: &Descriptors,
+) -> Result<(), Errno> {
     let null;
     let stdin = if let Some(stdin) = &descriptors.stdin {
         stdin
@@ -117,8 +141,10 @@ fn connect(process: &Process, descriptors: &Descriptors) -> Result<(), Errno> {
     for (number, stream) in streams.into_iter().enumerate() {
         fd::duplicate_onto(stream.as_fd(), number as i32)?;
     }
-    if process.uid != 0 {
-        give_to_user(process, &streams[usize::from(descriptors.stdin.is_none())..])?;
+    if process.uid != 0 || users.is_some() {
+        let ids = (process.uid, process.gid);
+        let ids = users.map_or(Ok(ids), |users| users.ids(process.uid, process.gid))?;
+        give_to_user(ids, &streams[usize::from(descriptors.stdin.is_none())..])?;
     }
     if process.tty {
         sys::process::set_controlling_terminal(descriptors.stdout.as_fd())?;
@@ -126,10 +152,11 @@ fn connect(process: &Process, descriptors: &Descriptors) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Lets an unprivileged user open /dev/stdout and the like, which are the daemon's pipes.
-fn give_to_user(process: &Process, streams: &[&OwnedFd]) -> Result<(), Errno> {
+/// Lets a user without rights over the daemon's files open /dev/stdout and the like, which are its
+/// pipes.
+fn give_to_user((uid, gid): (u32, u32), streams: &[&OwnedFd]) -> Result<(), Errno> {
     for stream in streams {
-        match fchown(stream, Some(Uid::from_raw(process.uid)), Some(Gid::from_raw(process.gid))) {
+        match fchown(stream, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
             // Not something that has an owner.
             Ok(()) | Err(Errno::INVAL | Errno::PERM | Errno::ROFS) => {}
             Err(errno) => return Err(errno),

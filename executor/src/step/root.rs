@@ -41,11 +41,11 @@ impl EmptyNamespace {
     }
 }
 
-fn this_namespace() -> Result<OwnedFd, Errno> {
+pub(super) fn this_namespace() -> Result<OwnedFd, Errno> {
     open(c"/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
-fn enter(namespace: &OwnedFd) -> Result<(), Errno> {
+pub(super) fn enter(namespace: &OwnedFd) -> Result<(), Errno> {
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
 }
 

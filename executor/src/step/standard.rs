@@ -2,10 +2,11 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, chownat, openat};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
+use super::Users;
 use super::attach::{FsOption, copy, max_files, new_file_system, onto};
 use super::devices::{self, OfHost};
 use super::target::Targets;
@@ -19,6 +20,9 @@ const INERT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
 
 /// What /dev itself holds, in bytes; as with other runtimes.
 const DEV_SIZE: u64 = 64 << 20;
+
+/// The group of terminals, everywhere.
+const TTY: u32 = 5;
 
 /// What of them is made, or opened, in the host's mount namespace.
 ///
@@ -35,13 +39,13 @@ pub(super) struct Sources {
 
 impl Sources {
     /// For a process that is in the step's pid and network namespaces already.
-    pub(super) fn open(step: &Step, terminal: &OwnedFd) -> Result<Self, Failure> {
+    pub(super) fn open(step: &Step, console: Option<OwnedFd>) -> Result<Self, Failure> {
         let insecure = step.process.insecure;
         Ok(Self {
             proc: new_file_system(c"proc", &[], INERT).at(Stage::Mount, "/proc")?,
             sys: new_sys(insecure).at(Stage::Mount, "/sys")?,
             devices: OfHost::open(insecure)?,
-            console: open_console(step, terminal)?,
+            console,
         })
     }
 }
@@ -50,6 +54,7 @@ impl Sources {
 pub(super) fn mount(
     targets: &mut Targets<'_>,
     step: &Step,
+    users: Option<&Users>,
     sources: &Sources,
 ) -> Result<(), Failure> {
     let mut put = |mount: &OwnedFd, name: &'static std::ffi::CStr, path: &str| {
@@ -60,7 +65,7 @@ pub(super) fn mount(
     put(&dev, c"dev", "/dev")?;
     // In place first: what is not, nothing can be mounted in.
     devices::make(dev.as_fd(), step.process.insecure, sources.devices.as_ref())?;
-    fill_dev(&dev, step)?;
+    fill_dev(&dev, step, users)?;
     if let Some(console) = &sources.console {
         devices::show(dev.as_fd(), c"console", console).at(Stage::Mount, "/dev/console")?;
     }
@@ -84,7 +89,7 @@ fn new_sys(insecure: bool) -> Result<OwnedFd, Errno> {
 }
 
 /// Opens the step's terminal, if it has one, as a mount, in the host's mount namespace.
-fn open_console(step: &Step, terminal: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
+pub(super) fn open_console(step: &Step, terminal: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
     if !step.process.tty {
         return Ok(None);
     }
@@ -105,15 +110,19 @@ fn new_dev() -> Result<OwnedFd, Failure> {
 }
 
 /// Mounts what belongs below /dev. The directories have just been made, by [`devices::make`].
-fn fill_dev(dev: &OwnedFd, step: &Step) -> Result<(), Failure> {
+fn fill_dev(dev: &OwnedFd, step: &Step, users: Option<&Users>) -> Result<(), Failure> {
+    let ids = |uid, gid| users.map_or(Ok((uid, gid)), |users| users.ids(uid, gid));
+    let (_, group) = ids(0, TTY).at(Stage::Mount, "/dev/pts")?;
+    let group = group.to_string();
     let nosuid_noexec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let pts_options = [
         FsOption::Flag(c"newinstance"),
         FsOption::Value(c"ptmxmode", "0666"),
         FsOption::Value(c"mode", "0620"),
-        FsOption::Value(c"gid", "5"),
+        FsOption::Value(c"gid", &group),
     ];
-    let pts = new_file_system(c"devpts", &pts_options, nosuid_noexec);
+    let pts = new_file_system(c"devpts", &pts_options, nosuid_noexec)
+        .and_then(|pts| users.map_or(Ok(()), |users| give(&pts, users.ids(0, 0)?)).map(|()| pts));
     put(dev, c"pts", pts).at(Stage::Mount, "/dev/pts")?;
     let (size, files) = (step.shm_size.to_string(), max_files(step.shm_size));
     let shm_options = [
@@ -128,6 +137,13 @@ fn fill_dev(dev: &OwnedFd, step: &Step) -> Result<(), Failure> {
         Err(Errno::NODEV) => Ok(()),
         mqueue => put(dev, c"mqueue", mqueue).at(Stage::Mount, "/dev/mqueue"),
     }
+}
+
+/// Gives a new devpts, which is always the host's root's, to the step's.
+fn give(pts: &OwnedFd, (uid, gid): (u32, u32)) -> Result<(), Errno> {
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    chownat(pts, c"ptmx", uid, gid, AtFlags::empty())?;
+    chownat(pts, c"", uid, gid, AtFlags::EMPTY_PATH)
 }
 
 fn put(dev: &OwnedFd, name: &std::ffi::CStr, mount: Result<OwnedFd, Errno>) -> Result<(), Errno> {

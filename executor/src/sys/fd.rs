@@ -18,26 +18,29 @@ pub(crate) fn close_inherited(fd: BorrowedFd<'_>) {
     unsafe { libc::close(fd.as_raw_fd()) };
 }
 
-/// Closes every descriptor from 3 on except `keep`, which is returned under a number of its own.
+/// Closes every descriptor from 3 on except those of `keep`, which are returned under numbers of their
+/// own.
 ///
 /// For a process that has been forked and will use nothing else that is open, nor drop what owns
 /// it: it ends by exec or [`exit`](super::fork::exit).
-pub(crate) fn close_all_but(keep: OwnedFd) -> Result<OwnedFd, Errno> {
-    let raw = keep.as_raw_fd();
-    // SAFETY: descriptor 3 is made ours by dup3; whatever was there belonged to the parent's
-    // code, which does not run in this process any more.
-    let kept = unsafe {
-        if raw == 3 {
-            keep
-        } else {
-            check(libc::dup3(raw, 3, libc::O_CLOEXEC).into())?;
-            std::mem::forget(keep);
-            OwnedFd::from_raw_fd(3)
-        }
-    };
+pub(crate) fn close_all_but<const N: usize>(keep: [OwnedFd; N]) -> Result<[OwnedFd; N], Errno> {
+    let first_free = 3 + N as RawFd;
+    // Out of the way first: one may have the number that is another's.
+    let mut moved = Vec::with_capacity(N);
+    for fd in keep {
+        moved.push(rustix::io::fcntl_dupfd_cloexec(&fd, first_free)?);
+        std::mem::forget(fd);
+    }
+    for (number, fd) in (3..).zip(&moved) {
+        // SAFETY: dup3 takes numbers; whatever was at the second belonged to the parent's code, which
+        // does not run in this process any more.
+        check(unsafe { libc::dup3(fd.as_raw_fd(), number, libc::O_CLOEXEC) }.into())?;
+    }
+    std::mem::forget(moved);
     // SAFETY: as above, nothing in this process uses the descriptors closed here.
-    check(unsafe { libc::syscall(libc::SYS_close_range, 4, u32::MAX, 0) })?;
-    Ok(kept)
+    check(unsafe { libc::syscall(libc::SYS_close_range, first_free, u32::MAX, 0) })?;
+    // SAFETY: the numbers have been made this function's own above.
+    Ok(std::array::from_fn(|index| unsafe { OwnedFd::from_raw_fd(3 + index as RawFd) }))
 }
 
 /// Where a zygote that was executed finds its connection.

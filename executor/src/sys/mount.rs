@@ -30,6 +30,19 @@ pub(crate) fn isolate(fd: BorrowedFd<'_>, set: u64, recursive: bool) -> Result<(
     mount_setattr(fd.as_raw_fd(), c"", flags(recursive), &attr)
 }
 
+/// As [`isolate`], of a mount that is in no place yet, and has the ids of its files shown by a user
+/// namespace, whose ids are theirs.
+pub(crate) fn isolate_mapped(
+    fd: BorrowedFd<'_>,
+    users: BorrowedFd<'_>,
+    recursive: bool,
+) -> Result<(), Errno> {
+    let users = users.as_raw_fd() as u64;
+    let set = libc::MOUNT_ATTR_IDMAP;
+    let attr = MountAttr { set, clear: 0, propagation: libc::MS_PRIVATE, userns: users };
+    mount_setattr(fd.as_raw_fd(), c"", flags(recursive), &attr)
+}
+
 /// Moves this process into a copy of its mount namespace.
 pub(crate) fn new_namespace() -> Result<(), Errno> {
     // SAFETY: of what unshare separates, only descriptor tables matter to memory safety; this asks

@@ -7,6 +7,7 @@
 //! in. The process itself stays what its parent has started, so that signals, sockets that were
 //! passed to it and its exit status need no one in between.
 
+mod ids;
 mod subordinate;
 
 use std::ffi::OsStr;
@@ -22,6 +23,8 @@ use rustix::process::{Pid, WaitOptions, getegid, geteuid, getpid, waitpid};
 
 use crate::sys::{fork, mount, user};
 use subordinate::{Owner, mapping, ranges};
+
+pub use ids::SubordinateIds;
 
 /// The number by which the kernel knows the user namespace that it starts with.
 const INITIAL: u64 = 0xefff_fffd;
@@ -41,6 +44,21 @@ pub enum UserNamespaceError {
         /// `/etc/subuid` or `/etc/subgid`.
         file: &'static str,
     },
+    /// Nobody has set ids aside for steps.
+    #[error(
+        "{file} has no line for {user:?}: add \"{user}:{free}:65536\", which nobody else has there"
+    )]
+    NoIdsForSteps {
+        /// Whose line is looked for.
+        user: String,
+        /// `/etc/subuid` or `/etc/subgid`.
+        file: &'static str,
+        /// An id after which nobody has any.
+        free: u32,
+    },
+    /// A range is not written as one.
+    #[error("{0:?} is no range of ids, such as \"100000:65536\" (the first, and how many)")]
+    InvalidRange(String),
     /// A program is missing.
     #[error(
         "{0} is not on PATH: install it (Debian and Ubuntu: uidmap, Fedora and others: shadow-utils)"
@@ -102,7 +120,7 @@ impl Map {
     ) -> Result<Self, UserNamespaceError> {
         let uid = geteuid();
         let name = User::from_uid(uid.as_raw().into()).ok().flatten().map(|user| user.name);
-        let owner = Owner { name, uid: uid.as_raw() };
+        let owner = Owner { name, uid: Some(uid.as_raw()) };
         let ranges = ranges(Path::new(file), &owner, ask_for);
         if ranges.is_empty() {
             return Err(UserNamespaceError::NoIds { user: owner.label(), file });

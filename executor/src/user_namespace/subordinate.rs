@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use serde::{Deserialize, Serialize};
+
 /// Consecutive ids of the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Range {
     pub(super) first: u32,
     pub(super) count: u32,
@@ -16,13 +18,15 @@ pub(super) struct Range {
 pub(super) struct Owner {
     /// The name by which the system's accounts have the user, if they do.
     pub(super) name: Option<String>,
-    pub(super) uid: u32,
+    /// The number, of who has an account.
+    pub(super) uid: Option<u32>,
 }
 
 impl Owner {
     /// By the name, or else the number.
     pub(super) fn label(&self) -> String {
-        self.name.clone().unwrap_or_else(|| self.uid.to_string())
+        let number = || self.uid.map(|uid| uid.to_string());
+        self.name.clone().or_else(number).unwrap_or_default()
     }
 }
 
@@ -40,10 +44,10 @@ pub(super) fn ranges(path: &Path, owner: &Owner, ask_for: &[&str]) -> Vec<Range>
 
 /// Lines of `owner:first:count`, where the owner is a name or a number.
 fn parse(text: &str, owner: &Owner) -> Vec<Range> {
-    let uid = owner.uid.to_string();
+    let uid = owner.uid.map(|uid| uid.to_string());
     let of_owner = |line: &str| {
         let (who, range) = line.trim().split_once(':')?;
-        if owner.name.as_deref() != Some(who) && who != uid {
+        if owner.name.as_deref() != Some(who) && uid.as_deref() != Some(who) {
             return None;
         }
         let (first, count) = range.split_once(':')?;
@@ -61,7 +65,21 @@ fn parse_listed(text: &str) -> Vec<Range> {
     text.lines().filter_map(listed).collect()
 }
 
-fn range_of(first: &str, count: &str) -> Option<Range> {
+/// The first id after all that the file at `path` gives to anybody.
+pub(super) fn free(path: &Path) -> u32 {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let end_of = |line: &str| {
+        let mut fields = line.trim().splitn(3, ':').skip(1);
+        let range = range_of(fields.next()?, fields.next()?)?;
+        range.first.checked_add(range.count)
+    };
+    text.lines().filter_map(end_of).max().map_or(FIRST_USUAL, |end| end.max(FIRST_USUAL))
+}
+
+/// Where those who hand ids out usually begin.
+const FIRST_USUAL: u32 = 100_000;
+
+pub(super) fn range_of(first: &str, count: &str) -> Option<Range> {
     let (first, count) = (first.parse().ok()?, count.parse().ok()?);
     (count > 0).then_some(Range { first, count })
 }
@@ -88,7 +106,7 @@ mod tests {
     use super::*;
 
     fn alice() -> Owner {
-        Owner { name: Some("alice".into()), uid: 1000 }
+        Owner { name: Some("alice".into()), uid: Some(1000) }
     }
 
     #[test]
@@ -98,7 +116,7 @@ mod tests {
         let expected =
             [Range { first: 100_000, count: 65_536 }, Range { first: 300_000, count: 10 }];
         assert_eq!(parse(text, &alice()), expected);
-        assert_eq!(parse("alice:1:1", &Owner { name: None, uid: 1000 }), []);
+        assert_eq!(parse("alice:1:1", &Owner { name: None, uid: Some(1000) }), []);
     }
 
     #[test]

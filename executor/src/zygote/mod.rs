@@ -12,12 +12,15 @@ mod program;
 pub(crate) mod protocol;
 mod server;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 
 use crate::error::ExecutorError;
 use crate::sys::fork;
+use channel::{Receiver, send};
+use protocol::{At, Failure, Reply, Request, Stage};
 
 /// The daemon's end of the connection to the process that starts steps.
 ///
@@ -84,4 +87,24 @@ fn start(run: impl FnOnce(OwnedFd)) -> Result<Zygote, ExecutorError> {
 /// A connection that keeps messages whole and tells each end when the other is gone.
 pub(crate) fn socket_pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+}
+
+/// Asks the zygote at the other end of `socket` for something that is no process, and waits for it.
+pub(crate) fn ask(socket: BorrowedFd<'_>, request: &Request) -> Result<Option<OwnedFd>, Failure> {
+    let exchange = || {
+        let (ours, theirs) = socket_pair()?;
+        send(socket, request, &[theirs.as_fd()])?;
+        drop(theirs);
+        loop {
+            match Receiver::new().receive::<Reply>(&ours, RecvFlags::empty()) {
+                Err(Errno::INTR) => {}
+                received => break received,
+            }
+        }
+    };
+    match exchange().at(Stage::Request, "the zygote")? {
+        Some((Reply::Made, fds)) => Ok(fds.into_iter().next()),
+        Some((Reply::Failed(failure), _)) => Err(failure),
+        Some(_) | None => Err(Errno::PIPE).at(Stage::Request, "the zygote"),
+    }
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::user_namespace::SubordinateIds;
+
 /// Daemon to zygote: start a process. Descriptors come along in the order of [`Descriptors`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
@@ -16,6 +18,20 @@ pub(crate) enum Request {
     Run(Box<Step>),
     /// One more process in the namespaces of a running step.
     Exec(Box<Process>),
+    /// The user namespace of confined steps, for all that come after.
+    Users(Box<UsersRequest>),
+    /// A network namespace that belongs to that.
+    NetworkNamespace,
+}
+
+/// Which user namespace confined steps are to have.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct UsersRequest {
+    pub(crate) ids: SubordinateIds,
+    /// Where all layers and caches are.
+    pub(crate) directory: CString,
+    /// Empty layers in there, to try it out with.
+    pub(crate) trial: Overlay,
 }
 
 /// A step, checked and in the form in which the kernel takes it.
@@ -45,6 +61,8 @@ pub(crate) struct Process {
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
     pub(crate) insecure: bool,
+    /// Whether it runs in the user namespace of confined steps.
+    pub(crate) has_users: bool,
     /// Resource number, soft and hard limit.
     pub(crate) rlimits: Vec<(u32, u64, u64)>,
     pub(crate) tty: bool,
@@ -93,12 +111,15 @@ pub(crate) enum MountSource {
     Device { host: CString, is_block: bool, major: u32, minor: u32, mode: u32, uid: u32, gid: u32 },
 }
 
-/// Supervisor to daemon. The first is `Ready` or `Failed`.
+/// Supervisor to daemon. The first is `Ready` or `Failed`. What is no process is answered by `Made` or
+/// `Failed`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
     /// Everything around the process is set up, and these changes had to be made in the upper
     /// directory for mounts to go onto. The supervisor's pidfd comes along.
     Ready(Vec<Created>),
+    /// It is there. If it is to be held by who asked for it, it comes along.
+    Made,
     /// Something could not be done; no process of the step is left.
     Failed(Failure),
     /// The process has ended, with this status as `waitpid` encodes it, and so have all others,
@@ -161,6 +182,8 @@ pub enum Stage {
     Request,
     /// Making the processes and namespaces.
     Namespaces,
+    /// Showing a directory with other ids.
+    Idmap,
     /// Entering the namespaces of a running step.
     Join,
     /// Joining layers to a file system.
@@ -200,6 +223,7 @@ impl fmt::Display for Stage {
         f.write_str(match self {
             Self::Request => "read the request for",
             Self::Namespaces => "make namespaces and processes:",
+            Self::Idmap => "show with the ids of steps:",
             Self::Join => "join the running step:",
             Self::Overlay => "join the layers of",
             Self::MountTarget => "prepare the mount target",

@@ -8,18 +8,22 @@ use rustix::net::RecvFlags;
 
 use super::channel::{Receiver, send};
 use super::program::TITLE;
-use super::protocol::{At, Reply, Request, Stage};
-use crate::step::{self, Descriptors, Prepared};
+use super::protocol::{At, Failure, Reply, Request, Stage, UsersRequest};
+use crate::step::{self, Descriptors, Prepared, Users};
 use crate::sys::{fd, fork, process, signal};
 use crate::user_namespace::in_user_namespace;
 
 /// Serves requests until the daemon's end of `socket` closes.
 pub(super) fn run(socket: OwnedFd) -> ! {
     let Ok(socket) = become_daemon(socket) else { fork::exit(1) };
-    let prepared = Prepared::new();
+    let mut prepared = Prepared::new();
     let mut receiver = Receiver::new();
     loop {
         match receiver.receive::<Request>(&socket, RecvFlags::empty()) {
+            Ok(Some((Request::Users(wanted), fds))) => set_users(&wanted, fds, &mut prepared),
+            Ok(Some((Request::NetworkNamespace, fds))) => {
+                answer_from_child(fds, || new_network(&prepared).map(Some));
+            }
             Ok(Some((request, fds))) => serve(&request, fds, socket.as_fd(), &prepared),
             Ok(None) => fork::exit(0),
             // A request that cannot be read has closed its reply socket by now, which tells its
@@ -33,7 +37,7 @@ pub(super) fn run(socket: OwnedFd) -> ! {
 /// Lets go of everything that belongs to the daemon: descriptors, terminal, signals, name.
 fn become_daemon(socket: OwnedFd) -> Result<OwnedFd, Errno> {
     signal::ignore_children_and_outside();
-    let socket = fd::close_all_but(socket)?;
+    let [socket] = fd::close_all_but([socket])?;
     let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     for stream in 0..=2 {
         fd::duplicate_onto(null.as_fd(), stream)?;
@@ -65,6 +69,44 @@ fn serve(request: &Request, fds: Vec<OwnedFd>, socket: BorrowedFd<'_>, prepared:
             step::run(request, &reply, descriptors, prepared)
         }
         // The daemon may have given up on the step already.
+        Err(failure) => drop(send(&reply, &Reply::Failed(failure), &[])),
+    }
+}
+
+/// Makes the user namespace of confined steps, and tries it out before anyone relies on it.
+fn set_users(wanted: &UsersRequest, fds: Vec<OwnedFd>, prepared: &mut Prepared) {
+    let made = Users::make(wanted);
+    answer_from_child(fds, || match &made {
+        Ok(users) => users.try_out(&wanted.trial).map(|()| None),
+        Err(failure) => Err(failure.clone()),
+    });
+    prepared.users = made.ok();
+}
+
+fn new_network(prepared: &Prepared) -> Result<OwnedFd, Failure> {
+    match &prepared.users {
+        Some(users) => users.new_network(),
+        None => Err(Errno::BADMSG).at(Stage::Request, "a network namespace"),
+    }
+}
+
+/// Does `work` in a process of its own, and sends what comes of it to the reply socket, the only
+/// descriptor of such requests.
+fn answer_from_child(fds: Vec<OwnedFd>, work: impl FnOnce() -> Result<Option<OwnedFd>, Failure>) {
+    let Some(reply) = fds.into_iter().next() else { return };
+    // Whoever has asked may have given up.
+    match fork::clone3(0, None).at(Stage::Namespaces, "clone") {
+        Ok(Some(_)) => {}
+        Ok(None) => {
+            let _ = match work() {
+                Ok(made) => {
+                    let made: Vec<_> = made.iter().map(AsFd::as_fd).collect();
+                    send(&reply, &Reply::Made, &made)
+                }
+                Err(failure) => send(&reply, &Reply::Failed(failure), &[]),
+            };
+            fork::exit(0)
+        }
         Err(failure) => drop(send(&reply, &Reply::Failed(failure), &[])),
     }
 }

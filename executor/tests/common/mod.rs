@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use kiln_executor::{
     Executor, ExecutorConfig, ExecutorError, Exit, Inert, Mount, ProcessIo, ProcessSpec, Rootfs,
-    Running, fork_zygote,
+    Running, UserNamespaceConfig, fork_zygote,
 };
 use tempfile::TempDir;
 
@@ -43,9 +43,12 @@ impl Bench {
         let zygote = fork_zygote().unwrap();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let cgroup_parent = format!("kiln-test-{}-{number}", std::process::id());
-        let config = ExecutorConfig { cgroup_parent: cgroup_parent.clone(), ..config };
-        let executor = Executor::new(zygote, config).unwrap();
         let dir = tempfile::tempdir().unwrap();
+        let user_namespace =
+            config.user_namespace.or_else(|| has_users().then(|| users(dir.path())));
+        let config =
+            ExecutorConfig { cgroup_parent: cgroup_parent.clone(), user_namespace, ..config };
+        let executor = Executor::new(zygote, config).unwrap();
         make_base(&dir.path().join("base"));
         Self { executor, cgroup_parent, dir }
     }
@@ -98,6 +101,18 @@ impl Bench {
         let (io, stdout, _) = pipes();
         (self.executor.run(spec, io).await.unwrap(), stdout)
     }
+}
+
+/// Whether steps have a user namespace, in which nobody can make devices, also if a test does not say
+/// so: with `KILN_TEST_USER_NAMESPACES=1`.
+pub fn has_users() -> bool {
+    std::env::var_os("KILN_TEST_USER_NAMESPACES").is_some_and(|value| value == "1")
+}
+
+/// The user namespace of steps whose layers are in `dir`.
+pub fn users(dir: &Path) -> UserNamespaceConfig {
+    let ids = "300000:65536".parse().unwrap();
+    UserNamespaceConfig { ids, directory: dir.to_owned(), scratch: dir.join("scratch") }
 }
 
 /// Streams for a step and the ends to read them from.
