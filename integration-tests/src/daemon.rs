@@ -17,6 +17,9 @@ use crate::registry::Registry;
 use crate::run::Invocation;
 use crate::tap::Tap;
 
+/// What gives steps of root's daemon a user namespace, with ids that nobody has.
+pub const USER_NAMESPACES: &str = "userNamespaces = true\n  userNamespaceIds = \"1000000:65536\"";
+
 /// A running daemon with a root, a socket and a configuration of its own.
 pub struct Daemon {
     running: Option<(Process, Tap)>,
@@ -64,39 +67,39 @@ impl Daemon {
     pub fn start(registry: &Registry) -> Self {
         let folder = TempDir::with_prefix("kilnd-").expect("temporary folder");
         let root = folder.path().join("root");
-        Self::start_at(folder, root, registry, usual_user())
+        Self::start_at(folder, root, registry, Owner::usual())
     }
 
     /// Starts one that an ordinary user runs.
     pub fn start_rootless(registry: &Registry) -> Self {
         let folder = TempDir::with_prefix("kilnd-").expect("temporary folder");
         let root = folder.path().join("root");
-        Self::start_at(folder, root, registry, Some(OrdinaryUser::with_ids()))
+        Self::start_at(folder, root, registry, Owner::User(OrdinaryUser::with_ids()))
     }
 
     /// Starts one that root runs.
     pub fn start_with_rights(registry: &Registry) -> Self {
         let folder = TempDir::with_prefix("kilnd-").expect("temporary folder");
         let root = folder.path().join("root");
-        Self::start_at(folder, root, registry, None)
+        Self::start_at(folder, root, registry, Owner::Root)
     }
 
     /// Starts one whose root is `root`, for example on a small file system.
     pub fn start_with_root(root: &Path, registry: &Registry) -> Self {
         let folder = TempDir::with_prefix("kilnd-").expect("temporary folder");
-        Self::start_at(folder, root.to_owned(), registry, usual_user())
+        Self::start_at(folder, root.to_owned(), registry, Owner::usual())
     }
 
-    fn start_at(
-        folder: TempDir,
-        root: PathBuf,
-        registry: &Registry,
-        user: Option<OrdinaryUser>,
-    ) -> Self {
+    fn start_at(folder: TempDir, root: PathBuf, registry: &Registry, owner: Owner) -> Self {
+        let (user, more) = match owner {
+            Owner::Root => (None, ""),
+            Owner::RootWithUserNamespaces => (None, USER_NAMESPACES),
+            Owner::User(user) => (Some(user), ""),
+        };
         let address = registry.address();
         let config = format!(
             "insecure-entitlements = [\"network.host\", \"security.insecure\", \"device\"]\n\
-             [worker.oci]\n  gc = false\n\
+             [worker.oci]\n  gc = false\n  {more}\n\
              [worker.containerd]\n  enabled = false\n\
              [registry.\"docker.io\"]\n  mirrors = [\"{address}\"]\n\
              [registry.\"{address}\"]\n  http = true\n"
@@ -303,10 +306,26 @@ impl Daemon {
     }
 }
 
-/// Who runs daemons of which a test does not say so.
-fn usual_user() -> Option<OrdinaryUser> {
-    let wanted = std::env::var_os("KILN_TEST_ROOTLESS").is_some_and(|value| value == "1");
-    wanted.then(OrdinaryUser::with_ids)
+/// Who runs a daemon, and how.
+enum Owner {
+    Root,
+    RootWithUserNamespaces,
+    User(OrdinaryUser),
+}
+
+impl Owner {
+    /// Of daemons of which a test does not say so.
+    fn usual() -> Self {
+        let is_wanted =
+            |variable: &str| std::env::var_os(variable).is_some_and(|value| value == "1");
+        if is_wanted("KILN_TEST_ROOTLESS") {
+            Self::User(OrdinaryUser::with_ids())
+        } else if is_wanted("KILN_TEST_USER_NAMESPACES") {
+            Self::RootWithUserNamespaces
+        } else {
+            Self::Root
+        }
+    }
 }
 
 impl Drop for Daemon {

@@ -22,7 +22,8 @@
 //! are failed tests.
 //!
 //! The programs are those of the build that made the tests; `KILN_BIN` and `KILND_BIN` name others.
-//! With `KILN_TEST_ROOTLESS=1` all daemons are an ordinary user's.
+//! With `KILN_TEST_ROOTLESS=1` all daemons are an ordinary user's, and with
+//! `KILN_TEST_USER_NAMESPACES=1` the steps of root's have a user namespace.
 
 #![forbid(unsafe_code)]
 
@@ -59,7 +60,7 @@ mod world;
 pub use archive::{docker_archive, oci_archive, unpack_archive};
 pub use base::busybox_layer;
 pub use context::Context;
-pub use daemon::{Checked, Daemon};
+pub use daemon::{Checked, Daemon, USER_NAMESPACES};
 pub use dedent::dedent;
 pub use failing_disk::FailingDisk;
 pub use gateway::{GatewayBuild, Shell, chain, file_definition, image_op, worker};

@@ -181,7 +181,7 @@ fn files_that_reach_beyond_the_step_cannot_be_written_or_read() {
     let world = world();
     let disk = fs::metadata("/").expect("the root directory").dev();
     let disk = format!("{} {}", libc::major(disk), libc::minor(disk));
-    let block = format!("mknod /disk b {disk}; head -c 1 /disk");
+    let block = format!("mknod /disk b {disk} && head -c 1 /disk");
     let (read_only, denied, refused) =
         ("Read-only file system", "Permission denied", "Operation not permitted");
     let missing = "No such file or directory";
@@ -210,12 +210,12 @@ fn files_that_reach_beyond_the_step_cannot_be_written_or_read() {
         ("up from the root", "ls /proc/self/root/../../../boot", missing),
         ("less likely to be killed", "echo -1000 > /proc/self/oom_score_adj", denied),
         ("the kernel's log", "head -c 1 /dev/kmsg", missing),
-        ("a node of that log", "mknod /kmsg c 1 11; head -c 1 /kmsg", refused),
-        ("a node of memory", "mknod /mem c 1 1; head -c 1 /mem", refused),
-        ("a node of ports", "mknod /port c 1 4; head -c 1 /port", refused),
+        ("a node of that log", "mknod /kmsg c 1 11 && head -c 1 /kmsg", refused),
+        ("a node of memory", "mknod /mem c 1 1 && head -c 1 /mem", refused),
+        ("a node of ports", "mknod /port c 1 4 && head -c 1 /port", refused),
         ("a node of the host's disk", &block, refused),
-        ("a node of a loop device", "mknod /loop b 7 0; head -c 1 /loop", refused),
-        ("a node of a console", "mknod /vc c 4 1; echo x > /vc", refused),
+        ("a node of a loop device", "mknod /loop b 7 0 && head -c 1 /loop", refused),
+        ("a node of a console", "mknod /vc c 4 1 && echo x > /vc", refused),
         ("a terminal to type into", "echo x > /dev/tty", "No such device or address"),
         ("a process outside", &stranger, "No such process"),
         (

@@ -109,6 +109,12 @@ pub(super) struct Worker {
     /// Steps are confined by this profile of AppArmor as well.
     #[serde(rename = "apparmor-profile")]
     pub(super) apparmor_profile: Option<String>,
+    /// Confined steps have a user namespace.
+    #[serde(rename = "userNamespaces")]
+    pub(super) user_namespaces: Option<bool>,
+    /// The host's ids in it: a name of `/etc/subuid` and `/etc/subgid`, or a range (`first:count`).
+    #[serde(rename = "userNamespaceIds")]
+    pub(super) user_namespace_ids: Option<String>,
     /// Must be what is so: it follows from who runs the daemon.
     pub(super) rootless: Option<bool>,
     /// Must be false: steps get no labels of SELinux.

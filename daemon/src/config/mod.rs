@@ -6,6 +6,7 @@ mod listen;
 mod network;
 mod places;
 mod units;
+mod users;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use anyhow::bail;
 use kiln_cache::Digest;
 use kiln_cache::gc::{DiskStat, Limits, Policy, default_policies};
-use kiln_executor::ExecutorConfig;
+use kiln_executor::{ExecutorConfig, SubordinateIds, UserNamespaceConfig};
 use kiln_registry::{ImageRef, RegistryConfig};
 use tracing_subscriber::EnvFilter;
 
@@ -61,6 +62,8 @@ pub(crate) struct Config {
     cgroup_parent: Option<String>,
     pids_limit: Option<u64>,
     apparmor_profile: Option<String>,
+    /// The host's ids for those of confined steps, where these have a user namespace.
+    user_namespace: Option<SubordinateIds>,
     /// What steps can be given of the host's devices.
     pub(crate) devices: Devices,
     frontends: file::Frontends,
@@ -133,6 +136,7 @@ impl Config {
             min_free_space: worker.min_free_space.unwrap_or_default().0,
         };
         let network = network::NetworkSettings::new(&worker, &root, places)?;
+        let user_namespace = users::of_steps(&worker, places)?;
         let gc_policies = if worker.gcpolicy.is_empty() {
             default_policies(limits, disk(&root))
         } else {
@@ -173,6 +177,7 @@ impl Config {
             cgroup_parent: worker.default_cgroup_parent,
             pids_limit: worker.pids_limit,
             apparmor_profile: worker.apparmor_profile.filter(|profile| !profile.is_empty()),
+            user_namespace,
             devices: file.cdi.devices(),
             frontends: file.frontend,
             dns: file.dns,
@@ -248,6 +253,11 @@ impl Config {
         config.network = self.network.executor(own_ports);
         config.kept_networks = self.network.kept.unwrap_or(config.kept_networks);
         config.apparmor_profile.clone_from(&self.apparmor_profile);
+        config.user_namespace = self.user_namespace.clone().map(|ids| UserNamespaceConfig {
+            ids,
+            directory: self.root.clone(),
+            scratch: self.root.join("tmp"),
+        });
         if let Some(limit) = self.pids_limit {
             config.pids = Some(limit).filter(|&limit| limit > 0);
         }
