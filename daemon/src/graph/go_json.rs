@@ -1,12 +1,57 @@
-//! Source texts and places in them as JSON, spelled as Go's `encoding/json` spells BuildKit's
-//! messages, empty members left out. Details of errors and answers of frontends are in this form.
+//! JSON as Go's `encoding/json` spells BuildKit's messages, empty members left out: source texts and
+//! places in them, as details of errors and answers of frontends have them, and the bytes that the
+//! digests of ops are of.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use kiln_cache::Digest;
 use kiln_proto::pb;
 use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
+
+/// The digest of a value's JSON, to the byte as Go writes it.
+pub(crate) fn digest(value: &impl Serialize) -> anyhow::Result<Digest> {
+    Ok(Digest::of(to_vec(value)?))
+}
+
+/// A value's JSON, to the byte as Go writes it.
+pub(crate) fn to_vec(value: &impl Serialize) -> anyhow::Result<Vec<u8>> {
+    let mut json = Vec::new();
+    value.serialize(&mut Serializer::with_formatter(&mut json, ForHtml))?;
+    Ok(json)
+}
+
+/// Whether Go leaves a member out that may be empty.
+pub(crate) fn is_empty<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Escapes what has a meaning in HTML or ends a line in JavaScript.
+struct ForHtml;
+
+impl Formatter for ForHtml {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let is_special = |c: char| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
+        for part in fragment.split_inclusive(is_special) {
+            let mut plain = part.chars();
+            match plain.next_back() {
+                Some(last) if is_special(last) => {
+                    write!(writer, "{}\\u{:04x}", plain.as_str(), u32::from(last))?;
+                }
+                _ => writer.write_all(part.as_bytes())?,
+            }
+        }
+        Ok(())
+    }
+}
 
 /// A source text, and how it was loaded.
 #[derive(Serialize)]
@@ -127,6 +172,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// What Go makes of the same texts.
+    #[test]
+    fn strings_are_escaped_as_in_go() {
+        for (text, json) in [
+            ("a && b <c>", r#""a \u0026\u0026 b \u003cc\u003e""#),
+            ("\"\\/", r#""\"\\/""#),
+            ("\u{8}\u{c}\n\r\t", r#""\b\f\n\r\t""#),
+            ("\u{1b}\u{7f}\0", "\"\\u001b\u{7f}\\u0000\""),
+            ("é\u{2028}\u{2029}", "\"é\\u2028\\u2029\""),
+        ] {
+            assert_eq!(String::from_utf8(to_vec(&text).unwrap()).unwrap(), json);
+        }
+    }
 
     #[test]
     fn what_is_empty_is_left_out() {

@@ -161,6 +161,12 @@ impl ResolvedImage {
     pub(crate) fn stack(&self, build: &Build, description: &str) -> anyhow::Result<Stack> {
         unfetched(build, &self.layers, self.origin.as_ref(), description)
     }
+
+    /// What its layers are together; `None` if there are none.
+    pub(crate) fn chain_id(&self) -> Option<ChainId> {
+        let diff_ids: Vec<DiffId> = self.layers.iter().map(|(_, diff_id)| *diff_id).collect();
+        ChainId::of(&diff_ids)
+    }
 }
 
 /// A chain of layers, bottom first, as rows of the index, made where they are new. Nothing is

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, bail};
 use kiln_cache::Digest;
 use kiln_proto::pb;
-use prost::Message as _;
 
+use super::canonical;
 use crate::graph::Vertex;
+use crate::image::Platform;
 use crate::ops::path::clean;
 use crate::solver::{CacheMap, Dep, Selector};
 
@@ -39,29 +40,9 @@ pub(crate) fn cache_map(vertex: &Vertex, exec: &pb::ExecOp) -> anyhow::Result<Ca
         bail!("exec op without an output");
     }
 
-    let mut canonical = exec.clone();
-    for mount in &mut canonical.mounts {
-        mount.selector.clear();
-        if let Some(cache) = &mut mount.cache_opt
-            && !is_plain_cache(cache, &mount.dest)
-        {
-            *cache = pb::CacheOpt::default();
-        }
-        if let Some(secret) = &mut mount.secret_opt {
-            secret.optional = false;
-        }
-    }
-    if let Some(meta) = &mut canonical.meta {
-        meta.proxy_env = None;
-        meta.extra_hosts.iter_mut().for_each(|host| host.ip.clear());
-    }
-    let op = pb::Op {
-        op: Some(pb::op::Op::Exec(canonical)),
-        platform: vertex.platform().cloned(),
-        ..Default::default()
-    };
+    let platform = vertex.platform().cloned().unwrap_or_else(|| Platform::host().to_pb());
+    let op = canonical::digest(exec, &platform)?;
     let deps = deps.into_iter().map(|(paths, by_content)| dep(paths, by_content)).collect();
-    let op = Digest::of([b"exec\0".as_slice(), &op.encode_to_vec()].concat());
     Ok(CacheMap { op, deps, outputs, parts: parts(meta) })
 }
 
@@ -88,17 +69,19 @@ fn content_counts(mount: &pb::Mount) -> anyhow::Result<bool> {
     }
 }
 
-/// Whether the cache mount is named by its target, as the Dockerfile's are by default.
-fn is_plain_cache(cache: &pb::CacheOpt, dest: &str) -> bool {
-    let name = cache.id.split_once('/').map_or("", |(_, name)| name);
-    cache.sharing() == pb::CacheSharingOpt::Shared && (cache.id == dest || name == dest)
-}
-
 /// How an input takes part of which `paths` are mounted, in the order of their mounts. The op names
 /// no paths, so it is by their places that a path belongs to its mount.
-fn dep(paths: Vec<String>, by_content: bool) -> Dep {
-    let is_whole = paths.iter().all(|path| path == "/");
-    let selector = (!is_whole).then(|| Digest::of(paths.join("\0")));
+///
+/// BuildKit sorts the paths whose content counts, and leaves out those below others: then mounts of
+/// exchanged paths would be one. Where paths are in order, as they mostly are, it is the same.
+fn dep(mut paths: Vec<String>, by_content: bool) -> Dep {
+    if paths.is_empty() {
+        return Dep::default();
+    }
+    let selector = Some(Digest::of(paths.join("\0")));
+    if paths.iter().all(|path| *path == paths[0]) {
+        paths.truncate(1);
+    }
     let content = by_content.then(|| {
         let follow = |path: String| Selector { path, follow_links: true, ..Selector::default() };
         paths.into_iter().map(follow).collect()
@@ -184,8 +167,8 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_of_an_input_needs_no_selector() {
-        let (selectors, _) = keys(&[mount(0, "/", "/m"), mount(1, ".", "/n")]);
-        assert_eq!(selectors, [None, None]);
+    fn an_input_that_nothing_is_mounted_of_has_no_selector() {
+        let (selectors, _) = keys(&[]);
+        assert_eq!(selectors, [Some(Digest::of("/")), None]);
     }
 }

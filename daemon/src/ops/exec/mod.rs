@@ -1,6 +1,7 @@
 //! RUN: one process on a root file system and further mounts.
 
 mod caches;
+mod canonical;
 mod container;
 mod entitlements;
 mod key;

@@ -1,15 +1,15 @@
 //! What of a file op counts: its actions, and of the files that it copies their content. What it
 //! copies *onto* counts by key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use anyhow::{Context as _, bail};
 use kiln_cache::Digest;
 use kiln_proto::pb;
 use kiln_proto::pb::file_action::Action;
 use kiln_proto::pb::user_opt::User;
-use prost::Message as _;
 
+use super::canonical;
 use super::wildcard::has_wildcards;
 use crate::graph::Vertex;
 use crate::ops::path::clean;
@@ -20,9 +20,7 @@ pub(super) const NONE: i64 = -1;
 
 pub(crate) fn cache_map(vertex: &Vertex, file: &pb::FileOp) -> anyhow::Result<CacheMap> {
     let count = vertex.inputs().len();
-    // Of each input: the files that are read, in the order of the actions, and whether actions
-    // build on it.
-    let mut uses = vec![(Vec::new(), false); count];
+    let mut uses = vec![Use::default(); count];
     let mut canonical = file.clone();
     let mut outputs = 0;
     for (index, action) in canonical.actions.iter_mut().enumerate() {
@@ -31,16 +29,16 @@ pub(crate) fn cache_map(vertex: &Vertex, file: &pb::FileOp) -> anyhow::Result<Ca
             let output = usize::try_from(action.output).ok().filter(|&output| output < 1024);
             outputs = outputs.max(1 + output.context("file action with an invalid output")?);
         }
-        if let Some((_, is_base)) = input_of(&mut uses, action.input) {
-            *is_base = true;
+        if let Some(base) = input_of(&mut uses, action.input) {
+            base.is_base = true;
         }
         let owner = match action.action.as_mut().context("file action without an action")? {
             Action::Copy(copy) => {
-                if let Some((selectors, _)) = input_of(&mut uses, action.secondary_input) {
-                    let selector = selector(copy);
+                if let Some(source) = input_of(&mut uses, action.secondary_input) {
+                    let name = last_name(&copy.src).to_owned();
+                    source.copied.push(Copied { selector: selector(copy), src: copy.src.clone() });
                     // The directory that the files come from does not count, only their names.
-                    copy.src = selector.path.rsplit('/').next().unwrap_or_default().to_owned();
-                    selectors.push(selector);
+                    copy.src = name;
                 }
                 copy.owner.as_ref()
             }
@@ -50,17 +48,15 @@ pub(crate) fn cache_map(vertex: &Vertex, file: &pb::FileOp) -> anyhow::Result<Ca
             Action::Rm(_) => None,
         };
         for (input, path) in owner.iter().flat_map(|owner| account_files(owner)) {
-            let named = input_of(&mut uses, input);
-            let (selectors, _) = named.context("owner named by an invalid input")?;
-            let path = path.to_owned();
-            selectors.push(Selector { path, follow_links: true, ..Selector::default() });
+            let named = input_of(&mut uses, input).context("owner named by an invalid input")?;
+            named.accounts.insert(path);
         }
     }
     if outputs == 0 {
         bail!("file op without an output");
     }
-    let deps = uses.into_iter().map(|(selectors, is_base)| dep(selectors, is_base)).collect();
-    let op = Digest::of([b"file\0".as_slice(), &canonical.encode_to_vec()].concat());
+    let deps = uses.into_iter().map(Use::into_dep).collect();
+    let op = canonical::digest(&canonical.actions)?;
     let parts = BTreeMap::from([("instruction".to_owned(), vertex.name())]);
     Ok(CacheMap { op, deps, outputs, parts })
 }
@@ -92,15 +88,82 @@ fn selector(copy: &pb::FileActionCopy) -> Selector {
     }
 }
 
-/// How an input takes part of which `selectors` are read, in the order of the actions. The op has
-/// only the last part of what it copies, so it is by their places that files belong to their action.
-fn dep(selectors: Vec<Selector>, is_base: bool) -> Dep {
-    if selectors.is_empty() {
-        return Dep::default();
+/// The last name of a path; `/` for the root, `.` for nothing (Go's `path.Base`).
+fn last_name(path: &str) -> &str {
+    match path.trim_end_matches('/') {
+        "" if path.is_empty() => ".",
+        "" => "/",
+        path => path.rsplit('/').next().unwrap_or(path),
     }
-    let paths: Vec<&str> = selectors.iter().map(|selector| selector.path.as_str()).collect();
-    let selector = Some(Digest::of(paths.join("\0")));
-    Dep { selector, content: (!is_base).then_some(selectors) }
+}
+
+/// What is made of an input.
+#[derive(Clone, Default)]
+struct Use {
+    /// What is copied from it, in the order of the actions.
+    copied: Vec<Copied>,
+    /// The files in which names of owners are looked up.
+    accounts: BTreeSet<&'static str>,
+    /// Whether actions build on it: then all of it counts.
+    is_base: bool,
+}
+
+#[derive(Clone)]
+struct Copied {
+    selector: Selector,
+    /// The path as the action has it.
+    src: String,
+}
+
+impl Use {
+    /// How the input takes part. The op has only the last name of what it copies: which path or
+    /// content an action is of must follow from that and what is said here, or copies of exchanged
+    /// files would be one. BuildKit sorts by path whatever the names, so that keys are equal where
+    /// that order says enough.
+    fn into_dep(mut self) -> Dep {
+        let copies = !self.copied.is_empty();
+        if self.is_base {
+            // BuildKit does not tell apart what is copied from there.
+            return Dep { selector: copies.then(|| self.in_order()), content: None };
+        }
+        if !copies && self.accounts.is_empty() {
+            return Dep::default();
+        }
+        let selector = if self.accounts.is_empty() && self.has_distinct_names() {
+            self.sorted()
+        } else {
+            self.in_order()
+        };
+        self.copied.sort_by(|one, other| last_name(&one.src).cmp(last_name(&other.src)));
+        let mut content: Vec<Selector> = self.copied.into_iter().map(|it| it.selector).collect();
+        content.extend(self.accounts.into_iter().map(|path| Selector {
+            path: path.to_owned(),
+            follow_links: true,
+            ..Selector::default()
+        }));
+        Dep { selector: Some(selector), content: Some(content) }
+    }
+
+    fn has_distinct_names(&self) -> bool {
+        let mut known = HashSet::new();
+        self.copied.iter().all(|copied| known.insert(last_name(&copied.src)))
+    }
+
+    fn paths(&self) -> Vec<&str> {
+        self.copied.iter().map(|copied| &*copied.src).collect()
+    }
+
+    /// The paths as BuildKit has them, the last first.
+    fn sorted(&self) -> Digest {
+        let mut paths = self.paths();
+        paths.sort_unstable_by(|one, other| other.cmp(one));
+        Digest::of(paths.join("\0"))
+    }
+
+    /// The paths in the order of the actions, in a form that sorted ones do not have.
+    fn in_order(&self) -> Digest {
+        Digest::of(format!("in order\0{}", self.paths().join("\0")))
+    }
 }
 
 /// The files in which the names of an owner are looked up, by input.
@@ -145,12 +208,46 @@ mod tests {
         cache_map(&Vertex::new(op, inputs, None, VertexMeta::default()), file).unwrap()
     }
 
+    /// The paths whose content counts of the input that is copied from.
+    fn content(map: &CacheMap) -> Vec<&str> {
+        let selectors = map.deps[1].content.as_ref().unwrap();
+        selectors.iter().map(|selector| selector.path.as_str()).collect()
+    }
+
     #[test]
-    fn the_order_of_copied_files_counts() {
+    fn the_order_of_copied_files_of_one_name_counts() {
         let (one, other) = (map(&copies(&["/a/x", "/b/x"])), map(&copies(&["/b/x", "/a/x"])));
         assert_eq!(one.op, other.op);
         assert_ne!(one.deps[1].selector, other.deps[1].selector);
-        assert_ne!(one.deps[1].content, other.deps[1].content);
+        assert_ne!(content(&one), content(&other));
+    }
+
+    #[test]
+    fn the_content_of_copied_files_is_in_the_order_of_their_names() {
+        let (one, other) = (map(&copies(&["/b/x", "/a/y"])), map(&copies(&["/b/y", "/a/x"])));
+        assert_eq!(content(&one), ["/b/x", "/a/y"]);
+        assert_eq!(content(&other), ["/a/x", "/b/y"]);
+        assert_ne!(one.deps[1].selector, other.deps[1].selector);
+        assert_ne!(one.op, other.op);
+    }
+
+    #[test]
+    fn files_in_which_names_of_owners_are_looked_up_do_not_count_where_all_does() {
+        let named = pb::NamedUserOpt { name: "u".into(), input: 0 };
+        let user = Some(pb::UserOpt { user: Some(User::ByName(named)) });
+        let owner = Some(pb::ChownOpt { user, group: None });
+        let mut file = copies(&["/a"]);
+        let Some(Action::Copy(copy)) = &mut file.actions[0].action else { unreachable!() };
+        copy.owner = owner;
+        let map = map(&file);
+        assert_eq!((map.deps[0].selector, &map.deps[0].content), (None, &None));
+    }
+
+    #[test]
+    fn the_last_name_of_a_path_is_as_in_go() {
+        for (path, name) in [("", "."), ("/", "/"), ("//", "/"), ("/a/b/", "b"), ("a", "a")] {
+            assert_eq!(last_name(path), name, "{path:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod actions;
 mod archive;
+mod canonical;
 mod key;
 mod wildcard;
 

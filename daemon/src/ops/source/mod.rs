@@ -7,9 +7,11 @@ mod local;
 pub(crate) mod oci_layout;
 mod upload;
 
+use std::fmt;
 use std::sync::Arc;
 
 use anyhow::bail;
+use kiln_cache::Digest;
 use kiln_proto::pb;
 use kiln_proto::pb::op::Op;
 
@@ -46,6 +48,12 @@ pub(crate) async fn load(
         other => bail!("{other} sources are not supported by this daemon yet: {rest:?}"),
     };
     outputs.map(Loaded::Outputs)
+}
+
+/// The digest of a source that is known by `name`: what it has at the moment, in words that BuildKit
+/// has for it too.
+fn op_digest(name: impl fmt::Display) -> Digest {
+    Digest::of(format!("buildkit.source.v0:{name}"))
 }
 
 /// Makes the files of a source that is known by a key.

@@ -18,9 +18,10 @@ pub(super) async fn load(
     reference: &str,
     progress: &VertexProgress,
 ) -> anyhow::Result<Outputs> {
-    let resolved = resolve(build, source, reference, &image::platform(vertex)).await?;
+    let platform = image::platform(vertex);
+    let resolved = resolve(build, source, reference, &platform).await?;
     build.source_pins.note(vertex.digest(), &resolved.digest);
-    image::outputs(build, &resolved, reference, progress)
+    image::outputs(build, &resolved, &platform, reference, progress)
 }
 
 /// Reads what the layout says of the image.

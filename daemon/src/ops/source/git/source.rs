@@ -7,7 +7,7 @@ use super::error::GitError;
 use super::resolve::Resolved;
 use super::url::{GitUrl, Transport};
 use crate::ops::path::clean;
-use crate::ops::source::without_credentials;
+use crate::ops::source::{op_digest, without_credentials};
 
 /// A repository, and what is wanted of it.
 #[derive(Debug, Clone)]
@@ -103,24 +103,26 @@ impl GitSource {
         self.agent.as_deref()
     }
 
-    /// The digest of an op that is known by its commit, and by what is made of that.
+    /// The digest of an op that is known by its commit, and by what is made of that; in BuildKit's words.
     pub(super) fn content_key(&self, resolved: &Resolved) -> Digest {
         // Without the directory `.git` nothing tells a tag from its commit.
         let commit = resolved.commit.as_ref().filter(|_| !self.keep_git_dir);
-        let mut key = format!("git\0{}", commit.unwrap_or(&resolved.checksum));
+        let mut name = commit.unwrap_or(&resolved.checksum).clone();
         if self.keep_git_dir {
-            key += &format!("\0.git\0{}", resolved.reference);
+            name += ".git#";
+            name += &resolved.reference;
         }
         if !self.subdir.is_empty() {
-            key += &format!("\0subdir\0{}", self.subdir);
+            name += ":";
+            name += &self.subdir;
         }
         if self.skip_submodules {
-            key += "\0skip submodules";
+            name += "(skip-submodules)";
         }
         if self.has_commit_times {
-            key += "\0commit times";
+            name += "(mtime=commit)";
         }
-        Digest::of(key)
+        op_digest(name)
     }
 }
 

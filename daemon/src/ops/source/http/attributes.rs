@@ -1,13 +1,18 @@
 //! What an op asks for.
 
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
+
 use kiln_cache::{CacheKey, Digest, key_of};
 use kiln_proto::pb;
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, HeaderName, HeaderValue};
 use serde::Serialize;
 use url::Url;
 
 use super::disposition;
 use super::error::HttpError;
+use crate::graph::go_json::{self, is_empty};
+use crate::ops::source::op_digest;
 
 /// Headers that a client may set; others are left out, as BuildKit does.
 const USER_HEADERS: [&str; 2] = ["accept", "user-agent"];
@@ -33,18 +38,49 @@ pub(crate) struct HttpSource {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// What tells one file from another.
+/// What tells one address, with all that is asked for there, from another.
 #[derive(Serialize)]
-struct Identity<'a> {
+struct Asked<'a> {
     address: &'a str,
     name: &'a str,
-    digest: Option<String>,
-    last_modified: Option<i64>,
     mode: u32,
     uid: u32,
     gid: u32,
     auth_secret: Option<&'a str>,
     headers: Vec<(&'a str, &'a [u8])>,
+}
+
+/// What tells one file from another, as in BuildKit.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Content<'a> {
+    filename: &'a str,
+    perm: u32,
+    #[serde(rename = "UID")]
+    uid: u32,
+    #[serde(rename = "GID")]
+    gid: u32,
+    checksum: String,
+    #[serde(rename = "LastModTime", skip_serializing_if = "String::is_empty")]
+    last_modified: String,
+    #[serde(skip_serializing_if = "is_empty")]
+    auth_header_secret: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    header: Vec<Header<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Header<'a> {
+    name: &'static str,
+    value: Cow<'a, str>,
+}
+
+impl<'a> Header<'a> {
+    fn of((name, value): &'a (HeaderName, HeaderValue)) -> Self {
+        let name = if *name == ACCEPT { "Accept" } else { "User-Agent" };
+        Self { name, value: String::from_utf8_lossy(value.as_bytes()) }
+    }
 }
 
 impl HttpSource {
@@ -127,9 +163,19 @@ impl HttpSource {
 
     /// What the file is known by before the server is asked.
     pub(super) fn url_key(&self) -> CacheKey {
-        let name = self.filename.as_deref().unwrap_or_default();
-        let identity = self.identity(&self.text, name, None, None);
-        key_of(&identity, 0, &[])
+        let headers = self.headers.iter();
+        let asked = Asked {
+            address: &self.text,
+            name: self.filename.as_deref().unwrap_or_default(),
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            auth_secret: self.auth_secret.as_deref(),
+            headers: headers.map(|(name, value)| (name.as_str(), value.as_bytes())).collect(),
+        };
+        // Numbers, strings and bytes: nothing that JSON cannot hold.
+        let json = serde_json::to_vec(&asked).unwrap_or_default();
+        key_of(&Digest::of([b"http\0".as_slice(), &json].concat()), 0, &[])
     }
 
     /// The digest of an op that is known by the file's content, and by what its metadata is made of.
@@ -138,32 +184,30 @@ impl HttpSource {
         name: &str,
         digest: &Digest,
         last_modified: Option<i64>,
-    ) -> Digest {
-        self.identity("", name, Some(digest), last_modified)
-    }
-
-    fn identity(
-        &self,
-        address: &str,
-        name: &str,
-        digest: Option<&Digest>,
-        last_modified: Option<i64>,
-    ) -> Digest {
-        let headers = self.headers.iter();
-        let identity = Identity {
-            address,
-            name,
-            digest: digest.map(ToString::to_string),
-            last_modified,
-            mode: self.mode,
+    ) -> anyhow::Result<Digest> {
+        let content = Content {
+            filename: name,
+            perm: if self.mode == DEFAULT_MODE { 0 } else { self.mode },
             uid: self.uid,
             gid: self.gid,
-            auth_secret: self.auth_secret.as_deref(),
-            headers: headers.map(|(name, value)| (name.as_str(), value.as_bytes())).collect(),
+            checksum: digest.to_string(),
+            last_modified: last_modified.map(http_date).unwrap_or_default(),
+            auth_header_secret: self.auth_secret.as_deref().unwrap_or_default(),
+            header: self.headers.iter().map(Header::of).collect(),
         };
-        // Numbers, strings and bytes: nothing that JSON cannot hold.
-        let json = serde_json::to_vec(&identity).unwrap_or_default();
-        Digest::of([b"http\0".as_slice(), &json].concat())
+        Ok(op_digest(go_json::digest(&content)?))
+    }
+}
+
+/// A time as servers write it; a number where they could not.
+fn http_date(secs: i64) -> String {
+    /// The end of the year 9999.
+    const END: u64 = 253_402_300_800;
+    match u64::try_from(secs) {
+        Ok(secs @ ..END) => {
+            httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(secs))
+        }
+        _ => secs.to_string(),
     }
 }
 
@@ -264,7 +308,7 @@ mod tests {
     fn all_that_makes_another_file_makes_another_key() {
         let digest = Digest::of("content");
         let key = |attrs: &[(&str, &str)], name: &str, time| {
-            source("http://h/a", attrs).unwrap().content_key(name, &digest, time)
+            source("http://h/a", attrs).unwrap().content_key(name, &digest, time).unwrap()
         };
         let plain = key(&[], "a", None);
         assert_eq!(plain, key(&[("http.perm", "0600")], "a", None));

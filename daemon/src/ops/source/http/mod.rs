@@ -33,15 +33,15 @@ pub(super) async fn load(
     let source = HttpSource::parse(source)?;
     if let Some(checksum) = source.checksum {
         build.source_pins.note(vertex.digest(), &checksum);
-        let op = source.content_key(&source.file_name(None), &checksum, None);
+        let op = source.content_key(&source.file_name(None), &checksum, None)?;
         return Ok(Loaded::Key(CacheMap::of_source(op, vertex.name())));
     }
     let resolved = resolve::resolve(build, &source, progress).await?;
     build.source_pins.note(vertex.digest(), &resolved.digest);
     if resolved.was_here {
-        return Ok(Loaded::Key(CacheMap::of_source(resolved.op(&source), vertex.name())));
+        return Ok(Loaded::Key(CacheMap::of_source(resolved.op(&source)?, vertex.name())));
     }
-    let keys = Some(vec![resolved.key(&source)]);
+    let keys = Some(vec![resolved.key(&source)?]);
     Ok(Loaded::Outputs(Outputs { keys, snapshots: vec![Snapshot::Layers(resolved.files.clone())] }))
 }
 

@@ -27,13 +27,13 @@ pub(crate) struct Resolved {
 
 impl Resolved {
     /// The digest of the op that the file is known by.
-    pub(super) fn op(&self, source: &HttpSource) -> Digest {
+    pub(super) fn op(&self, source: &HttpSource) -> anyhow::Result<Digest> {
         source.content_key(&self.filename, &self.digest, self.last_modified)
     }
 
     /// What the file is known by.
-    pub(super) fn key(&self, source: &HttpSource) -> CacheKey {
-        key_of(&self.op(source), 0, &[])
+    pub(super) fn key(&self, source: &HttpSource) -> anyhow::Result<CacheKey> {
+        Ok(key_of(&self.op(source)?, 0, &[]))
     }
 }
 
@@ -166,8 +166,8 @@ fn keep(build: &Build, source: &HttpSource, downloaded: Downloaded) -> anyhow::R
     let index = &build.daemon.index;
     let url_key = source.url_key();
     let record = Record {
-        key: resolved.key(source),
-        op: resolved.op(source),
+        key: resolved.key(source)?,
+        op: resolved.op(source)?,
         output: 0,
         inputs: Vec::new(),
         result: resolved.files.ids().to_vec(),
