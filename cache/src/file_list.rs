@@ -4,8 +4,8 @@
 //! entry: varint   how many bytes of its path it has in common with the one before
 //!        varint   how many more there are
 //!        bytes    those
-//!        8 bytes  of the digest of its content, zero if it has none
-//!        4 bytes  a checksum of all else that counts of it: type, mode, owner, …
+//!        8 bytes  of the digest of all that counts of it
+//!        4 bytes  a checksum of that without a file's content: type, mode, owner, …
 //! ```
 
 use std::collections::HashMap;
@@ -27,9 +27,8 @@ pub struct FileListBuilder {
 }
 
 impl FileListBuilder {
-    /// Adds an entry. `content` is the digest of a regular file, `rest` stands for whatever else counts
-    /// of the entry.
-    pub fn push(&mut self, path: &[u8], content: Option<&Digest>, rest: &Checksum) {
+    /// Adds an entry: the digest of all that counts of it, and a checksum of what is not content.
+    pub fn push(&mut self, path: &[u8], whole: &Digest, metadata: Checksum) {
         if self.bytes.len() + path.len() > MAX_LIST {
             self.is_too_long = true;
             return;
@@ -38,9 +37,8 @@ impl FileListBuilder {
         put_number(&mut self.bytes, common);
         put_number(&mut self.bytes, path.len() - common);
         self.bytes.extend_from_slice(&path[common..]);
-        let content = content.and_then(|digest| digest.as_bytes().first_chunk::<8>());
-        self.bytes.extend_from_slice(content.unwrap_or(&[0; 8]));
-        self.bytes.extend_from_slice(&rest.0.to_le_bytes());
+        self.bytes.extend_from_slice(&whole.as_bytes()[..8]);
+        self.bytes.extend_from_slice(&metadata.0.to_le_bytes());
         self.last.truncate(common);
         self.last.extend_from_slice(&path[common..]);
     }
@@ -78,9 +76,9 @@ pub enum FileChange {
     Added,
     /// Only the earlier one has it.
     Removed,
-    /// Its content is another.
+    /// Its content is another, and nothing else.
     Content,
-    /// Its type, mode, owner, link target or extended attributes are others; its content is not.
+    /// Its type, mode, owner, link target or extended attributes are others; perhaps its content, too.
     Metadata,
 }
 
@@ -108,10 +106,10 @@ impl FileList {
         for (path, tail) in &now {
             match before.get(path) {
                 None => changes.push((path.clone(), FileChange::Added)),
-                Some(old) if old[..8] != tail[..8] => {
-                    changes.push((path.clone(), FileChange::Content));
+                Some(old) if old[8..] != tail[8..] => {
+                    changes.push((path.clone(), FileChange::Metadata));
                 }
-                Some(old) if old != tail => changes.push((path.clone(), FileChange::Metadata)),
+                Some(old) if old != tail => changes.push((path.clone(), FileChange::Content)),
                 Some(_) => {}
             }
         }
@@ -177,8 +175,9 @@ mod tests {
 
     fn list(files: &Files) -> FileList {
         let mut list = FileListBuilder::default();
-        for (path, (content, rest)) in files {
-            list.push(path, content.map(|byte| Digest::of([byte])).as_ref(), &Checksum(*rest));
+        for (path, (content, metadata)) in files {
+            let whole = Digest::of(format!("{content:?} {metadata}"));
+            list.push(path, &whole, Checksum(*metadata));
         }
         list.finish().unwrap()
     }
@@ -196,8 +195,8 @@ mod tests {
                 let change = match (before.get(path), now.get(path)) {
                     (None, _) => FileChange::Added,
                     (_, None) => FileChange::Removed,
-                    (Some(old), Some(new)) if old.0 != new.0 => FileChange::Content,
-                    (Some(old), Some(new)) if old != new => FileChange::Metadata,
+                    (Some(old), Some(new)) if old.1 != new.1 => FileChange::Metadata,
+                    (Some(old), Some(new)) if old != new => FileChange::Content,
                     _ => continue,
                 };
                 expected.push((path.clone(), change));
@@ -231,7 +230,7 @@ mod tests {
     fn a_list_without_end_is_not_kept() {
         let mut list = FileListBuilder::default();
         for n in 0..MAX_LIST / TAIL {
-            list.push(n.to_string().as_bytes(), None, &Checksum::EMPTY);
+            list.push(n.to_string().as_bytes(), &Digest::of(""), Checksum::EMPTY);
         }
         assert_eq!(list.finish(), None);
     }

@@ -33,7 +33,7 @@ use serde_json::json;
 
 use crate::compression::Decoder;
 use crate::config::Config;
-use crate::layers::read_manifest;
+use crate::layers::{FileHeader, read_manifest};
 use crate::serve;
 use crate::state::{State, index_path, is_damage};
 use crate::upkeep;
@@ -278,9 +278,7 @@ fn layer_content(
         let Some(entry) = files.lookup(&path, Follow::NoLast)? else {
             return Ok(Some(format!("has lost {shown}")));
         };
-        let mut hasher = Hasher::new();
-        std::io::copy(&mut entry.open()?, &mut hasher)?;
-        let actual = hasher.finish();
+        let actual = FileHeader::of(&entry)?.digest(&entry)?;
         if actual != expected {
             return Ok(Some(format!("has another {shown}: {actual}, not {expected}")));
         }
@@ -335,14 +333,15 @@ fn dir(state: &State, row: &DirRow) -> Option<Problem> {
 fn tree(dir: &Path) -> anyhow::Result<Option<String>> {
     let Some(manifest) = read_manifest(dir) else { return Ok(None) };
     let files = View::of_directory(&dir.join("fs"))?;
-    for (path, known) in manifest {
-        let Some(entry) = files.lookup(&path, Follow::NoLast)? else {
+    for (path, known) in &manifest {
+        let Some(entry) = files.lookup(path, Follow::NoLast)? else {
             return Ok(Some(format!("has lost {path}")));
         };
         let Some(expected) = known.digest else { continue };
-        let mut hasher = Hasher::new();
-        std::io::copy(&mut entry.open()?, &mut hasher)?;
-        let actual = hasher.finish();
+        // A further name of a file was announced without what is the file's.
+        let named = known.stat.is_hardlink().then(|| manifest.get(&known.stat.linkname)).flatten();
+        let stat = &named.unwrap_or(known).stat;
+        let actual = FileHeader::of_announced(stat).digest(&entry)?;
         if actual != expected {
             return Ok(Some(format!("has another {path}: {actual}, not {expected}")));
         }

@@ -1,4 +1,4 @@
-//! Digests of file contents, kept with the layers that the files are in.
+//! Digests of files ([`FileHeader`](super::FileHeader)), kept with the layers that the files are in.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use super::LocalTree;
 
-/// The name under which the index keeps a layer's digests.
-const KIND: &str = "file-digests";
+/// The name under which the index keeps a layer's digests. To change with what they are of.
+const KIND: &str = "file-hashes";
 /// How many layers' digests stay in memory between builds.
 const KEPT: usize = 32;
 
@@ -74,6 +74,17 @@ enum Source {
 impl FileDigests {
     pub(super) fn of_tree(tree: Arc<LocalTree>) -> Self {
         Self(Source::Tree(tree))
+    }
+
+    /// None known, and none kept.
+    #[cfg(test)]
+    pub(crate) fn none(index: Arc<Index>) -> Self {
+        Self(Source::Layers { index, ids: Vec::new(), layers: Vec::new() })
+    }
+
+    /// Whether the files are those of a client's directory.
+    pub(crate) fn are_of_tree(&self) -> bool {
+        matches!(self.0, Source::Tree(_))
     }
 
     /// The digest of the file at `path` in the layer at `position` of the stack.

@@ -3,6 +3,7 @@
 
 mod digests;
 mod fetch;
+mod file_hash;
 mod removals;
 mod tree;
 
@@ -26,6 +27,7 @@ use crate::damage::Damaged;
 use crate::solver::{Flights, LeftFiles, Snapshot, Stack};
 
 pub(crate) use digests::FileDigests;
+pub(crate) use file_hash::FileHeader;
 pub(crate) use tree::{LocalTree, LocalTrees, Manifest, TreeEntry, TreeLease, read_manifest};
 
 use digests::DigestCache;
@@ -354,7 +356,7 @@ impl Layers {
         self.digests.clear();
     }
 
-    /// The digests of file contents of a snapshot's layers.
+    /// The digests of the files of a snapshot's layers.
     pub(crate) fn file_digests(&self, snapshot: &Snapshot) -> anyhow::Result<FileDigests> {
         match snapshot {
             Snapshot::Layers(stack) => self.digests.of_layers(stack.ids()),

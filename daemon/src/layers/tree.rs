@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kiln_cache::{Digest, DirId, DirKind, Index, Pin, fault};
+use kiln_cache::{Digest, DirId, DirKind, Hasher, Index, Pin, fault};
 use kiln_proto::fsutil::Stat;
 use parking_lot::Mutex;
 use prost::Message as _;
@@ -18,7 +18,7 @@ use crate::kept_dirs::KeptDirs;
 pub(crate) struct TreeEntry {
     /// As the client announced it.
     pub(crate) stat: Stat,
-    /// The digest of a regular file's content.
+    /// The digest of a regular file.
     pub(crate) digest: Option<Digest>,
 }
 
@@ -145,7 +145,7 @@ impl LocalTree {
         &self.path
     }
 
-    /// The digest of a regular file's content, by its path from the root of the tree.
+    /// The digest of a regular file, by its path from the root of the tree.
     pub(crate) fn file_digest(&self, path: &Path) -> Option<Digest> {
         let path = std::str::from_utf8(path.as_os_str().as_bytes()).ok()?;
         self.manifest.get(path)?.digest
@@ -158,6 +158,9 @@ impl std::fmt::Debug for LocalTree {
     }
 }
 
+/// In the digest at the end of a manifest: to change with what is in it, or with what digests are of.
+const FORM: &[u8] = b"2";
+
 /// For each entry its length-delimited `Stat`, then 32 bytes of digest, zero where it has none. In
 /// the end, the digest of all that: who believes in it does not look at the files again.
 fn encode(manifest: &Manifest) -> Vec<u8> {
@@ -166,15 +169,22 @@ fn encode(manifest: &Manifest) -> Vec<u8> {
         bytes.extend(entry.stat.encode_length_delimited_to_vec());
         bytes.extend(entry.digest.map_or([0; 32], |digest| *digest.as_bytes()));
     }
-    let all = Digest::of(&bytes);
+    let all = check(&bytes);
     bytes.extend(all.as_bytes());
     bytes
+}
+
+fn check(bytes: &[u8]) -> Digest {
+    let mut hasher = Hasher::new();
+    hasher.update(FORM);
+    hasher.update(bytes);
+    hasher.finish()
 }
 
 /// `None` if the bytes are not what [`encode`] writes.
 fn decode(bytes: &[u8]) -> Option<Manifest> {
     let (mut bytes, all) = bytes.split_last_chunk::<32>()?;
-    if Digest::of(bytes) != Digest::from_bytes(*all) {
+    if check(bytes) != Digest::from_bytes(*all) {
         return None;
     }
     let mut manifest = Manifest::new();

@@ -1,19 +1,28 @@
 //! Content digests: what some files of a snapshot are, whatever made them.
 //!
 //! A file counts by its path below the selected one, type, mode, owner, link target, extended
-//! attributes, device number and content, never by its times. The digests of file contents are kept per
-//! layer (layers never change), so that hashing one more path of a known layer reads nothing
-//! twice.
+//! attributes, device number and content, never by its times. The digests are BuildKit's, so that a
+//! step that copies the same files is the same to both. Those of files are kept per layer (layers never
+//! change), so that hashing one more path of a known layer reads nothing twice.
+//!
+//! - The digest of a directory is that of its own metadata and of the names and digests of what is in
+//!   it, in order.
+//! - Where wildcards or patterns choose, it is that of a list: the path of each chosen file or
+//!   directory and the digest of that alone.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kiln_cache::{Checksum, Digest, FileList, FileListBuilder, Hasher};
-use kiln_proto::pattern::Matcher;
-use kiln_snapshotter::{Entry, FileKind, Follow, View};
+use kiln_cache::{Digest, FileList, FileListBuilder, Hasher};
+use kiln_snapshotter::copy::Decision;
+use kiln_snapshotter::{Entry, Follow, View};
 
-use crate::layers::FileDigests;
+use super::file::has_wildcards;
+use super::filter::Filter;
+use crate::layers::{FileDigests, FileHeader};
 use crate::solver::{Build, Selector, Snapshot};
 
 /// A selected path does not exist.
@@ -42,12 +51,9 @@ pub(crate) async fn digest(
     let selectors = selectors.to_vec();
     let task = tokio::task::spawn_blocking(move || {
         let mut hashing = Hashing { view, files, list: FileListBuilder::default() };
-        let mut all = Hasher::new();
-        for selector in &selectors {
-            let digest = hashing.selector(selector)?;
-            all.update(digest.as_bytes());
-        }
-        let digest = all.finish();
+        let digests: anyhow::Result<Vec<String>> =
+            selectors.iter().map(|it| Ok(hashing.selector(it)?.to_string())).collect();
+        let digest = Digest::of(digests?.join("\0"));
         hashing.files.save()?;
         anyhow::Ok((digest, hashing.list.finish()))
     });
@@ -67,33 +73,77 @@ impl Hashing {
             found.ok_or_else(|| NotFound(path.clone()))?;
         }
         let follow = if selector.follow_links { Follow::Last } else { Follow::NoLast };
-        let paths = if selector.wildcard {
-            self.view.glob(&selector.path, follow)?
-        } else {
-            vec![PathBuf::from(&selector.path)]
-        };
-        let filter = Filter::new(selector)?;
-        let mut hasher = Hasher::new();
-        for path in paths {
-            // A link's target is what is copied; with wildcards its name is part of the result.
-            let found = self.view.lookup(&path, follow)?;
-            let entry = match found {
-                Some(entry) => entry,
-                None if path == Path::new("/") => continue,
-                None => return Err(NotFound::at(&path).into()),
-            };
-            if selector.wildcard {
-                let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-                hasher.update((name.len() as u64).to_le_bytes());
-                hasher.update(name);
-            }
-            self.tree(&entry, &filter, &mut hasher)?;
+        let mut filter = Filter::new(&selector.include, &selector.exclude)?;
+        let path = Path::new(&selector.path);
+        if !selector.wildcard && filter.is_empty() {
+            return self.whole(path, follow);
         }
-        Ok(hasher.finish())
+        let mut chosen = Chosen::default();
+        if !selector.wildcard {
+            let top = self.view.lookup(path, follow)?;
+            if let Some(top) = existing(top, path)? {
+                self.choose(&top, Path::new(""), &mut filter, &mut chosen)?;
+            }
+            return Ok(chosen.finish(path.file_name()));
+        }
+        let names: Vec<&OsStr> = path.iter().filter(|name| *name != "/").collect();
+        let is_wild = |name: &&OsStr| has_wildcards(&name.to_string_lossy());
+        let depth = names.len() - names.iter().position(is_wild).unwrap_or(0);
+        for found in self.view.glob(path, follow)? {
+            // What comes before the wildcards does not count, and may be other than it was named.
+            let named: PathBuf = found.iter().skip(found.iter().count() - depth).collect();
+            let top = self.view.lookup(&found, Follow::NoLast)?;
+            let top = top.ok_or_else(|| NotFound::at(&found))?;
+            if top.metadata().is_symlink() && follow == Follow::Last {
+                // Its target is what is copied; its name is part of the result.
+                let target = self.whole(&found, follow)?;
+                chosen.push(&named, &target);
+            } else {
+                self.choose(&top, &named, &mut filter, &mut chosen)?;
+            }
+        }
+        Ok(chosen.finish(path.file_name()))
     }
 
-    fn tree(&mut self, top: &Entry, filter: &Filter, hasher: &mut Hasher) -> anyhow::Result<()> {
-        self.entry(top, Path::new(""), hasher)?;
+    /// What is at a path, with all that is below.
+    fn whole(&mut self, path: &Path, follow: Follow) -> anyhow::Result<Digest> {
+        let top = self.view.lookup(path, follow)?;
+        let Some(top) = existing(top, path)? else { return Ok(Digest::of("")) };
+        if !top.metadata().is_dir() {
+            return self.entry(&top);
+        }
+        let mut dirs = vec![Directory::new(&top, &self.top(&top)?)];
+        for entry in self.view.walk(top.path())? {
+            let entry = entry?;
+            while dirs.last().is_some_and(|dir| Some(&*dir.path) != entry.path().parent()) {
+                Directory::close(&mut dirs);
+            }
+            let digest = self.entry(&entry)?;
+            if entry.metadata().is_dir() {
+                dirs.push(Directory::new(&entry, &digest));
+            } else if let (Some(dir), Some(name)) = (dirs.last_mut(), entry.path().file_name()) {
+                dir.add(name, &digest);
+            }
+        }
+        loop {
+            if let Some(digest) = Directory::close(&mut dirs) {
+                return Ok(digest);
+            }
+        }
+    }
+
+    /// Adds `top`, which is known as `named`, and what of it the filter chooses.
+    fn choose(
+        &mut self,
+        top: &Entry,
+        named: &Path,
+        filter: &mut Filter,
+        chosen: &mut Chosen,
+    ) -> anyhow::Result<()> {
+        if !self.is_usual_root(top) {
+            let digest = self.top(top)?;
+            chosen.push(named, &digest);
+        }
         if !top.metadata().is_dir() {
             return Ok(());
         }
@@ -102,106 +152,363 @@ impl Hashing {
         let mut pending: Vec<Entry> = Vec::new();
         while let Some(entry) = walk.next() {
             let entry = entry?;
-            let path = entry.path().strip_prefix(top.path()).unwrap_or(entry.path()).to_owned();
+            let below = |entry: &Entry| {
+                let path = entry.path().strip_prefix(top.path()).unwrap_or(entry.path());
+                path.to_owned()
+            };
             pending.retain(|dir| entry.path().starts_with(dir.path()));
-            let chosen = filter.chooses(&path);
-            if !chosen {
-                if entry.metadata().is_dir() {
-                    if filter.can_skip(&path) {
-                        walk.skip_dir();
-                    } else {
-                        pending.push(entry);
+            let is_dir = entry.metadata().is_dir();
+            match filter.decide(&below(&entry), is_dir) {
+                Decision::Include => {
+                    for entry in pending.drain(..).chain([entry]) {
+                        let digest = self.entry(&entry)?;
+                        chosen.push(&named.join(below(&entry)), &digest);
                     }
                 }
-                continue;
+                Decision::Descend if is_dir => pending.push(entry),
+                Decision::Skip if is_dir => walk.skip_dir(),
+                Decision::Descend | Decision::Skip => {}
             }
-            for dir in std::mem::take(&mut pending) {
-                let path = dir.path().strip_prefix(top.path()).unwrap_or(dir.path()).to_owned();
-                self.entry(&dir, &path, hasher)?;
-            }
-            self.entry(&entry, &path, hasher)?;
         }
         Ok(())
     }
 
-    /// Adds one entry under a path relative to what was selected.
-    fn entry(&mut self, entry: &Entry, path: &Path, hasher: &mut Hasher) -> anyhow::Result<()> {
-        let metadata = entry.metadata();
-        let path = path.as_os_str().as_encoded_bytes();
-        let kind = match metadata.kind {
-            FileKind::File => b'f',
-            FileKind::Directory => b'd',
-            FileKind::Symlink => b'l',
-            FileKind::CharDevice => b'c',
-            FileKind::BlockDevice => b'b',
-            FileKind::Fifo => b'p',
-            FileKind::Socket => b's',
+    /// Whether it is a root directory of which there is nothing to say: where patterns choose,
+    /// BuildKit has nothing to say of any.
+    fn is_usual_root(&self, top: &Entry) -> bool {
+        let metadata = top.metadata();
+        let is_usual = (metadata.mode, metadata.uid, metadata.gid) == (0o755, 0, 0);
+        top.path().as_os_str().is_empty() && (is_usual || self.files.are_of_tree())
+    }
+
+    /// The digest of the uppermost entry alone. The root of a client's directory is not the client's.
+    fn top(&mut self, top: &Entry) -> anyhow::Result<Digest> {
+        if top.path().as_os_str().is_empty() && self.files.are_of_tree() {
+            return Ok(Digest::of(""));
+        }
+        self.entry(top)
+    }
+
+    /// The digest of one entry alone.
+    fn entry(&mut self, entry: &Entry) -> anyhow::Result<Digest> {
+        let at = || format!("/{}", entry.path().display());
+        let header = FileHeader::of(entry)?;
+        let compute = || header.digest(entry).with_context(at);
+        let digest = if entry.metadata().is_file() {
+            self.files.get(entry.layer(), entry.path(), compute)?
+        } else {
+            compute()?
         };
-        hasher.update((path.len() as u64).to_le_bytes());
-        hasher.update(path);
-        let mut rest = Checksum::EMPTY;
-        let mut add = |bytes: &[u8]| {
-            hasher.update(bytes);
-            rest.update(bytes);
-        };
-        add(&[kind]);
-        for number in
-            [metadata.mode, metadata.uid, metadata.gid, metadata.rdev.major, metadata.rdev.minor]
-        {
-            add(&number.to_le_bytes());
-        }
-        for (name, value) in entry.xattrs()? {
-            for part in [name, value] {
-                add(&(part.len() as u64).to_le_bytes());
-                add(&part);
-            }
-        }
-        let mut content = None;
-        match metadata.kind {
-            FileKind::Symlink => add(entry.read_link()?.as_encoded_bytes()),
-            FileKind::File => {
-                let digest = self.files.get(entry.layer(), entry.path(), || {
-                    let mut content = Hasher::new();
-                    std::io::copy(&mut entry.open()?, &mut content)?;
-                    anyhow::Ok(content.finish())
-                });
-                let digest = digest.with_context(|| format!("/{}", entry.path().display()))?;
-                hasher.update(digest.as_bytes());
-                content = Some(digest);
-            }
-            _ => {}
-        }
-        self.list.push(entry.path().as_os_str().as_encoded_bytes(), content.as_ref(), &rest);
-        hasher.update([0]);
-        Ok(())
+        self.list.push(entry.path().as_os_str().as_bytes(), &digest, header.checksum());
+        Ok(digest)
     }
 }
 
-/// The include and exclude patterns of a selector.
-struct Filter {
-    include: Option<Matcher>,
-    exclude: Option<Matcher>,
+/// What was looked up at a path: of nothing, only the root may be copied.
+fn existing(found: Option<Entry>, path: &Path) -> Result<Option<Entry>, NotFound> {
+    match found {
+        None if path != Path::new("/") => Err(NotFound::at(path)),
+        found => Ok(found),
+    }
 }
 
-impl Filter {
-    fn new(selector: &Selector) -> anyhow::Result<Self> {
-        let matcher = |patterns: &[String]| {
-            (!patterns.is_empty()).then(|| Matcher::new(patterns)).transpose()
-        };
-        Ok(Self { include: matcher(&selector.include)?, exclude: matcher(&selector.exclude)? })
+/// A directory while what is in it is hashed.
+struct Directory {
+    path: PathBuf,
+    hasher: Hasher,
+}
+
+impl Directory {
+    /// `own` is the digest of the directory's metadata.
+    fn new(entry: &Entry, own: &Digest) -> Self {
+        let mut dir = Self { path: entry.path().to_owned(), hasher: Hasher::new() };
+        dir.add(OsStr::new(""), own);
+        dir
     }
 
-    fn chooses(&self, path: &Path) -> bool {
-        let path = path.to_string_lossy();
-        let matches = |matcher: &Matcher| matcher.matches(&path);
-        self.include.as_ref().is_none_or(matches) && !self.exclude.as_ref().is_some_and(matches)
+    fn add(&mut self, name: &OsStr, digest: &Digest) {
+        self.hasher.update([0]);
+        self.hasher.update(name.as_bytes());
+        self.hasher.update(digest.to_string());
     }
 
-    /// Whether nothing below the directory can be chosen.
-    fn can_skip(&self, dir: &Path) -> bool {
-        let excluded = |matcher: &Matcher| {
-            matcher.matches(&dir.to_string_lossy()) && !matcher.has_exceptions()
-        };
-        self.exclude.as_ref().is_some_and(excluded)
+    /// Ends the innermost of `dirs`: the digest, if it was the last one.
+    fn close(dirs: &mut Vec<Self>) -> Option<Digest> {
+        let Self { path, hasher } = dirs.pop()?;
+        let digest = hasher.finish();
+        match dirs.last_mut() {
+            Some(above) => {
+                above.add(path.file_name().unwrap_or_default(), &digest);
+                None
+            }
+            None => Some(digest),
+        }
+    }
+}
+
+/// Files that wildcards or patterns have chosen.
+#[derive(Default)]
+struct Chosen {
+    hasher: Hasher,
+    count: usize,
+    last: Option<(PathBuf, Digest)>,
+}
+
+impl Chosen {
+    fn push(&mut self, named: &Path, digest: &Digest) {
+        // Each name has a separator before it; so has the uppermost directory, which has no name.
+        if named.as_os_str().is_empty() {
+            self.hasher.update([0]);
+        }
+        for name in named {
+            self.hasher.update([0]);
+            self.hasher.update(name.as_bytes());
+        }
+        self.hasher.update(digest.to_string());
+        self.count += 1;
+        self.last = Some((named.to_owned(), *digest));
+    }
+
+    /// A single one that has the `name` by which it was asked for is known without it.
+    fn finish(self, name: Option<&OsStr>) -> Digest {
+        match self.last {
+            None => Digest::of(""),
+            Some((named, digest))
+                if self.count == 1 && named.file_name().is_none_or(|it| Some(it) == name) =>
+            {
+                digest
+            }
+            Some(_) => self.hasher.finish(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use kiln_cache::Index;
+    use rustix::fs::{CWD, FileType, Mode, XattrFlags};
+
+    use super::*;
+
+    /// A tree of root's, and what hashes it as if it were a layer.
+    struct Tree {
+        files: tempfile::TempDir,
+        index: tempfile::TempDir,
+    }
+
+    impl Tree {
+        fn new() -> Self {
+            let tree =
+                Self { files: tempfile::tempdir().unwrap(), index: tempfile::tempdir().unwrap() };
+            let at = |path: &str| tree.files.path().join(path);
+            let chmod = |path: &str, mode: u32| {
+                fs::set_permissions(at(path), fs::Permissions::from_mode(mode)).unwrap();
+            };
+            fs::create_dir_all(at("d/sub")).unwrap();
+            let pipe = (FileType::Fifo, Mode::from(0o644));
+            rustix::fs::mknodat(CWD, at("d/fifo"), pipe.0, pipe.1, 0).unwrap();
+            symlink("d", at("l")).unwrap();
+            for (path, content) in
+                [("d/f", "hello"), ("d/sub/g", "g"), ("d/suid", "s"), ("empty", ""), ("d.x", "z")]
+            {
+                fs::write(at(path), content).unwrap();
+            }
+            for (path, mode) in [
+                ("", 0o755),
+                ("d", 0o755),
+                ("d/sub", 0o750),
+                ("d/f", 0o644),
+                ("d/fifo", 0o644),
+                ("d/sub/g", 0o600),
+                ("d/suid", 0o4755),
+                ("empty", 0o644),
+                ("d.x", 0o644),
+            ] {
+                chmod(path, mode);
+            }
+            rustix::fs::setxattr(at("d.x"), "user.k", b"v", XattrFlags::empty()).unwrap();
+            tree
+        }
+
+        fn digest(&self, selector: &Selector) -> anyhow::Result<Digest> {
+            let index = Arc::new(Index::open(self.index.path())?);
+            let files = FileDigests::none(index);
+            let view = View::of_directory(self.files.path())?;
+            Hashing { view, files, list: FileListBuilder::default() }.selector(selector)
+        }
+    }
+
+    fn strings(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    fn at(path: &str) -> Selector {
+        Selector { path: path.to_owned(), follow_links: true, ..Selector::default() }
+    }
+
+    fn wild(path: &str) -> Selector {
+        Selector { wildcard: true, ..at(path) }
+    }
+
+    fn only(path: &str, include: &[&str]) -> Selector {
+        Selector { include: strings(include), ..at(path) }
+    }
+
+    fn without(selector: Selector, exclude: &[&str]) -> Selector {
+        Selector { exclude: strings(exclude), ..selector }
+    }
+
+    fn unfollowed(selector: Selector) -> Selector {
+        Selector { follow_links: false, ..selector }
+    }
+
+    /// The digests that BuildKit 0.32.2 computes of the same files.
+    #[test]
+    fn files_have_the_digest_that_buildkit_gives_them() {
+        let tree = Tree::new();
+        for (name, selector, expected) in [
+            ("all", at("/"), "d949e016d38ab38789f1f24bcf0a5091af63fa3a004aac6e7cab1cda797b4223"),
+            (
+                "a directory",
+                at("/d"),
+                "e5a93f585de35506713a64f75ba67608fcf3de11a44f1981922c886c4a72fc41",
+            ),
+            (
+                "a file",
+                at("/d/f"),
+                "cb3569cdc1e1de3978ee5b8ea2a3bf0ceca715be019dc377ed496759d3cccfd6",
+            ),
+            (
+                "a link",
+                unfollowed(at("/l")),
+                "6770336f1c1892104b53ea1521dd7fd4ff5e13560d5fba8a7224866b3b16a52f",
+            ),
+            (
+                "what a link names",
+                at("/l"),
+                "e5a93f585de35506713a64f75ba67608fcf3de11a44f1981922c886c4a72fc41",
+            ),
+            (
+                "a file below a link",
+                unfollowed(at("/l/f")),
+                "cb3569cdc1e1de3978ee5b8ea2a3bf0ceca715be019dc377ed496759d3cccfd6",
+            ),
+            (
+                "by wildcard",
+                wild("/d/f*"),
+                "51d34d81f55e16cc1a0ed220c88102452707cb27944320f84a77c174b0b997e0",
+            ),
+            (
+                "one by wildcard",
+                wild("/d/suid*"),
+                "95e00c026fbd6baa67d255932a096ffc81c386b91444eced1fbb1cc07ac5ecaa",
+            ),
+            (
+                "none by wildcard",
+                wild("/d/none*"),
+                "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            ),
+            (
+                "directories by wildcard",
+                wild("/*"),
+                "27b31c9466f1730fdafc5879107895ac344be36de5cc95509a6fdcb5d37f8e7b",
+            ),
+            (
+                "directories by wildcard, and links as they are",
+                unfollowed(wild("/*")),
+                "3dfc12fda62d92ff4b5aafa67cb3dfb50d4a5e09be05da394ec931906b9b5834",
+            ),
+            (
+                "one of that name by wildcard",
+                wild("/*/f"),
+                "cb3569cdc1e1de3978ee5b8ea2a3bf0ceca715be019dc377ed496759d3cccfd6",
+            ),
+            (
+                "by wildcard below a link",
+                wild("/l/f*"),
+                "51d34d81f55e16cc1a0ed220c88102452707cb27944320f84a77c174b0b997e0",
+            ),
+            (
+                "all but some",
+                without(at("/"), &["d/sub", "l"]),
+                "496eb4077fdbaf0e70f41979f675068c003a9fd0bd2a69273f71dcde19edf33f",
+            ),
+            (
+                "a directory but some",
+                without(at("/d"), &["sub"]),
+                "553f34104c89fbd8ea680dbf80b2da96d652d0e86f2cf908df16b221f7413c7f",
+            ),
+            (
+                "none but one",
+                without(at("/d"), &["**", "!sub/g"]),
+                "9e0d89fac76a8ac643f59387fe335460d5a81b219c1edef90f547381bf4cb1fd",
+            ),
+            (
+                "a file, whatever is excluded",
+                without(at("/d/f"), &["x"]),
+                "cb3569cdc1e1de3978ee5b8ea2a3bf0ceca715be019dc377ed496759d3cccfd6",
+            ),
+            (
+                "a file by pattern",
+                only("/", &["d/f"]),
+                "64556a3d51fc1af2ef0c053f072ba2441b2439e0e12a6c053371de46782307ba",
+            ),
+            (
+                "deep files by pattern",
+                only("/", &["d/sub/*"]),
+                "1533aa340bcd00025769b8de4e2a24b0a397c2cb01bb0bed50d69c8e48a89b5f",
+            ),
+            (
+                "a directory by pattern",
+                only("/", &["d/sub"]),
+                "1533aa340bcd00025769b8de4e2a24b0a397c2cb01bb0bed50d69c8e48a89b5f",
+            ),
+            (
+                "none by pattern",
+                only("/", &["zz"]),
+                "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            ),
+            (
+                "all of a directory by pattern",
+                only("/d", &["*"]),
+                "c6cb5dc6f692fdc05a4c742f57da0a80fa25991bd7a6fc9ecd1b93ad837ed281",
+            ),
+            (
+                "by wildcard but some",
+                without(wild("/*"), &["sub", "fifo"]),
+                "835cc5cd7ed470272b73220a966f93ff92521bd667095292f07e338daf04993c",
+            ),
+        ] {
+            let digest = tree.digest(&selector).unwrap().to_string();
+            assert_eq!(digest, format!("sha256:{expected}"), "{name}");
+        }
+    }
+
+    #[test]
+    fn where_patterns_choose_links_count_by_where_they_lead() {
+        let tree = Tree::new();
+        let before = tree.digest(&without(at("/"), &["d.x"])).unwrap();
+        fs::create_dir(tree.files.path().join("e")).unwrap();
+        fs::remove_file(tree.files.path().join("l")).unwrap();
+        symlink("e", tree.files.path().join("l")).unwrap();
+        assert_ne!(tree.digest(&without(at("/"), &["d.x", "e"])).unwrap(), before);
+    }
+
+    #[test]
+    fn patterns_choose_below_what_a_link_names() {
+        let tree = Tree::new();
+        let below = |path: &str| tree.digest(&only(path, &["f"])).unwrap();
+        assert_eq!(below("/l"), below("/d"));
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_error() {
+        let tree = Tree::new();
+        for selector in [at("/no"), wild("/no/*"), only("/no", &["x"])] {
+            assert!(tree.digest(&selector).is_err(), "{selector:?}");
+        }
     }
 }

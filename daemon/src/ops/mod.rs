@@ -5,6 +5,7 @@ pub(crate) mod content;
 mod diff;
 pub(crate) mod exec;
 mod file;
+mod filter;
 mod merge;
 pub(crate) mod mode;
 mod owner;

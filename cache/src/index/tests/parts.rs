@@ -66,7 +66,7 @@ fn what_a_later_run_is_compared_with_is_what_was_saved_however_much_it_is() {
 fn parts_and_files_are_kept_as_long_as_their_record() {
     let fixture = Fixture::new();
     let mut files = FileListBuilder::default();
-    files.push(b"main.rs", Some(&op("content")), &Checksum::EMPTY);
+    files.push(b"main.rs", &op("content"), Checksum::EMPTY);
     let files = files.finish().unwrap();
     save(&fixture, "a", 1, Some(files.clone()));
     let fixture = fixture.reopen();

@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use kiln_proto::control::VertexWarning;
-use kiln_proto::pattern::Matcher;
 use kiln_proto::pb;
 use kiln_proto::pb::file_action::Action;
 use kiln_proto::pb::user_opt::User;
-use kiln_snapshotter::copy::{CopyOptions, Decision, ModeChange, copy};
+use kiln_snapshotter::copy::{CopyOptions, ModeChange, copy};
 use kiln_snapshotter::unpack::UnpackOptions;
 use kiln_snapshotter::{Follow, LayerWriter, NewEntry, Owner, Timestamp, View};
 
@@ -21,6 +20,7 @@ use super::key::NONE;
 use crate::graph::Vertex;
 use crate::layers::NewLayer;
 use crate::ops::content::NotFound;
+use crate::ops::filter::Filter;
 use crate::ops::path::clean;
 use crate::ops::{mode, owner};
 use crate::solver::{Build, LeftBehind, LeftFiles, OpFailure, Snapshot, Stack, Subject};
@@ -300,22 +300,9 @@ fn copy_files(
     let map = |mode: u32, is_dir: bool| {
         symbolic.as_ref().map_or(mode, |symbolic| symbolic.apply(mode, is_dir))
     };
-    let matcher =
-        |patterns: &[String]| (!patterns.is_empty()).then(|| Matcher::new(patterns)).transpose();
-    let (include, exclude) =
-        (matcher(&action.include_patterns)?, matcher(&action.exclude_patterns)?);
-    let excludes_all_below = exclude.as_ref().is_some_and(|matcher| !matcher.has_exceptions());
-    let mut filter = |path: &Path, is_dir: bool| {
-        let path = path.to_string_lossy();
-        let excluded = exclude.as_ref().is_some_and(|matcher| matcher.matches(&path));
-        let included = include.as_ref().is_none_or(|matcher| matcher.matches(&path));
-        match (included && !excluded, is_dir) {
-            (true, _) => Decision::Include,
-            (false, true) if excluded && excludes_all_below => Decision::Skip,
-            (false, true) => Decision::Descend,
-            (false, false) => Decision::Skip,
-        }
-    };
+    let mut filter = Filter::new(&action.include_patterns, &action.exclude_patterns)?;
+    let is_filtered = !filter.is_empty();
+    let mut decide = |path: &Path, is_dir: bool| filter.decide(path, is_dir);
     let mut options = CopyOptions {
         owner,
         mode: match (&symbolic, action.mode) {
@@ -329,7 +316,7 @@ fn copy_files(
         create_dest_path: action.create_dest_path,
         always_replace: action.always_replace_existing_dest_paths,
         own_files: false,
-        filter: (include.is_some() || exclude.is_some()).then_some(&mut filter as _),
+        filter: is_filtered.then_some(&mut decide as _),
         cancelled: Some(&cancelled),
     };
     for path in paths {

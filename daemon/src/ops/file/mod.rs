@@ -8,3 +8,4 @@ mod wildcard;
 
 pub(super) use actions::execute;
 pub(super) use key::cache_map;
+pub(super) use wildcard::has_wildcards;

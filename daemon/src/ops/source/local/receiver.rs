@@ -53,7 +53,7 @@ pub(super) struct Receiver {
     /// What is there now.
     new: Manifest,
     /// Files whose content is on its way, by the transfer's number.
-    pending: HashMap<u32, Stat>,
+    pending: HashMap<u32, Arc<Stat>>,
     /// Made when the files that they name are there.
     hardlinks: Vec<Stat>,
     status: StatusProgress,
@@ -192,7 +192,7 @@ impl Sink for Receiver {
         }
         let wanted = kind == FileKind::File;
         if wanted {
-            self.pending.insert(id, stat.clone());
+            self.pending.insert(id, Arc::new(stat.clone()));
         } else {
             self.make(&stat, kind)?;
         }
@@ -203,7 +203,7 @@ impl Sink for Receiver {
     async fn data(&mut self, id: u32, data: Bytes) -> Result<(), ReceiverError> {
         self.status.add(data.len() as u64);
         if let Some(stat) = self.pending.get(&id) {
-            self.writers.data(id, &stat.path, data).await?;
+            self.writers.data(id, stat, data).await?;
         }
         Ok(())
     }

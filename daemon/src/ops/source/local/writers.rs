@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::receiver::metadata;
+use crate::layers::FileHeader;
 
 /// Two write while one receives; more only wait for the same disk.
 const THREADS: usize = 2;
@@ -33,12 +34,12 @@ pub(super) enum WriteError {
 enum Job {
     Data {
         id: u32,
-        path: String,
+        stat: Arc<Stat>,
         data: Bytes,
     },
     End {
         id: u32,
-        stat: Stat,
+        stat: Arc<Stat>,
     },
     /// Answered when all before it is done.
     Drain(oneshot::Sender<()>),
@@ -68,11 +69,16 @@ impl Writers {
         sender.send(job).await.map_err(|_| WriteError::Ended)
     }
 
-    pub(super) async fn data(&self, id: u32, path: &str, data: Bytes) -> Result<(), WriteError> {
-        self.send(id, Job::Data { id, path: path.to_owned(), data }).await
+    pub(super) async fn data(
+        &self,
+        id: u32,
+        stat: &Arc<Stat>,
+        data: Bytes,
+    ) -> Result<(), WriteError> {
+        self.send(id, Job::Data { id, stat: stat.clone(), data }).await
     }
 
-    pub(super) async fn end(&self, id: u32, stat: Stat) -> Result<(), WriteError> {
+    pub(super) async fn end(&self, id: u32, stat: Arc<Stat>) -> Result<(), WriteError> {
         self.send(id, Job::End { id, stat }).await
     }
 
@@ -125,20 +131,21 @@ impl Thread<'_> {
 
     fn job(&mut self, job: Job) -> Result<(), WriteError> {
         match job {
-            Job::Data { id, path, data } => {
-                let open = self.open(id, &path)?;
+            Job::Data { id, stat, data } => {
+                let open = self.open(id, &stat)?;
                 open.hasher.update(&data);
                 open.size += data.len() as u64;
-                open.file.write_all(&data).map_err(|source| WriteError::Io { path, source })
+                let written = open.file.write_all(&data);
+                written.map_err(|source| WriteError::Io { path: stat.path.clone(), source })
             }
             Job::End { id, stat } => {
-                self.open(id, &stat.path)?;
+                self.open(id, &stat)?;
                 let Some(open) = self.open.remove(&id) else { return Err(WriteError::Ended) };
                 open.file.finish(&metadata(&stat))?;
                 // A file that changed on its way is taken as it came. Without a digest it is asked
                 // for again next time, whatever is announced then.
                 if u64::try_from(stat.size) == Ok(open.size) {
-                    self.digests.push((stat.path, open.hasher.finish()));
+                    self.digests.push((stat.path.clone(), open.hasher.finish()));
                 }
                 Ok(())
             }
@@ -150,13 +157,14 @@ impl Thread<'_> {
         }
     }
 
-    fn open(&mut self, id: u32, path: &str) -> Result<&mut Open, WriteError> {
+    fn open(&mut self, id: u32, stat: &Stat) -> Result<&mut Open, WriteError> {
         use std::collections::hash_map::Entry;
         match self.open.entry(id) {
             Entry::Occupied(open) => Ok(open.into_mut()),
             Entry::Vacant(vacant) => {
-                let file = self.tree.file(path)?;
-                Ok(vacant.insert(Open { file, hasher: Hasher::new(), size: 0 }))
+                let file = self.tree.file(&stat.path)?;
+                let hasher = FileHeader::of_announced(stat).hasher();
+                Ok(vacant.insert(Open { file, hasher, size: 0 }))
             }
         }
     }
