@@ -39,9 +39,11 @@ impl Descriptor {
         self.annotations.get(UNCOMPRESSED)?.parse().ok()
     }
 
-    /// The time that the annotations name.
+    /// The time that the annotations name. One before 1970 is none: BuildKit writes the year 1 where it
+    /// knows no time.
     pub fn created_at(&self) -> Option<OffsetDateTime> {
-        OffsetDateTime::parse(self.annotations.get(CREATED_AT)?, &Rfc3339).ok()
+        let time = OffsetDateTime::parse(self.annotations.get(CREATED_AT)?, &Rfc3339).ok();
+        time.filter(|time| *time >= OffsetDateTime::UNIX_EPOCH)
     }
 }
 
@@ -77,6 +79,21 @@ mod tests {
 
     fn layer() -> Descriptor {
         Descriptor::new("application/vnd.oci.image.layer.v1.tar+gzip", Digest::of("blob"), 4)
+    }
+
+    #[test]
+    fn a_time_that_was_never_set_is_none() {
+        for (text, seconds) in [
+            ("2001-09-09T01:46:40Z", Some(1_000_000_000)),
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("1969-12-31T23:59:59Z", None),
+            ("0001-01-01T00:00:00Z", None),
+            ("yesterday", None),
+        ] {
+            let mut layer = layer();
+            layer.annotations.insert(CREATED_AT.to_owned(), text.to_owned());
+            assert_eq!(layer.created_at().map(OffsetDateTime::unix_timestamp), seconds, "{text}");
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub struct ImportedHit {
     pub inputs: Vec<Vec<Link>>,
     /// The blobs of the result, bottom first.
     pub blobs: Vec<Descriptor>,
-    /// When the result was made.
+    /// When the result was made; not before 1970.
     pub created_at: OffsetDateTime,
 }
 
@@ -210,7 +210,11 @@ impl ImportedCache {
             .chains
             .iter()
             .filter_map(|result| Some((self.chain(&result.layer_indexes)?, result.created_at)));
-        stacked.chain(chained).max_by_key(|(_, created_at)| *created_at)
+        // BuildKit writes the year 1 where it knows no time.
+        let known = |(blobs, created_at): (_, OffsetDateTime)| {
+            (blobs, created_at.max(OffsetDateTime::UNIX_EPOCH))
+        };
+        stacked.chain(chained).map(known).max_by_key(|(_, created_at)| *created_at)
     }
 
     /// The blobs of a layer and all below it, bottom first.

@@ -106,6 +106,19 @@ fn sample() -> (Records, [CacheKey; 3]) {
 }
 
 #[test]
+fn a_result_without_a_time_is_from_1970() {
+    let (records, [base, ..]) = sample();
+    let mut exported = records.export(&[base]);
+    for record in &mut exported.config.records {
+        for result in &mut record.results {
+            result.created_at = time::macros::datetime!(0001-01-01 00:00 UTC);
+        }
+    }
+    let hit = import(&exported).lookup(&[base]).unwrap();
+    assert_eq!(hit.created_at, time::OffsetDateTime::UNIX_EPOCH);
+}
+
+#[test]
 fn an_imported_cache_has_each_result_under_each_of_its_keys() {
     let (records, [_, run, copy]) = sample();
     let imported = import(&records.export(&[copy]));

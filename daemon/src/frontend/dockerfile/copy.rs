@@ -214,7 +214,6 @@ impl Plan {
                 Some(remote) => {
                     let copy = pb::FileActionCopy {
                         src: remote.path.clone(),
-                        dir_copy_contents: true,
                         attempt_unpack_docker_compatibility: remote.unpack,
                         ..self.common(&dest, base)
                     };
@@ -247,7 +246,7 @@ impl Plan {
         let (mode, mode_str) = match &self.mode {
             Mode::Keep => (-1, String::new()),
             Mode::Set(mode) => (*mode, String::new()),
-            Mode::Change(text) => (-1, text.clone()),
+            Mode::Change(text) => (0, text.clone()),
         };
         pb::FileActionCopy {
             dest: dest.to_owned(),

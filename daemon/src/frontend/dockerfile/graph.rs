@@ -78,6 +78,8 @@ pub(super) fn owner(spec: &str, input: i64) -> pb::ChownOpt {
     let part = |text: &str| {
         let user = match text.parse::<u32>() {
             Ok(id) => pb::user_opt::User::ById(id),
+            // Whatever the image says.
+            Err(_) if text == "root" => pb::user_opt::User::ById(0),
             Err(_) => pb::user_opt::User::ByName(pb::NamedUserOpt { name: text.to_owned(), input }),
         };
         pb::UserOpt { user: Some(user) }

@@ -20,10 +20,8 @@ use crate::ops::path::clean;
 /// The mounts of a step.
 #[derive(Default)]
 pub(super) struct Mounts {
-    /// The root file system, which is the step's result.
-    root: pb::Mount,
-    /// Files, caches and memory.
-    pub(super) binds: Vec<pb::Mount>,
+    /// Files, caches and memory, each with the files that it shows.
+    binds: Vec<(pb::Mount, Option<Edge>)>,
     secrets: Vec<pb::Mount>,
     pub(super) secret_env: Vec<pb::SecretEnv>,
     /// Sockets of ssh agents.
@@ -31,21 +29,21 @@ pub(super) struct Mounts {
 }
 
 impl Mounts {
-    pub(super) fn new(root: i64) -> Self {
-        let root = pb::Mount { input: root, dest: "/".to_owned(), output: 0, ..Default::default() };
-        Self { root, ..Self::default() }
+    /// Adds what shows `files`; the mount says all but which input they are.
+    pub(super) fn bind(&mut self, files: Option<Edge>, mount: pb::Mount) {
+        self.binds.push((mount, files));
     }
 
     /// Adds memory; without a limit if `size` is 0.
     pub(super) fn tmpfs(&mut self, dest: String, size: i64) {
-        self.binds.push(pb::Mount {
-            input: NONE,
+        let mount = pb::Mount {
             dest,
             output: NONE,
             mount_type: pb::MountType::Tmpfs.into(),
             tmpfs_opt: Some(pb::TmpfsOpt { size }),
             ..Default::default()
-        });
+        };
+        self.bind(None, mount);
     }
 
     fn secret(&mut self, secret: SecretMount) {
@@ -89,12 +87,17 @@ impl Mounts {
         });
     }
 
-    /// All of them, the root first.
-    pub(super) fn into_all(mut self) -> Vec<pb::Mount> {
-        self.binds.sort_by(|a, b| a.dest.cmp(&b.dest));
-        let mut all = vec![self.root];
-        all.extend(self.binds.into_iter().chain(self.secrets).chain(self.ssh));
-        all
+    /// All of them, with what they show: first `root`, which becomes the step's result, then by target.
+    pub(super) fn into_all(mut self, root: Option<Edge>) -> (Vec<pb::Mount>, Inputs) {
+        self.binds.sort_by(|(a, _), (b, _)| a.dest.cmp(&b.dest));
+        let result = pb::Mount { dest: "/".to_owned(), output: 0, ..Default::default() };
+        let mut inputs = Inputs::default();
+        let mut all = Vec::new();
+        for (mount, files) in [(result, root)].into_iter().chain(self.binds) {
+            all.push(pb::Mount { input: inputs.index(files.as_ref()), ..mount });
+        }
+        all.extend(self.secrets.into_iter().chain(self.ssh));
+        (all, inputs)
     }
 }
 
@@ -104,14 +107,13 @@ impl Evaluation<'_> {
         stage: &mut Stage,
         instruction: &Instruction,
         run: &Run,
-        inputs: &mut Inputs,
         mounts: &mut Mounts,
     ) -> anyhow::Result<()> {
         for spec in &run.mounts {
             let mount = spec.resolve(|word| self.expand(stage, instruction, word));
             let mount = mount.map_err(explained)?;
             stage.needs.mount(&mount, instruction.location);
-            self.add_mount(stage, mount, inputs, mounts)?;
+            self.add_mount(stage, mount, mounts)?;
         }
         Ok(())
     }
@@ -120,7 +122,6 @@ impl Evaluation<'_> {
         &mut self,
         stage: &Stage,
         mount: Mount,
-        inputs: &mut Inputs,
         mounts: &mut Mounts,
     ) -> anyhow::Result<()> {
         let target = |target: &str| {
@@ -138,15 +139,15 @@ impl Evaluation<'_> {
                 mounts.tmpfs(target(&mount.target)?, size);
             }
             MountKind::Bind { from, source, read_only } => {
-                let edge = self.mounted(from.as_deref(), &source)?;
-                mounts.binds.push(pb::Mount {
-                    input: inputs.index(edge.as_ref()),
+                let files = self.mounted(from.as_deref(), &source)?;
+                let bind = pb::Mount {
                     selector: selector(&source),
                     dest: target(&mount.target)?,
                     output: NONE,
                     readonly: read_only,
                     ..Default::default()
-                });
+                };
+                mounts.bind(files, bind);
             }
             MountKind::Cache { id, sharing, from, source, read_only, owner } => {
                 let mut edge = match from.as_deref() {
@@ -166,8 +167,7 @@ impl Evaluation<'_> {
                     Sharing::Locked => pb::CacheSharingOpt::Locked,
                 };
                 let id = format!("{}/{id}", self.conversion.options.cache_namespace);
-                mounts.binds.push(pb::Mount {
-                    input: inputs.index(edge.as_ref()),
+                let cache = pb::Mount {
                     selector,
                     dest: target(&mount.target)?,
                     output: NONE,
@@ -175,7 +175,8 @@ impl Evaluation<'_> {
                     mount_type: pb::MountType::Cache.into(),
                     cache_opt: Some(pb::CacheOpt { id, sharing: sharing.into() }),
                     ..Default::default()
-                });
+                };
+                mounts.bind(edge, cache);
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use kiln_proto::pb;
 
 use super::convert::proxies;
 use super::evaluate::Evaluation;
-use super::graph::{Inputs, NONE, inline_file};
+use super::graph::{NONE, inline_file};
 use super::history;
 use super::mounts::Mounts;
 use super::names::uppercase_keyword;
@@ -29,25 +29,23 @@ impl Evaluation<'_> {
         let local = stage.local.clone();
         self.mark_used(local.as_deref(), "/");
 
-        let mut inputs = Inputs::default();
-        let root = inputs.index(stage.root.as_ref());
-        let mut mounts = Mounts::new(root);
+        let mut mounts = Mounts::default();
         let args = match run.program() {
             Program::Exec(words) => words,
             Program::Shell(text) => stage.with_shell(text),
             Program::Script { name, content } => {
                 let script = inline_file(&name, 0o755, content, &stage.platform);
-                mounts.binds.push(pb::Mount {
-                    input: inputs.index(Some(&script)),
+                let shown = pb::Mount {
                     dest: SCRIPTS.to_owned(),
                     output: NONE,
                     readonly: true,
                     ..Default::default()
-                });
+                };
+                mounts.bind(Some(script), shown);
                 stage.with_shell(format!("{SCRIPTS}{name}"))
             }
         };
-        self.add_mounts(stage, instruction, run, &mut inputs, &mut mounts)?;
+        self.add_mounts(stage, instruction, run, &mut mounts)?;
         if options.shm_size > 0 {
             mounts.tmpfs("/dev/shm".to_owned(), options.shm_size);
         }
@@ -87,9 +85,10 @@ impl Evaluation<'_> {
             .iter()
             .map(|device| pb::CdiDevice { name: device.name.clone(), optional: !device.required });
         let secretenv = std::mem::take(&mut mounts.secret_env);
+        let (mounts, inputs) = mounts.into_all(stage.root.take());
         let exec = pb::ExecOp {
             meta: Some(meta),
-            mounts: mounts.into_all(),
+            mounts,
             network: network.into(),
             security: security.into(),
             secretenv,
