@@ -88,9 +88,16 @@ impl FileHeader {
         // BuildKit does not look at the numbers of devices in layers, but what is one depends on them.
         let Device { major, minor } = fields.device;
         let _ = write!(bytes, "unamegnamedevmajor{major}devminor{minor}");
-        for (name, value) in fields.xattrs.iter().filter(|(name, _)| counts(name)) {
+        let xattrs: Vec<_> = fields.xattrs.iter().filter(|(name, _)| counts(name)).collect();
+        for (name, value) in &xattrs {
             bytes.extend_from_slice(name);
             bytes.extend_from_slice(value);
+        }
+        // Where one ends is not to be seen; only of a file's rights the kernel knows the length.
+        if xattrs.iter().any(|(name, _)| name != CAPABILITY) {
+            for (name, value) in &xattrs {
+                let _ = write!(bytes, "/{}/{}", name.len(), value.len());
+            }
         }
         Self { bytes, size }
     }
@@ -120,11 +127,14 @@ impl FileHeader {
     }
 }
 
+/// The rights that a program has whoever runs it.
+const CAPABILITY: &[u8] = b"security.capability";
+
 /// Whether an extended attribute says something of the file, not of the host that has it.
 ///
 /// BuildKit leaves out access control lists as well; here they are copied with the file.
 fn counts(name: &[u8]) -> bool {
-    !name.starts_with(b"security.") || name == b"security.capability"
+    !name.starts_with(b"security.") || name == CAPABILITY
 }
 
 #[cfg(test)]
@@ -197,6 +207,25 @@ mod tests {
         for name in ["security.capability", "user.k", "system.posix_acl_access"] {
             assert_ne!(with(name), plain, "{name}");
         }
+    }
+
+    #[test]
+    fn attributes_are_told_apart_wherever_they_end() {
+        let with = |xattrs: &[(&str, &str)]| {
+            let xattrs: Vec<_> = xattrs
+                .iter()
+                .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+                .collect();
+            digest(&Fields { xattrs: &xattrs, ..PLAIN }, "hello")
+        };
+        let alike: [&[_]; 4] = [
+            &[("user.a", "buser.c")],
+            &[("user.ab", "user.c")],
+            &[("user.a", "b"), ("user.c", "")],
+            &[("user.ab", ""), ("user.c", "")],
+        ];
+        let digests: std::collections::HashSet<_> = alike.iter().map(|it| with(it)).collect();
+        assert_eq!(digests.len(), alike.len());
     }
 
     #[test]
