@@ -262,8 +262,8 @@ async fn frontends_mount_what_a_step_left_and_what_it_started_from() {
     let again = solve_error(&build.evaluate(&result).await.unwrap_err());
     assert_eq!(again, solve);
 
-    let look =
-        "test -e /left; echo left $?; test -e /etc/group; echo group $?; ls /bound/z /bound/bin/sh";
+    let look = "test -e /left; echo left $?; test -e /etc/group; echo group $?; \
+                ls /bound/z /bound/bin/sh 2>/dev/null";
     let mounts = |ids: &[String]| {
         let mount = |(dest, id): (&str, &String)| pb::Mount {
             dest: dest.to_owned(),
@@ -277,10 +277,7 @@ async fn frontends_mount_what_a_step_left_and_what_it_started_from() {
     assert_eq!(after, (0, "left 0\ngroup 1\n/bound/bin/sh\n/bound/z\n".to_owned()));
     build.container_on("before", mounts(&solve.input_ids)).await.unwrap();
     let (_, before) = build.shell("before", look, false).await.exit().await;
-    assert!(
-        before.starts_with("left 1\ngroup 0\n") && !before.contains("\n/bound/z\n"),
-        "{before}"
-    );
+    assert_eq!(before, "left 1\ngroup 0\n/bound/bin/sh\n");
 
     // What is written in a container is its own.
     for container in ["one", "two"] {
