@@ -4,7 +4,7 @@ use crate::paths;
 use hyper_util::rt::TokioIo;
 use kiln_proto::content::content_client::ContentClient;
 use kiln_proto::control::control_client::ControlClient;
-use kiln_proto::session::{CONNECTION_WINDOW, MAX_MESSAGE, STREAM_WINDOW};
+use kiln_proto::session::{CONNECTION_WINDOW, MAX_MESSAGE, MAX_METADATA, STREAM_WINDOW};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -26,9 +26,6 @@ const IDLE_TIMEOUT: &str = "600";
 const START_LIMIT: Duration = Duration::from_mins(1);
 /// How long to look for the socket of another daemon when the one that was started gave up.
 const RIVAL_LIMIT: Duration = Duration::from_secs(2);
-/// How large the details of an error may be, which have the Dockerfile in them. As with gRPC's other
-/// clients, it is far more than a daemon sends.
-const MOST_HEADERS: u32 = 16 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -179,7 +176,7 @@ async fn channel(address: &Address, stream: Stream) -> Result<Channel, DaemonErr
     let endpoint = Endpoint::from_static("http://localhost")
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_max_header_list_size(MOST_HEADERS);
+        .http2_max_header_list_size(MAX_METADATA);
     let gone = || io::Error::from(io::ErrorKind::NotConnected);
     let connected = match stream {
         Stream::Unix(stream) => {

@@ -254,6 +254,17 @@ fn of_two_files_with_one_name_the_one_that_is_copied_last_stays() {
 }
 
 #[test]
+fn any_number_of_files_is_copied_by_their_names() {
+    let world = World::start();
+    let names: Vec<String> = (0..1500).map(|n| format!("a-file-with-a-long-name-{n}")).collect();
+    let all = names.join(" ");
+    let context = names.iter().fold(Context::new(), |context, name| context.file(name, ""));
+    let context = context.dockerfile(&format!("FROM busybox\nCOPY {all} /all/"));
+    let image = world.image(&context);
+    assert!(names.iter().all(|name| image.has(&format!("all/{name}"))));
+}
+
+#[test]
 fn a_name_that_the_image_does_not_know_is_root_and_the_user_hears_of_it() {
     let world = World::start();
     let context = Context::new()

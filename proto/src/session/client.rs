@@ -2,7 +2,7 @@
 
 use super::info::{BadInfo, SessionInfo};
 use super::tunnel::Tunnel;
-use super::{CONNECTION_WINDOW, MAX_FRAME, STREAM_WINDOW};
+use super::{CONNECTION_WINDOW, MAX_FRAME, MAX_METADATA, STREAM_WINDOW};
 use crate::control::control_client::ControlClient;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -100,6 +100,7 @@ async fn serve_connection(
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(MAX_FRAME)
+            .max_header_list_size(MAX_METADATA)
             .max_concurrent_streams(MAX_STREAMS)
             .max_send_buf_size(SEND_BUFFER)
             .serve_connection(TokioIo::new(tunnel), services)

@@ -2,7 +2,7 @@
 
 use super::info::{BadInfo, SessionInfo};
 use super::tunnel::{Outgoing, Tunnel};
-use super::{CONNECTION_WINDOW, MAX_FRAME, STREAM_WINDOW};
+use super::{CONNECTION_WINDOW, MAX_FRAME, MAX_METADATA, STREAM_WINDOW};
 use crate::control::BytesMessage;
 use futures::Stream;
 use hyper_util::rt::TokioIo;
@@ -65,6 +65,7 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(MAX_FRAME)
+        .http2_max_header_list_size(MAX_METADATA)
         .connect_with_connector(connector)
         .await
         .map_err(|source| AcceptError::Connect { id: info.id.clone(), source })?;

@@ -41,5 +41,10 @@ pub const CONNECTION_WINDOW: u32 = 16 << 20;
 /// The largest frame to take from the other end.
 pub const MAX_FRAME: u32 = 1 << 20;
 
+/// How large the metadata of a call, or the details of its error, may be: the paths that a build reads
+/// are in the one, its Dockerfile is in the other. It is what gRPC takes in Go, and far more than is
+/// sent; HTTP/2's libraries here take 16 KiB if nothing is said.
+pub const MAX_METADATA: u32 = 16 << 20;
+
 #[cfg(test)]
 mod tests;
