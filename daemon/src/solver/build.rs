@@ -76,6 +76,8 @@ pub(crate) struct Build {
     stores: Mutex<HashSet<String>>,
     /// Places that did not have a layer that they should have.
     lost_places: Mutex<HashSet<String>>,
+    /// Layers whose files this build can have: found out once, for each step has all those below.
+    obtainable: Mutex<HashSet<LayerId>>,
     /// Held until the build ends.
     pins: Mutex<Vec<Pin>>,
     /// What the processes of steps used that ran in this build.
@@ -141,6 +143,7 @@ impl Build {
             cleared_caches: Mutex::default(),
             stores: Mutex::default(),
             lost_places: Mutex::default(),
+            obtainable: Mutex::default(),
             pins: Mutex::default(),
             usage: Mutex::default(),
             failed_steps: FailedSteps::default(),
@@ -317,6 +320,7 @@ impl Build {
     /// there are no hits for this build any more.
     pub(crate) fn lose_place(&self, place: &str) {
         self.lost_places.lock().insert(place.to_owned());
+        self.obtainable.lock().clear();
     }
 
     /// Whether a place has not what it should have.
@@ -329,9 +333,23 @@ impl Build {
         self.imports.iter().find_map(|import| import.store_at(place))
     }
 
-    /// Whether this build can have the files of `layers`: from here, from a registry, from a content
-    /// store that its own client serves, or from an object store that it has the credentials of.
+    /// Whether this build can have the files of `layers`, which are held: from here, from a registry,
+    /// from a content store that its own client serves, or from an object store that it has the
+    /// credentials of.
     pub(crate) fn is_obtainable(&self, layers: &[LayerId]) -> anyhow::Result<bool> {
+        let mut known = self.obtainable.lock();
+        for &layer in layers {
+            if !known.contains(&layer) {
+                if !self.has_source(layer)? {
+                    return Ok(false);
+                }
+                known.insert(layer);
+            }
+        }
+        Ok(true)
+    }
+
+    fn has_source(&self, layer: LayerId) -> anyhow::Result<bool> {
         let index = &self.daemon.index;
         let is_served = |remote: &Remote| match remote.origin.parse() {
             _ if self.has_lost(&remote.origin) => false,
@@ -343,20 +361,16 @@ impl Build {
             Ok(Origin::Store(place)) => self.store(&place).is_some(),
             Err(_) => false,
         };
-        for &layer in layers {
-            let Some(row) = index.layer(layer)? else { return Ok(false) };
-            if row.presence.is_local || row.presence.remotes.iter().any(is_served) {
-                continue;
-            }
-            let mut is_stored = false;
-            for blob in &row.blobs {
-                is_stored |= index.blob(&blob.digest)?.is_some();
-            }
-            if !is_stored {
-                return Ok(false);
+        let Some(row) = index.layer(layer)? else { return Ok(false) };
+        if row.presence.is_local || row.presence.remotes.iter().any(is_served) {
+            return Ok(true);
+        }
+        for blob in &row.blobs {
+            if index.blob(&blob.digest)?.is_some() {
+                return Ok(true);
             }
         }
-        Ok(true)
+        Ok(false)
     }
 
     /// The snapshot that an edge stands for, made if need be. Its layers may still be remote.
@@ -453,6 +467,7 @@ impl Build {
 
     /// Forgets what is known of vertices, so that the build can be tried once more.
     pub(crate) fn forget(&self) {
+        self.obtainable.lock().clear();
         self.contents.clear();
         self.guesses.clear();
         self.probes.clear();
