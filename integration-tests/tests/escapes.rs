@@ -266,6 +266,15 @@ fn files_in_memory_are_bounded_in_number_too() {
     assert!(log(small).parse::<u32>().is_ok_and(|made| made < 1024));
 }
 
+#[test]
+fn a_file_system_in_memory_without_a_size_counts_as_its_steps_memory() {
+    let world = world();
+    let fill = "RUN --mount=type=tmpfs,target=/t dd if=/dev/zero of=/t/x bs=1M count=200";
+    let context = Context::new().dockerfile(&format!("FROM busybox\n{fill}"));
+    let build = world.build(&context).args(["--resource", "memory=64m"]);
+    build.args(["--resource", "memory-swap=64m"]).fails().says("killed for using more memory");
+}
+
 /// A command, or the interpreter of one, can be a link to /proc/self/exe, which is the daemon's
 /// program until the command has been executed (CVE-2019-5736).
 #[test]
