@@ -1,6 +1,7 @@
 //! What the process of a RUN step finds around itself.
 
 use kiln_integration_tests::{Context, Signal, State, World};
+use serde_json::Value;
 
 /// Runs `script` as a step that must succeed and returns what it says.
 fn said(world: &World, script: &str) -> Vec<String> {
@@ -264,4 +265,36 @@ fn a_step_that_needs_more_memory_than_it_may_have_says_so() {
         Context::new().dockerfile("FROM busybox\nRUN head -c 300m /dev/zero | tail > /dev/null");
     let build = world.build(&context).args(["--resource", "memory=32m"]);
     build.args(["--resource", "memory-swap=32m"]).fails().says("killed for using more memory");
+}
+
+#[test]
+fn what_each_step_used_is_in_the_progress() {
+    let world = World::start();
+    let context = Context::new().dockerfile(
+        "
+        FROM busybox
+        RUN i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; sleep 0.05
+        RUN head -c 30000000 /dev/zero | sort > /dev/null; exit 3
+        ",
+    );
+    let usages = || {
+        let build = world.kiln().args(["build", "--progress=rawjson"]).arg(context.path());
+        let lines = build.fails().stderr;
+        let updates = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let all: Vec<Value> =
+            updates.flat_map(|it| it["usages"].as_array().cloned().unwrap_or_default()).collect();
+        all
+    };
+    let number = |usage: &Value, key: &str| usage[key].as_u64().expect("a number");
+    let first = usages();
+    assert_eq!(first.len(), 2, "{first:?}");
+    assert_ne!(first[0]["vertex"], first[1]["vertex"]);
+    let busy = number(&first[0], "cpuUser") + number(&first[0], "cpuSystem");
+    assert!(busy > 10_000_000, "{first:?}");
+    assert!(number(&first[0], "wall") > 50_000_000, "{first:?}");
+    assert!(number(&first[1], "peakMemory") > 20_000_000, "{first:?}");
+    // The first is cached now, and has not run.
+    let second = usages();
+    assert_eq!(second.len(), 1, "{second:?}");
+    assert_eq!(second[0]["vertex"], first[1]["vertex"]);
 }

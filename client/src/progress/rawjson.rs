@@ -4,7 +4,7 @@ use super::time::Time;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kiln_proto::control::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning};
-use kiln_proto::kiln::{Difference, FileDifference, Miss};
+use kiln_proto::kiln::{Difference, FileDifference, Miss, StepUsage};
 use kiln_proto::pb::Range;
 use prost_types::Timestamp;
 use serde_json::{Map, Value, json};
@@ -18,6 +18,7 @@ pub(crate) fn write(status: &StatusResponse, out: &mut impl Write) -> io::Result
     line.list("logs", status.logs.iter().map(log));
     line.list("warnings", status.warnings.iter().map(warning));
     line.list("misses", status.misses.iter().map(miss));
+    line.list("usages", status.usages.iter().map(usage));
     let mut text = line.into_value().to_string();
     text.push('\n');
     out.write_all(text.as_bytes())?;
@@ -94,6 +95,19 @@ fn difference(difference: &Difference) -> Value {
     object.list("files", difference.files.iter().map(file));
     object.number("fileCount", difference.file_count);
     object.into_value()
+}
+
+/// What a step used, in nanoseconds and bytes: what Kiln's daemon alone says.
+fn usage(usage: &StepUsage) -> Value {
+    json!({
+        "vertex": usage.vertex,
+        "wall": usage.wall,
+        "cpuUser": usage.cpu_user,
+        "cpuSystem": usage.cpu_system,
+        "peakMemory": usage.peak_memory,
+        "ioRead": usage.io_read,
+        "ioWrite": usage.io_write,
+    })
 }
 
 /// The last word of a constant's name.

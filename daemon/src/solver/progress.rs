@@ -7,8 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use kiln_proto::control::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning};
-use kiln_proto::kiln::Miss;
-use kiln_proto::pb;
+use kiln_proto::kiln::{Miss, StepUsage};
 use parking_lot::Mutex;
 use prost::Message as _;
 use prost_types::Timestamp;
@@ -57,6 +56,7 @@ pub(crate) enum Event {
     Log(VertexLog),
     Warning(VertexWarning),
     Miss(Miss),
+    Usage(StepUsage),
 }
 
 impl Progress {
@@ -76,38 +76,28 @@ impl Progress {
 
     /// Announces a graph vertex; announcing twice is the same as once.
     pub(crate) fn vertex(&self, vertex: &GraphVertex) -> VertexProgress {
-        let inputs = vertex.inputs().iter().map(|edge| edge.vertex.digest().to_string()).collect();
-        self.announce(
-            vertex.digest().to_string(),
-            vertex.name(),
-            inputs,
-            vertex.meta().progress_group.clone(),
-        )
+        self.announce(vertex.digest().to_string(), |digest| Vertex {
+            digest,
+            name: vertex.name(),
+            inputs: vertex.inputs().iter().map(|edge| edge.vertex.digest().to_string()).collect(),
+            progress_group: vertex.meta().progress_group.clone(),
+            ..Default::default()
+        })
     }
 
     /// Announces a vertex of the daemon's own (`[internal] …`, `exporting to image`, …), named by
     /// `id` within this build.
     pub(crate) fn internal(&self, id: &str, name: &str) -> VertexProgress {
         let digest = VertexDigest(kiln_cache::Digest::of(format!("internal:{id}").as_bytes()));
-        self.announce(digest.to_string(), name.to_owned(), Vec::new(), None)
+        let name = name.to_owned();
+        self.announce(digest.to_string(), |digest| Vertex { digest, name, ..Default::default() })
     }
 
-    fn announce(
-        &self,
-        digest: String,
-        name: String,
-        inputs: Vec<String>,
-        progress_group: Option<pb::ProgressGroup>,
-    ) -> VertexProgress {
+    /// A vertex is asked for again and again, and described once.
+    fn announce(&self, digest: String, describe: impl FnOnce(String) -> Vertex) -> VertexProgress {
         let mut state = self.0.state.lock();
         if !state.vertices.contains_key(&digest) {
-            let vertex = Vertex {
-                digest: digest.clone(),
-                name,
-                inputs,
-                progress_group,
-                ..Default::default()
-            };
+            let vertex = describe(digest.clone());
             state.vertices.insert(digest.clone(), vertex.clone());
             self.push(&mut state, Event::Vertex(vertex));
         }
@@ -187,6 +177,7 @@ pub(crate) fn to_response(events: Vec<Event>) -> StatusResponse {
             Event::Log(log) => response.logs.push(log),
             Event::Warning(warning) => response.warnings.push(warning),
             Event::Miss(miss) => response.misses.push(miss),
+            Event::Usage(usage) => response.usages.push(usage),
         }
     }
     response
@@ -310,6 +301,13 @@ impl VertexProgress {
         self.progress.push(&mut state, Event::Miss(miss));
     }
 
+    /// Says what the vertex used.
+    pub(crate) fn used(&self, usage: StepUsage) {
+        let usage = StepUsage { vertex: self.digest.clone(), ..usage };
+        let mut state = self.progress.0.state.lock();
+        self.progress.push(&mut state, Event::Usage(usage));
+    }
+
     /// Warns the user.
     pub(crate) fn warn(&self, mut warning: VertexWarning) {
         warning.vertex.clone_from(&self.digest);
@@ -335,6 +333,7 @@ impl VertexProgress {
             }
             Event::Warning(warning) => self.warn(warning.clone()),
             Event::Miss(miss) => self.missed(miss.clone()),
+            Event::Usage(usage) => self.used(usage.clone()),
         }
     }
 }

@@ -169,6 +169,7 @@ fn any_status() -> impl Strategy<Value = StatusResponse> {
             logs,
             warnings,
             misses: Vec::new(),
+            usages: Vec::new(),
         })
 }
 

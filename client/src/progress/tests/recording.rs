@@ -86,6 +86,7 @@ fn status(event: &Value) -> StatusResponse {
             }),
         }),
         misses: Vec::new(),
+        usages: Vec::new(),
     }
 }
 

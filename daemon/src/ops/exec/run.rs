@@ -1,9 +1,11 @@
 //! Runs the process of an exec op.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use kiln_executor::{ExecutorError, ExitStatus, ProcessIo, ProcessSpec, Resources};
+use kiln_executor::{ExecutorError, ExitStatus, ProcessIo, ProcessSpec, Resources, Usage};
+use kiln_proto::kiln::StepUsage;
 use kiln_proto::pb;
 use rustix::io::Errno;
 
@@ -75,6 +77,7 @@ async fn run(
         "a step's process has ended"
     );
     build.note_usage(vertex.digest(), used);
+    progress.used(shown(&used));
     let code = match exit.status {
         ExitStatus::Code(code) => code,
         ExitStatus::Signal(signal) => 128 + signal,
@@ -101,6 +104,20 @@ async fn run(
         .into());
     }
     Ok(())
+}
+
+/// What was used, for who watches; whose it is is not in it.
+fn shown(used: &Usage) -> StepUsage {
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    StepUsage {
+        vertex: String::new(),
+        wall: nanos(used.wall),
+        cpu_user: nanos(used.cpu_user),
+        cpu_system: nanos(used.cpu_system),
+        peak_memory: used.peak_memory,
+        io_read: used.io_read,
+        io_write: used.io_write,
+    }
 }
 
 /// Says why a program may be in a format that the kernel does not know, or whose emulator it does
