@@ -128,6 +128,15 @@ fn make_durable(daemon: &Daemon) -> anyhow::Result<()> {
     if group.is_empty() {
         return Ok(());
     }
+    for layer in group.layers() {
+        fault::may_die();
+        // A finished layer is never mounted for writing again. What overlayfs needed for that goes
+        // here, and again after a crash, as the mark is still there.
+        if let Err(error) = daemon.layers.overlay().remove_work(kiln_snapshotter::LayerId(layer.0))
+        {
+            tracing::warn!("upkeep: {error:#}");
+        }
+    }
     let root = rustix::fs::open(
         &daemon.config.root,
         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,

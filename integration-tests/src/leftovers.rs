@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -45,6 +45,12 @@ pub fn ends_within(pid: i32, limit: Duration) -> bool {
         // It has ended, and was reaped, before.
         Err(_) => true,
     }
+}
+
+/// The work directories that overlayfs needed to write the layers below a daemon's `root`.
+pub fn work_directories(root: &Path) -> Vec<PathBuf> {
+    let layers = fs::read_dir(root.join("snapshots")).expect("layers").flatten();
+    layers.map(|layer| layer.path().join("work")).filter(|work| work.exists()).collect()
 }
 
 /// The mount points of this mount namespace at or below `folder`.

@@ -67,7 +67,7 @@ pub use gateway::{GatewayBuild, Shell, chain, file_definition, image_op, worker}
 pub use host::Host;
 pub use image::Image;
 pub use layer::{Entry, Kind, Layer, LayerTar, digest};
-pub use leftovers::{children_of, ends_within, mounts_below, processes_with};
+pub use leftovers::{children_of, ends_within, mounts_below, processes_with, work_directories};
 pub use ordinary_user::OrdinaryUser;
 pub use process::Process;
 pub use programs::{kiln, kilnd, program_layer};

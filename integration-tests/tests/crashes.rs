@@ -2,9 +2,10 @@
 //!
 //! `KILN_CRASH_ROUNDS` says how often, `KILN_CRASH_SEED` repeats a run that failed.
 
+use std::path::Path;
 use std::time::Duration;
 
-use kiln_integration_tests::{Context, World, mounts_below};
+use kiln_integration_tests::{Context, World, mounts_below, work_directories};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -102,6 +103,9 @@ fn no_kill_leaves_anything_wrong_behind() {
     let last = world.build(&context).args(["--build-arg", "ROUND=last"]);
     let (_, image) = world.pushed("crash/last:1", last);
     assert!(image.file("both").text().starts_with("tool last\n"));
+    world.daemon.stop();
+    assert_eq!(work_directories(world.daemon.root()), <[&Path; 0]>::default());
+    world.daemon.start_again();
     world.daemon.forget_builds();
     world.kiln().args(["prune", "--all", "--force"]).succeeds();
     world.daemon.stop();

@@ -1,9 +1,12 @@
 //! Restarts and crashes of the daemon.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
-use kiln_integration_tests::{Context, State, World, ends_within, mounts_below, processes_with};
+use kiln_integration_tests::{
+    Context, State, World, ends_within, mounts_below, processes_with, work_directories,
+};
 
 #[test]
 fn a_restarted_daemon_still_has_its_cache() {
@@ -91,6 +94,32 @@ fn no_moment_of_a_build_is_a_bad_one_to_be_killed_at() {
         assert!(left.is_empty(), "{} has {left:?} after everything was pruned", folder.display());
     }
     assert_eq!(mounts_below(world.daemon.root()), <[&str; 0]>::default());
+}
+
+#[test]
+fn what_only_writing_a_layer_needed_is_gone_after_a_stop_even_if_a_kill_came_before() {
+    let mut world = World::start();
+    let context = Context::new();
+    let mut left = Vec::new();
+    // The daemon may just have done it by itself.
+    for round in 0..10 {
+        context.write_dockerfile(&format!("FROM busybox\nRUN rm /bin/ls; echo {round} > /one"));
+        world.build(&context).succeeds();
+        world.daemon.kill();
+        left = work_directories(world.daemon.root());
+        world.daemon.start_again();
+        if !left.is_empty() {
+            break;
+        }
+    }
+    assert!(!left.is_empty(), "there is always time to remove it before a kill");
+    world.daemon.stop();
+    assert_eq!(work_directories(world.daemon.root()), <[&Path; 0]>::default());
+
+    world.daemon.start_again();
+    let (build, image) = world.pushed("again", world.build(&context));
+    assert_eq!(build.cached().len(), 1, "{}", build.stderr);
+    assert_eq!(image.file("one").text().len(), 2);
 }
 
 #[test]

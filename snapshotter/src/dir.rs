@@ -101,7 +101,7 @@ impl Dir {
     }
 
     /// The names in it, in no order, without `.` and `..`.
-    pub(crate) fn names(&self) -> io::Result<Vec<Name>> {
+    pub(crate) fn names(&self) -> Result<Vec<Name>, Errno> {
         // A descriptor of its own: the read position belongs to the open file.
         let fd = rustix::fs::openat(&self.fd, ".", OPEN_DIR, Mode::empty())?;
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];

@@ -9,6 +9,9 @@ use rustix::io::Errno;
 
 use crate::dir::Dir;
 
+pub(crate) const FILES: &str = "fs";
+pub(crate) const WORK: &str = "work";
+
 /// Names a layer; displayed, it is the name of the layer's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LayerId(pub u64);
@@ -103,12 +106,12 @@ impl LayerDir {
 
     /// The layer's files, in overlayfs's upper-directory format.
     pub fn fs(&self) -> PathBuf {
-        self.path.join("fs")
+        self.path.join(FILES)
     }
 
     /// The work directory that overlayfs wants beside a layer that is written to.
     pub fn work(&self) -> PathBuf {
-        self.path.join("work")
+        self.path.join(WORK)
     }
 
     /// Numbers of the inodes that the layer shares with other layers or trees, and whose they were.

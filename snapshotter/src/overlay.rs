@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::dir::Dir;
-use crate::layer::{LayerDir, LayerId, OverlayMarks};
+use crate::layer::{FILES, LayerDir, LayerId, OverlayMarks, WORK};
 use crate::remove_tree::{discard_tree, remove_tree};
 use crate::snapshotter::{Rootfs, SnapshotError, Snapshotter};
 
@@ -52,13 +52,24 @@ impl Overlay {
             .map_err(|source| layer_error(id, "remove its directory", source))
     }
 
+    /// Removes the work directory of a finished layer, if there is one, with what overlayfs left in
+    /// it. The layer itself may be removed meanwhile.
+    pub fn remove_work(&self, id: LayerId) -> Result<(), SnapshotError> {
+        let removed = match self.dir.dir(id.to_string().as_ref()) {
+            Ok(layer) => remove_tree(&layer, WORK.as_ref()),
+            Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        removed.map_err(|source| layer_error(id, "remove its work directory", source))
+    }
+
     fn at(&self, id: LayerId) -> LayerDir {
         LayerDir::new(id, self.root.join(id.to_string()), self.marks)
     }
 
     fn make(&self, id: LayerId) -> Result<(), Errno> {
         let layer = self.dir.create_dir(id.to_string().as_ref())?;
-        for name in ["fs", "work"] {
+        for name in [FILES, WORK] {
             layer.create_dir(name.as_ref())?.set_own_mode(0o755)?;
         }
         Ok(())
@@ -91,7 +102,7 @@ impl Snapshotter for Overlay {
         let names = self.dir.names().map_err(|source| SnapshotError::Root {
             path: self.root.clone(),
             action: "read the directory",
-            source,
+            source: source.into(),
         })?;
         let mut ids: Vec<LayerId> =
             names.iter().filter_map(|entry| entry.name.to_str()?.parse().ok()).collect();
@@ -150,8 +161,13 @@ mod tests {
         assert_eq!(rootfs.lower, ["3/fs", "20/fs"].map(|path| scratch.path().join(path)));
         assert_eq!((rootfs.upper, rootfs.work), (None, None));
 
-        snapshots.remove(LayerId(3)).unwrap();
-        snapshots.remove(LayerId(3)).unwrap();
+        for _ in 0..2 {
+            snapshots.remove_work(LayerId(20)).unwrap();
+            snapshots.remove(LayerId(3)).unwrap();
+        }
+        snapshots.remove_work(LayerId(3)).unwrap();
+        let left = std::fs::read_dir(scratch.path().join("20")).unwrap();
+        assert_eq!(left.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>(), ["fs"]);
         assert!(matches!(
             snapshots.mount(&[LayerId(3)], None),
             Err(SnapshotError::NotFound(LayerId(3)))

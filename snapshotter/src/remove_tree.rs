@@ -24,7 +24,8 @@ enum Space {
     Now,
 }
 
-/// Removes a name and, if it is a directory, everything below; no such name is fine.
+/// Removes a name and, if it is a directory, everything below. What is not there, or is removed by
+/// somebody else meanwhile, is fine.
 pub(crate) fn remove_tree(dir: &Dir, name: &OsStr) -> io::Result<()> {
     remove(dir, name, Space::Later)
 }
@@ -74,7 +75,7 @@ fn empty(top: Dir, space: Space) -> io::Result<()> {
             if let Some(parent) = levels.last_mut()
                 && let Some(name) = parent.pending.pop()
             {
-                parent.dir.remove_dir(&name)?;
+                unless_gone(parent.dir.remove_dir(&name))?;
             }
             continue;
         };
@@ -83,19 +84,25 @@ fn empty(top: Dir, space: Space) -> io::Result<()> {
                 let up = OsString::from(format!(".moved-{moved}"));
                 moved += 1;
                 if levels[0].dir.stat(&up)?.is_none() {
-                    rustix::fs::renameat(&levels[depth].dir, &name, &levels[0].dir, &up)?;
-                    // Next but last: the last one is the directory that is being emptied.
-                    let position = levels[0].pending.len() - 1;
-                    levels[0].pending.insert(position, up);
+                    let (from, to) = (&levels[depth].dir, &levels[0].dir);
+                    if unless_gone(rustix::fs::renameat(from, &name, to, &up))?.is_some() {
+                        // Next but last: the last one is the directory that is being emptied.
+                        let position = levels[0].pending.len() - 1;
+                        levels[0].pending.insert(position, up);
+                    }
                     break;
                 }
             }
             levels[depth].pending.pop();
             continue;
         }
-        let dir = levels[depth].dir.dir(&name)?;
-        let pending = remove_files(&dir, space)?;
-        levels.push(Level { dir, pending });
+        match unless_gone(levels[depth].dir.dir(&name))? {
+            Some(dir) => {
+                let pending = remove_files(&dir, space)?;
+                levels.push(Level { dir, pending });
+            }
+            None => _ = levels[depth].pending.pop(),
+        }
     }
     Ok(())
 }
@@ -103,7 +110,8 @@ fn empty(top: Dir, space: Space) -> io::Result<()> {
 /// Removes all but the directories, and returns those.
 fn remove_files(dir: &Dir, space: Space) -> io::Result<Vec<OsString>> {
     let mut directories = Vec::new();
-    for entry in dir.names()? {
+    // A directory that was removed cannot even be read.
+    for entry in unless_gone(dir.names())?.unwrap_or_default() {
         if entry.kind == Some(FileKind::Directory) {
             directories.push(entry.name);
             continue;
@@ -111,10 +119,9 @@ fn remove_files(dir: &Dir, space: Space) -> io::Result<Vec<OsString>> {
         if space == Space::Now && entry.kind == Some(FileKind::File) {
             free(dir, &entry.name)?;
         }
-        match dir.unlink(&entry.name) {
-            Ok(()) | Err(Errno::NOENT) => {}
+        match unless_gone(dir.unlink(&entry.name)) {
             Err(Errno::ISDIR) => directories.push(entry.name),
-            Err(error) => return Err(error.into()),
+            removed => _ = removed?,
         }
     }
     Ok(directories)
@@ -123,11 +130,20 @@ fn remove_files(dir: &Dir, space: Space) -> io::Result<Vec<OsString>> {
 /// Frees what a large file takes up, unless other layers share it.
 fn free(dir: &Dir, name: &OsStr) -> io::Result<()> {
     match dir.stat(name)? {
-        Some(file) if file.nlink == 1 && file.size >= LARGE => match dir.truncate(name) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(error.into()),
-        },
-        _ => Ok(()),
+        Some(file) if file.nlink == 1 && file.size >= LARGE => {
+            unless_gone(dir.truncate(name))?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The result of a call on something; `None` if it is not there any more.
+fn unless_gone<T>(result: Result<T, Errno>) -> Result<Option<T>, Errno> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -146,6 +162,29 @@ mod tests {
         }
         remove_tree(&root, OsStr::new("deep")).unwrap();
         assert!(root.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn two_can_remove_the_same_tree() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = Dir::open(scratch.path()).unwrap();
+        for _ in 0..50 {
+            let doomed = root.create_dir(OsStr::new("doomed")).unwrap();
+            for name in ["a", "b", "c"].map(OsStr::new) {
+                let inner = doomed.create_dir(name).unwrap();
+                inner.create_dir(name).unwrap().create_file(name).unwrap();
+            }
+            let start = std::sync::Barrier::new(2);
+            let remove = |dir: &Dir, name: &str| {
+                start.wait();
+                remove_tree(dir, OsStr::new(name)).unwrap();
+            };
+            std::thread::scope(|scope| {
+                scope.spawn(|| remove(&root, "doomed"));
+                scope.spawn(|| remove(&doomed, "b"));
+            });
+            assert!(root.names().unwrap().is_empty());
+        }
     }
 
     #[test]

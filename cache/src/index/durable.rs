@@ -87,6 +87,14 @@ impl DurableGroup {
     pub fn len(&self) -> usize {
         self.marks.len()
     }
+
+    /// The layers among it, finished all of them. One may be there twice, or removed by now.
+    pub fn layers(&self) -> impl Iterator<Item = LayerId> {
+        self.marks.iter().filter_map(|mark| match Volatile::from_mark(mark)? {
+            Volatile::Layer(id) => Some(id),
+            Volatile::Blob(_) | Volatile::Dir(_) => None,
+        })
+    }
 }
 
 impl Index {

@@ -146,11 +146,8 @@ impl Layers {
         let task = tokio::task::spawn_blocking(move || {
             fault::may_die();
             overlay.rename(from, snapshot_id(id))?;
-            let dir = overlay.layer(snapshot_id(id))?;
-            // No step writes to it.
-            let _ = std::fs::remove_dir_all(dir.work());
             fault::may_die();
-            anyhow::Ok(usage::of_layer(&dir)?)
+            anyhow::Ok(usage::of_layer(&overlay.layer(snapshot_id(id))?)?)
         });
         let usage = task.await??;
         files.is_committed = true;
@@ -217,13 +214,8 @@ impl Layers {
         description: String,
         adjust: impl FnOnce(&mut LayerRow),
     ) -> anyhow::Result<(LayerId, Pin)> {
-        let (dir, work) = (layer.dir.clone(), layer.work_path());
-        let usage = tokio::task::spawn_blocking(move || {
-            // What overlayfs left there; it is never mounted as an upper layer again.
-            let _ = std::fs::remove_dir_all(work);
-            usage::of_layer(&dir)
-        })
-        .await??;
+        let dir = layer.dir.clone();
+        let usage = tokio::task::spawn_blocking(move || usage::of_layer(&dir)).await??;
         let mut row = LayerRow::new(layer.id, parents);
         row.size = usage.bytes;
         row.description = description;
@@ -379,7 +371,8 @@ impl NewLayer {
         self.dir.fs()
     }
 
-    /// Scratch space for overlayfs.
+    /// Scratch space for overlayfs. It goes when the finished layer is made durable: beside a busy
+    /// disk, to remove it takes longer than a step.
     pub(crate) fn work_path(&self) -> PathBuf {
         self.dir.work()
     }

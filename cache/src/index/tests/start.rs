@@ -50,6 +50,7 @@ fn after_another_boot_only_what_was_durable_is_used() {
     let safe = fixture.step("safe", &[]);
     let dir = fixture.dir(DirKind::CacheMount, "id", "");
     assert!(!fixture.index.is_layer_durable(safe).unwrap());
+    assert!(fixture.index.begin_durable().unwrap().layers().eq([safe]));
     fixture.make_durable();
     assert!(fixture.index.is_layer_durable(safe).unwrap());
     let late_blob = fixture.blob("late").row;

@@ -59,7 +59,9 @@ pub(super) async fn checkout(
             move_up(&target, &subdir, &files)?;
         }
         let finish = Finish { mtime, keeps_git_dir };
-        finish.tree(&files, false).with_context(|| "cannot finish the checkout")
+        finish.tree(&files, false).with_context(|| "cannot finish the checkout")?;
+        // The index, and the files that were not asked for.
+        std::fs::remove_dir_all(&work).with_context(|| work.display().to_string())
     };
     tokio::task::spawn_blocking(finish).await??;
     let description = format!("git snapshot for {}#{}", source.shown(), resolved.reference);
