@@ -10,7 +10,7 @@ use std::{
 use parking_lot::Mutex;
 use rocksdb::{
     Cache, ColumnFamily, DB, DBPinnableSlice, DBRawIterator, IteratorMode, PrefixRange,
-    ReadOptions, WriteBatch, WriteOptions,
+    ReadOptions, WriteBatch,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -241,20 +241,17 @@ impl<'a> Batch<'a> {
 
     /// Writes without waiting for the disk: safe against the end of the process only.
     pub(super) fn write(self) -> Result<()> {
-        self.write_with(&WriteOptions::default())
+        fault::may_die();
+        let written = self.db.rocks.write(self.changes);
+        fault::may_die();
+        written.map_err(|error| self.db.note(error))
     }
 
     /// Writes, and waits until this and all that was written before is on the disk.
     pub(super) fn write_synced(self) -> Result<()> {
-        let mut options = WriteOptions::default();
-        options.set_sync(true);
-        self.write_with(&options)
-    }
-
-    fn write_with(self, options: &WriteOptions) -> Result<()> {
-        fault::may_die();
-        let written = self.db.rocks.write_opt(self.changes, options);
-        fault::may_die();
-        written.map_err(|error| self.db.note(error))
+        let db = self.db;
+        self.write()?;
+        // As an option of the write, it would have everybody's writes wait for the disk.
+        db.rocks.flush_wal(true).map_err(|error| db.note(error))
     }
 }
