@@ -302,8 +302,8 @@ impl VertexProgress {
     }
 
     /// Says what the vertex used.
-    pub(crate) fn used(&self, usage: StepUsage) {
-        let usage = StepUsage { vertex: self.digest.clone(), ..usage };
+    pub(crate) fn used(&self, mut usage: StepUsage) {
+        usage.vertex.clone_from(&self.digest);
         let mut state = self.progress.0.state.lock();
         self.progress.push(&mut state, Event::Usage(usage));
     }
