@@ -72,7 +72,7 @@ enum Source {
 }
 
 impl FileDigests {
-    pub(super) fn of_tree(tree: Arc<LocalTree>) -> Self {
+    pub(crate) fn of_tree(tree: Arc<LocalTree>) -> Self {
         Self(Source::Tree(tree))
     }
 
@@ -82,9 +82,12 @@ impl FileDigests {
         Self(Source::Layers { index, ids: Vec::new(), layers: Vec::new() })
     }
 
-    /// Whether the files are those of a client's directory.
-    pub(crate) fn are_of_tree(&self) -> bool {
-        matches!(self.0, Source::Tree(_))
+    /// The client's directory that the files are in, if they are in one.
+    pub(crate) fn tree(&self) -> Option<&Arc<LocalTree>> {
+        match &self.0 {
+            Source::Tree(tree) => Some(tree),
+            Source::Layers { .. } => None,
+        }
     }
 
     /// The digest of the file at `path` in the layer at `position` of the stack.

@@ -8,8 +8,10 @@ use std::ffi::OsString;
 use std::io::Write as _;
 
 use kiln_cache::{Checksum, Digest, Hasher};
-use kiln_proto::fsutil::{GoMode, Stat};
+use kiln_proto::fsutil::Stat;
 use kiln_snapshotter::{Device, Entry, FileKind, FsError, Owner};
+
+use super::tree::announced_kind;
 
 /// The metadata of a file, in the form that is hashed.
 pub(crate) struct FileHeader {
@@ -49,19 +51,23 @@ impl FileHeader {
         }))
     }
 
-    /// Of a regular file that a client has announced.
+    /// Of what a client has announced.
     pub(crate) fn of_announced(stat: &Stat) -> Self {
+        let kind = announced_kind(stat).unwrap_or(FileKind::File);
+        let is_link = kind == FileKind::Symlink;
+        let number = |number: i64| u32::try_from(number).unwrap_or(0);
         let xattrs = stat.xattrs.iter();
         let mut xattrs: Vec<_> =
             xattrs.map(|(name, value)| (name.clone().into_bytes(), value.to_vec())).collect();
         xattrs.sort();
         Self::new(&Fields {
-            kind: FileKind::File,
-            mode: GoMode(stat.mode).permissions(),
+            kind,
+            // Links have no other mode here, whatever they have at the client's.
+            mode: if is_link { 0o777 } else { stat.go_mode().permissions() },
             owner: Owner { uid: stat.uid, gid: stat.gid },
             size: u64::try_from(stat.size).unwrap_or(0),
-            link: &[],
-            device: Device::default(),
+            link: if is_link { stat.linkname.as_bytes() } else { &[] },
+            device: Device { major: number(stat.devmajor), minor: number(stat.devminor) },
             xattrs: &xattrs,
         })
     }

@@ -28,7 +28,9 @@ use crate::solver::{Flights, LeftFiles, Snapshot, Stack};
 
 pub(crate) use digests::FileDigests;
 pub(crate) use file_hash::FileHeader;
-pub(crate) use tree::{LocalTree, LocalTrees, Manifest, TreeEntry, TreeLease, read_manifest};
+pub(crate) use tree::{
+    LocalTree, LocalTrees, Manifest, TreeEntry, TreeLease, announced_kind, read_manifest,
+};
 
 use digests::DigestCache;
 use removals::Removals;

@@ -1,6 +1,7 @@
 //! Clients' files: one directory for each build context, brought up to date by each transfer.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use kiln_cache::{Digest, DirId, DirKind, Hasher, Index, Pin, fault};
 use kiln_proto::fsutil::Stat;
+use kiln_snapshotter::FileKind;
 use parking_lot::Mutex;
 use prost::Message as _;
 
@@ -20,6 +22,26 @@ pub(crate) struct TreeEntry {
     pub(crate) stat: Stat,
     /// The digest of a regular file.
     pub(crate) digest: Option<Digest>,
+}
+
+impl TreeEntry {
+    pub(crate) fn is_dir(&self) -> bool {
+        self.stat.go_mode().is_dir()
+    }
+}
+
+/// The type of what a client has announced, if it is one that Linux has.
+pub(crate) fn announced_kind(stat: &Stat) -> Option<FileKind> {
+    Some(match stat.go_mode().to_st_mode()? & 0o170_000 {
+        0o100_000 => FileKind::File,
+        0o040_000 => FileKind::Directory,
+        0o120_000 => FileKind::Symlink,
+        0o020_000 => FileKind::CharDevice,
+        0o060_000 => FileKind::BlockDevice,
+        0o010_000 => FileKind::Fifo,
+        0o140_000 => FileKind::Socket,
+        _ => return None,
+    })
 }
 
 /// A tree's entries by path.
@@ -143,6 +165,22 @@ impl LocalTree {
     /// Where the files are.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What is known of all that is below a directory, without looking at it: as in a walk, first a
+    /// directory and then what is in it, by name.
+    pub(crate) fn below(&self, dir: &Path) -> Vec<(&str, &TreeEntry)> {
+        let Some(dir) = dir.to_str() else { return Vec::new() };
+        let prefix = if dir.is_empty() { String::new() } else { format!("{dir}/") };
+        let from =
+            self.manifest.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
+        let mut below: Vec<_> = from
+            .map(|(path, entry)| (path.as_str(), entry))
+            .take_while(|(path, _)| path.starts_with(&prefix))
+            .collect();
+        // As texts they are in order already, but for names with what comes before a `/`.
+        below.sort_by(|(a, _), (b, _)| a.split('/').cmp(b.split('/')));
+        below
     }
 
     /// The digest of a regular file, by its path from the root of the tree.

@@ -11,6 +11,7 @@
 //!   directory and the digest of that alone.
 
 use std::ffi::OsStr;
+use std::iter::Peekable;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,11 +19,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use kiln_cache::{Digest, FileList, FileListBuilder, Hasher};
 use kiln_snapshotter::copy::Decision;
-use kiln_snapshotter::{Entry, Follow, View};
+use kiln_snapshotter::view::Walk;
+use kiln_snapshotter::{Entry, Follow, FsError, View};
 
 use super::file::has_wildcards;
 use super::filter::Filter;
-use crate::layers::{FileDigests, FileHeader};
+use crate::layers::{FileDigests, FileHeader, LocalTree, TreeEntry};
 use crate::solver::{Build, Selector, Snapshot};
 
 /// A selected path does not exist.
@@ -112,16 +114,17 @@ impl Hashing {
         if !top.metadata().is_dir() {
             return self.entry(&top);
         }
-        let mut dirs = vec![Directory::new(&top, &self.top(&top)?)];
-        for entry in self.view.walk(top.path())? {
-            let entry = entry?;
-            while dirs.last().is_some_and(|dir| Some(&*dir.path) != entry.path().parent()) {
+        let mut dirs = vec![Directory::new(top.path(), &self.top(&top)?)];
+        let tree = self.files.tree().cloned();
+        for node in Below::new(&self.view, tree.as_deref(), top.path())? {
+            let node = node?;
+            while dirs.last().is_some_and(|dir| Some(&*dir.path) != node.path().parent()) {
                 Directory::close(&mut dirs);
             }
-            let digest = self.entry(&entry)?;
-            if entry.metadata().is_dir() {
-                dirs.push(Directory::new(&entry, &digest));
-            } else if let (Some(dir), Some(name)) = (dirs.last_mut(), entry.path().file_name()) {
+            let digest = self.node(&node)?;
+            if node.is_dir() {
+                dirs.push(Directory::new(node.path(), &digest));
+            } else if let (Some(dir), Some(name)) = (dirs.last_mut(), node.path().file_name()) {
                 dir.add(name, &digest);
             }
         }
@@ -147,25 +150,26 @@ impl Hashing {
         if !top.metadata().is_dir() {
             return Ok(());
         }
-        let mut walk = self.view.walk(top.path())?;
+        let tree = self.files.tree().cloned();
+        let mut walk = Below::new(&self.view, tree.as_deref(), top.path())?;
         // Directories that only a match below them would bring in.
-        let mut pending: Vec<Entry> = Vec::new();
-        while let Some(entry) = walk.next() {
-            let entry = entry?;
-            let below = |entry: &Entry| {
-                let path = entry.path().strip_prefix(top.path()).unwrap_or(entry.path());
+        let mut pending: Vec<Node> = Vec::new();
+        while let Some(node) = walk.next() {
+            let node = node?;
+            let below = |node: &Node| {
+                let path = node.path().strip_prefix(top.path()).unwrap_or(node.path());
                 path.to_owned()
             };
-            pending.retain(|dir| entry.path().starts_with(dir.path()));
-            let is_dir = entry.metadata().is_dir();
-            match filter.decide(&below(&entry), is_dir) {
+            pending.retain(|dir| node.path().starts_with(dir.path()));
+            let is_dir = node.is_dir();
+            match filter.decide(&below(&node), is_dir) {
                 Decision::Include => {
-                    for entry in pending.drain(..).chain([entry]) {
-                        let digest = self.entry(&entry)?;
-                        chosen.push(&named.join(below(&entry)), &digest);
+                    for node in pending.drain(..).chain([node]) {
+                        let digest = self.node(&node)?;
+                        chosen.push(&named.join(below(&node)), &digest);
                     }
                 }
-                Decision::Descend if is_dir => pending.push(entry),
+                Decision::Descend if is_dir => pending.push(node),
                 Decision::Skip if is_dir => walk.skip_dir(),
                 Decision::Descend | Decision::Skip => {}
             }
@@ -178,15 +182,35 @@ impl Hashing {
     fn is_usual_root(&self, top: &Entry) -> bool {
         let metadata = top.metadata();
         let is_usual = (metadata.mode, metadata.uid, metadata.gid) == (0o755, 0, 0);
-        top.path().as_os_str().is_empty() && (is_usual || self.files.are_of_tree())
+        top.path().as_os_str().is_empty() && (is_usual || self.files.tree().is_some())
     }
 
     /// The digest of the uppermost entry alone. The root of a client's directory is not the client's.
     fn top(&mut self, top: &Entry) -> anyhow::Result<Digest> {
-        if top.path().as_os_str().is_empty() && self.files.are_of_tree() {
+        if top.path().as_os_str().is_empty() && self.files.tree().is_some() {
             return Ok(Digest::of(""));
         }
         self.entry(top)
+    }
+
+    /// The digest of one file or directory alone.
+    fn node(&mut self, node: &Node<'_>) -> anyhow::Result<Digest> {
+        let (path, known) = match node {
+            Node::Found(entry) => return self.entry(entry),
+            Node::Announced(path, known) => (*path, *known),
+        };
+        let header = FileHeader::of_announced(&known.stat);
+        let digest = match known.digest {
+            Some(digest) => digest,
+            None if known.stat.go_mode().is_regular() => {
+                // It changed while it was sent.
+                let found = self.view.lookup(path, Follow::NoLast)?;
+                return self.entry(&found.ok_or_else(|| NotFound::at(Path::new(path)))?);
+            }
+            None => header.hasher().finish(),
+        };
+        self.list.push(path.as_bytes(), &digest, header.checksum());
+        Ok(digest)
     }
 
     /// The digest of one entry alone.
@@ -212,6 +236,71 @@ fn existing(found: Option<Entry>, path: &Path) -> Result<Option<Entry>, NotFound
     }
 }
 
+/// A file or directory below another.
+enum Node<'a> {
+    Found(Entry),
+    /// In a client's directory: what it is has been said, and nobody needs to look.
+    Announced(&'a str, &'a TreeEntry),
+}
+
+impl Node<'_> {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Found(entry) => entry.path(),
+            Self::Announced(path, _) => Path::new(path),
+        }
+    }
+
+    fn is_dir(&self) -> bool {
+        match self {
+            Self::Found(entry) => entry.metadata().is_dir(),
+            Self::Announced(_, known) => known.is_dir(),
+        }
+    }
+}
+
+/// All that is below a directory: each directory, and then what is in it, by name.
+enum Below<'a> {
+    Found(Walk),
+    Announced { rest: Peekable<std::vec::IntoIter<(&'a str, &'a TreeEntry)>>, last: &'a str },
+}
+
+impl<'a> Below<'a> {
+    fn new(view: &View, tree: Option<&'a LocalTree>, dir: &Path) -> Result<Self, FsError> {
+        Ok(match tree {
+            None => Self::Found(view.walk(dir)?),
+            Some(tree) => {
+                Self::Announced { rest: tree.below(dir).into_iter().peekable(), last: "" }
+            }
+        })
+    }
+
+    /// Leaves out what is in the directory that was returned last.
+    fn skip_dir(&mut self) {
+        match self {
+            Self::Found(walk) => walk.skip_dir(),
+            Self::Announced { rest, last } => {
+                while rest.next_if(|(path, _)| Path::new(path).starts_with(*last)).is_some() {}
+            }
+        }
+    }
+}
+
+impl<'a> Iterator for Below<'a> {
+    type Item = Result<Node<'a>, FsError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Found(walk) => Some(walk.next()?.map(Node::Found)),
+            Self::Announced { rest, last } => {
+                let (path, known) = rest.next()?;
+                *last = path;
+                Some(Ok(Node::Announced(path, known)))
+            }
+        }
+    }
+}
+
 /// A directory while what is in it is hashed.
 struct Directory {
     path: PathBuf,
@@ -220,8 +309,8 @@ struct Directory {
 
 impl Directory {
     /// `own` is the digest of the directory's metadata.
-    fn new(entry: &Entry, own: &Digest) -> Self {
-        let mut dir = Self { path: entry.path().to_owned(), hasher: Hasher::new() };
+    fn new(path: &Path, own: &Digest) -> Self {
+        let mut dir = Self { path: path.to_owned(), hasher: Hasher::new() };
         dir.add(OsStr::new(""), own);
         dir
     }
@@ -286,12 +375,14 @@ impl Chosen {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
     use kiln_cache::Index;
+    use kiln_proto::fsutil::{GoMode, Stat};
     use rustix::fs::{CWD, FileType, Mode};
 
     use super::*;
+    use crate::layers::{LocalTrees, Manifest};
 
     /// A tree of root's, and what hashes it as if it were a layer.
     struct Tree {
@@ -338,6 +429,49 @@ mod tests {
             let view = View::of_directory(self.files.path())?;
             Hashing { view, files, list: FileListBuilder::default() }.selector(selector)
         }
+
+        /// The same files as a client's.
+        fn announced(&self) -> Announced {
+            let view = View::of_directory(self.files.path()).unwrap();
+            let mut manifest = Manifest::new();
+            for entry in view.walk(Path::new("")).unwrap() {
+                let entry = entry.unwrap();
+                let path = entry.path().to_str().unwrap().to_owned();
+                let metadata = fs::symlink_metadata(self.files.path().join(&path)).unwrap();
+                let link = fs::read_link(self.files.path().join(&path)).unwrap_or_default();
+                let stat = Stat {
+                    path: path.clone(),
+                    mode: GoMode::from_st_mode(metadata.mode()).0,
+                    size: metadata.len() as i64,
+                    linkname: link.to_str().unwrap().to_owned(),
+                    ..Stat::default()
+                };
+                let digest = metadata.is_file().then(|| {
+                    let mut hasher = FileHeader::of_announced(&stat).hasher();
+                    hasher.update(fs::read(self.files.path().join(&path)).unwrap());
+                    hasher.finish()
+                });
+                manifest.insert(path, TreeEntry { stat, digest });
+            }
+            let root = tempfile::tempdir().unwrap();
+            let index = Arc::new(Index::open(root.path().join("index")).unwrap());
+            let trees = LocalTrees::open(root.path(), index).unwrap();
+            let tree = Arc::new(trees.lease("context", "context").unwrap().into_tree(manifest));
+            Announced { view, tree, _root: root }
+        }
+    }
+
+    struct Announced {
+        view: View,
+        tree: Arc<LocalTree>,
+        _root: tempfile::TempDir,
+    }
+
+    impl Announced {
+        fn digest(&self, selector: &Selector) -> anyhow::Result<Digest> {
+            let (view, files) = (self.view.clone(), FileDigests::of_tree(self.tree.clone()));
+            Hashing { view, files, list: FileListBuilder::default() }.selector(selector)
+        }
     }
 
     fn strings(texts: &[&str]) -> Vec<String> {
@@ -365,10 +499,8 @@ mod tests {
     }
 
     /// The digests that BuildKit 0.32.2 computes of the same files.
-    #[test]
-    fn files_have_the_digest_that_buildkit_gives_them() {
-        let tree = Tree::new();
-        for (name, selector, expected) in [
+    fn examples() -> Vec<(&'static str, Selector, &'static str)> {
+        vec![
             ("all", at("/"), "7f713914cce75166b1d317c8500eb688330ea9c734c58199a863f2b6b4f41e05"),
             (
                 "a directory",
@@ -480,10 +612,33 @@ mod tests {
                 without(wild("/*"), &["sub", "fifo"]),
                 "b616e6043e4baaa957d61416748c0820c95d90f247dee16ef74ca783c6750d25",
             ),
-        ] {
+        ]
+    }
+
+    #[test]
+    fn files_have_the_digest_that_buildkit_gives_them() {
+        let tree = Tree::new();
+        for (name, selector, expected) in examples() {
             let digest = tree.digest(&selector).unwrap().to_string();
             assert_eq!(digest, format!("sha256:{expected}"), "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_client_has_announced_has_the_digest_of_what_is_on_the_disk() {
+        let tree = Tree::new();
+        let announced = tree.announced();
+        // Its root is nobody's, and counts for nothing.
+        for (name, selector, expected) in examples().into_iter().filter(|(name, ..)| *name != "all")
+        {
+            let digest = announced.digest(&selector).unwrap().to_string();
+            assert_eq!(digest, format!("sha256:{expected}"), "{name}");
+        }
+        assert!(announced.digest(&at("/none")).unwrap_err().is::<NotFound>());
+        assert_ne!(
+            announced.digest(&without(at("/"), &["d"])).unwrap(),
+            announced.digest(&without(at("/"), &["d/sub"])).unwrap()
+        );
     }
 
     #[test]

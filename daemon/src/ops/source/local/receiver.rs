@@ -10,7 +10,7 @@ use kiln_snapshotter::tree::{TreeMetadata, TreeWriter};
 use kiln_snapshotter::{Device, FileKind, FsError, Owner, Timestamp};
 
 use super::writers::{WriteError, Writers};
-use crate::layers::{LocalTree, Manifest, TreeEntry, TreeLease};
+use crate::layers::{LocalTree, Manifest, TreeEntry, TreeLease, announced_kind};
 use crate::solver::StatusProgress;
 
 /// Why a tree was not brought up to date.
@@ -139,18 +139,8 @@ impl Receiver {
 }
 
 fn kind(stat: &Stat) -> Result<FileKind, ReceiverError> {
-    let invalid = || ReceiverError::Mode { path: stat.path.clone(), mode: stat.mode };
-    let st_mode = GoMode(stat.mode).to_st_mode().ok_or_else(invalid)?;
-    match st_mode & 0o170_000 {
-        0o100_000 => Ok(FileKind::File),
-        0o040_000 => Ok(FileKind::Directory),
-        0o120_000 => Ok(FileKind::Symlink),
-        0o020_000 => Ok(FileKind::CharDevice),
-        0o060_000 => Ok(FileKind::BlockDevice),
-        0o010_000 => Ok(FileKind::Fifo),
-        0o140_000 => Ok(FileKind::Socket),
-        _ => Err(invalid()),
-    }
+    announced_kind(stat)
+        .ok_or_else(|| ReceiverError::Mode { path: stat.path.clone(), mode: stat.mode })
 }
 
 pub(super) fn metadata(stat: &Stat) -> TreeMetadata {
