@@ -98,33 +98,76 @@ impl FileList {
         if self == earlier {
             return Vec::new();
         }
-        let mut before: HashMap<Vec<u8>, [u8; TAIL]> = HashMap::new();
-        earlier.for_each(|path, tail| _ = before.insert(path.to_vec(), tail));
-        let mut now: HashMap<Vec<u8>, [u8; TAIL]> = HashMap::new();
-        self.for_each(|path, tail| _ = now.insert(path.to_vec(), tail));
+        let (mut now, mut before) = (Entries::of(self), Entries::of(earlier));
         let mut changes = Vec::new();
-        for (path, tail) in &now {
-            match before.get(path) {
-                None => changes.push((path.clone(), FileChange::Added)),
-                Some(old) if old[8..] != tail[8..] => {
-                    changes.push((path.clone(), FileChange::Metadata));
+        // Mostly they have the same paths in the same order, up to some point.
+        loop {
+            match (now.next(), before.next()) {
+                (Some(tail), Some(old)) if now.path == before.path => {
+                    changes.extend(change(tail, old).map(|change| (now.path.clone(), change)));
                 }
-                Some(old) if old != tail => changes.push((path.clone(), FileChange::Content)),
-                Some(_) => {}
+                (None, None) => break,
+                (tail, old) => {
+                    compare(now.rest(tail), before.rest(old), &mut changes);
+                    break;
+                }
             }
         }
-        let removed = before.into_keys().filter(|path| !now.contains_key(path));
-        changes.extend(removed.map(|path| (path, FileChange::Removed)));
         changes.sort();
+        // A path may be in a list twice.
+        changes.dedup();
         changes
     }
+}
 
-    fn for_each(&self, mut visit: impl FnMut(&[u8], [u8; TAIL])) {
-        let mut bytes = &*self.0;
-        let mut path = Vec::new();
-        while let Some(tail) = take_entry(&mut bytes, &mut path) {
-            visit(&path, tail);
+/// What has become of a file, if it is not the same.
+fn change(now: [u8; TAIL], before: [u8; TAIL]) -> Option<FileChange> {
+    if now[8..] != before[8..] {
+        return Some(FileChange::Metadata);
+    }
+    (now != before).then_some(FileChange::Content)
+}
+
+/// Adds what differs of files in any order.
+fn compare(
+    now: HashMap<Vec<u8>, [u8; TAIL]>,
+    mut before: HashMap<Vec<u8>, [u8; TAIL]>,
+    changes: &mut Vec<(Vec<u8>, FileChange)>,
+) {
+    for (path, tail) in now {
+        let change = match before.remove(&path) {
+            None => Some(FileChange::Added),
+            Some(old) => change(tail, old),
+        };
+        changes.extend(change.map(|change| (path, change)));
+    }
+    changes.extend(before.into_keys().map(|path| (path, FileChange::Removed)));
+}
+
+/// Reads a list, entry by entry.
+struct Entries<'a> {
+    bytes: &'a [u8],
+    /// Of the entry that was read last.
+    path: Vec<u8>,
+}
+
+impl<'a> Entries<'a> {
+    fn of(list: &'a FileList) -> Self {
+        Self { bytes: &list.0, path: Vec::new() }
+    }
+
+    fn next(&mut self) -> Option<[u8; TAIL]> {
+        take_entry(&mut self.bytes, &mut self.path)
+    }
+
+    /// The entry that was read last, with this tail, and all that follow.
+    fn rest(mut self, mut tail: Option<[u8; TAIL]>) -> HashMap<Vec<u8>, [u8; TAIL]> {
+        let mut rest = HashMap::new();
+        while let Some(of_path) = tail {
+            rest.insert(self.path.clone(), of_path);
+            tail = self.next();
         }
+        rest
     }
 }
 
