@@ -1,12 +1,16 @@
 //! What can go wrong between a [`ProcessSpec`](crate::ProcessSpec) and its exit.
 
+use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use crate::apparmor::AppArmorError;
 use crate::network::NetworkError;
+use crate::spec::Hook;
 use crate::user_namespace::in_user_namespace;
-use crate::zygote::protocol::{Failure, Stage};
+use crate::zygote::protocol::{Failure, HookFailure, Stage};
 
 /// Why a step could not be run. A command that ran and failed is not an error but an
 /// [`Exit`](crate::Exit).
@@ -148,6 +152,16 @@ pub enum ExecutorError {
         #[source]
         source: io::Error,
     },
+    /// A program that takes part in setting the step up has failed.
+    #[error("{} hook {} of {} {end}{}", hook.kind, hook.path.display(), hook.declared_in.display(), said(output))]
+    Hook {
+        /// The hook.
+        hook: Box<Hook>,
+        /// How it ended.
+        end: HookEnd,
+        /// The last of what it has written to its standard output and error.
+        output: String,
+    },
     /// A further process was asked for in a step that has ended.
     #[error("step {id} has ended")]
     Ended {
@@ -169,6 +183,32 @@ pub enum ExecutorError {
         #[source]
         source: io::Error,
     },
+}
+
+/// How a hook has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HookEnd {
+    /// It could not be executed, for this reason of the kernel's (`errno`).
+    NotExecuted(i32),
+    /// It exited with this code.
+    Code(i32),
+    /// It was killed by this signal.
+    Signal(i32),
+    /// It took longer than it may.
+    TimedOut,
+}
+
+impl fmt::Display for HookEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotExecuted(errno) => {
+                write!(f, "cannot be executed: {}", io::Error::from_raw_os_error(*errno))
+            }
+            Self::Code(code) => write!(f, "exited with code {code}"),
+            Self::Signal(signal) => write!(f, "was killed by signal {signal}"),
+            Self::TimedOut => f.write_str("took longer than its timeout and was killed"),
+        }
+    }
 }
 
 /// What is wrong with a specification.
@@ -196,6 +236,9 @@ pub enum InvalidSpec {
     /// A file's content, or the request as a whole, is larger than the channel takes.
     #[error("the specification is {0} bytes; at most 64 MiB are accepted")]
     TooLarge(usize),
+    /// The hooks of a step are told of its directory in JSON.
+    #[error("the directory {0:?} of a step with hooks is not Unicode")]
+    NotUnicode(PathBuf),
     /// An id that the user namespace of steps does not have.
     #[error("the id {0} of a user or group is none that steps have here, which is those below {1}")]
     NotMapped(u32, u32),
@@ -223,6 +266,18 @@ impl ExecutorError {
                 let subject = String::from_utf8_lossy(&failure.subject);
                 Self::UserNamespace { what: format!("{stage} {subject}"), source }
             }
+        }
+    }
+
+    /// For one of the `hooks` of a step.
+    pub(crate) fn from_hook(id: &str, failure: &HookFailure, hooks: &[Hook]) -> Self {
+        match hooks.get(failure.index) {
+            Some(hook) => Self::Hook {
+                hook: Box::new(hook.clone()),
+                end: failure.end,
+                output: String::from_utf8_lossy(&failure.output).trim().to_owned(),
+            },
+            None => Self::Lost { id: id.into() },
         }
     }
 
@@ -258,6 +313,11 @@ fn not_offered() -> &'static str {
     } else {
         "this host does not offer"
     }
+}
+
+/// What a hook has written, if it has, as the end of a message.
+fn said(output: &str) -> String {
+    if output.is_empty() { String::new() } else { format!(": {output}") }
 }
 
 fn not_found(command: &str) -> &'static str {

@@ -151,16 +151,28 @@ impl Executor {
     /// # Errors
     /// If the specification is wrong, something in it cannot be mounted, a limit cannot be kept, or
     /// the zygote is gone.
-    pub async fn run(&self, spec: ProcessSpec, io: ProcessIo) -> Result<Running, ExecutorError> {
+    pub async fn run(
+        &self,
+        mut spec: ProcessSpec,
+        io: ProcessIo,
+    ) -> Result<Running, ExecutorError> {
         let started = Instant::now();
         request::check(&spec)?;
+        spec.hooks.sort_by_key(|hook| hook.kind);
         let network = self.borrow_network(&spec).await?;
         let held = self.make_cgroup(&spec).await?;
         let (id, upper, security) = (spec.id.clone(), spec.rootfs.upper.clone(), spec.security);
+        let hooks = spec.hooks.clone();
         let step = request::step(spec, &held.group, io.stdin.is_some(), &self.shared.config)?;
         let request = Request::Run(Box::new(step));
-        let launch =
-            Launch { id: &id, security, request, place: network.as_ref().map(AsFd::as_fd), io };
+        let launch = Launch {
+            id: &id,
+            security,
+            request,
+            hooks: &hooks,
+            place: network.as_ref().map(AsFd::as_fd),
+            io,
+        };
         let (supervised, created) = Supervised::launch(Arc::new(held), launch).await?;
         let upper = Some(Upper { path: upper, created });
         Ok(Running::new(supervised, upper, network, started))

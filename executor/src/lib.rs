@@ -48,13 +48,13 @@ mod user_namespace;
 mod zygote;
 
 pub use apparmor::AppArmorError;
-pub use error::{ExecutorError, InvalidSpec};
+pub use error::{ExecutorError, HookEnd, InvalidSpec};
 pub use executor::{Executor, ExecutorConfig, UserNamespaceConfig};
 pub use network::{BridgeConfig, CniConfig, InvalidSubnet, NetworkConfig, NetworkError, Subnet};
 pub use running::{ExecSpec, Exit, ExitStatus, Running, StepHandle, Usage};
 pub use spec::{
-    Device, Inert, Mount, Network, OverlayUpper, ProcessIo, ProcessSpec, Resources, Rlimit,
-    RlimitResource, Rootfs, Security, User,
+    Device, Hook, HookKind, Inert, Mount, Network, OverlayUpper, ProcessIo, ProcessSpec, Resources,
+    Rlimit, RlimitResource, Rootfs, Security, User,
 };
 pub use user_namespace::{
     SubordinateIds, UserNamespaceError, enter_user_namespace, in_user_namespace,

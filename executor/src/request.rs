@@ -11,10 +11,13 @@ use crate::cgroup::StepCgroup;
 use crate::error::{ExecutorError, InvalidSpec};
 use crate::executor::{ExecutorConfig, UserNamespaceConfig};
 use crate::running::ExecSpec;
-use crate::spec::{Device, Mount, Network, ProcessSpec, Rlimit, RlimitResource, Security, User};
+use crate::spec::{
+    Device, Hook, Mount, Network, ProcessSpec, Rlimit, RlimitResource, Security, User,
+};
 use crate::user_namespace::{SubordinateIds, in_user_namespace};
 use crate::zygote::protocol::{
-    At, Failure, MountSource, Overlay, Process, Request, Stage, Step, StepMount, UsersRequest,
+    At, Failure, Hooks, MountSource, Overlay, Process, Request, Stage, Step, StepHook, StepMount,
+    UsersRequest,
 };
 
 /// As many layers as overlayfs joins.
@@ -44,8 +47,9 @@ pub(crate) fn check(spec: &ProcessSpec) -> Result<(), ExecutorError> {
     if content > MAX_CONTENT {
         return invalid(InvalidSpec::TooLarge(content));
     }
-    if !spec.cwd.is_absolute() {
-        return invalid(InvalidSpec::Relative(spec.cwd.display().to_string()));
+    let paths = std::iter::once(&spec.cwd).chain(spec.hooks.iter().map(|hook| &hook.path));
+    if let Some(relative) = paths.into_iter().find(|path| !path.is_absolute()) {
+        return invalid(InvalidSpec::Relative(relative.display().to_string()));
     }
     Ok(())
 }
@@ -116,8 +120,10 @@ fn convert(
     let insecure = spec.security == Security::Insecure;
     let ids = ids_of(spec.security, config);
     ids.map_or(Ok(()), |ids| check_ids(&spec, ids))?;
+    let hooks = hooks(&spec)?;
     let upper = Some((path(spec.rootfs.upper)?, path(spec.rootfs.work)?));
     Ok(Step {
+        hooks,
         root: overlay("/", spec.rootfs.lower, upper)?,
         mounts: spec.mounts.into_iter().map(mount).collect::<Result<_, _>>()?,
         hostname: spec.hostname.into_bytes(),
@@ -146,6 +152,30 @@ fn convert(
             cgroup: cgroup.join().0,
             has_stdin,
         },
+    })
+}
+
+/// The hooks of a step, which are in their order. Their bundle is mounted over overlayfs' scratch
+/// directory: that is there, is the step's alone, and is nothing to them.
+fn hooks(spec: &ProcessSpec) -> Result<Option<Box<Hooks>>, InvalidSpec> {
+    if spec.hooks.is_empty() {
+        return Ok(None);
+    }
+    let bundle = &spec.rootfs.work;
+    let bundle = bundle.to_str().ok_or_else(|| InvalidSpec::NotUnicode(bundle.clone()))?;
+    let list = spec.hooks.iter().map(hook).collect::<Result<_, _>>()?;
+    Ok(Some(Box::new(Hooks { id: spec.id.clone(), bundle: bundle.to_owned(), list })))
+}
+
+fn hook(hook: &Hook) -> Result<StepHook, InvalidSpec> {
+    let path = path(hook.path.clone())?;
+    let args = strings(hook.args.clone(), "an argument of a hook")?;
+    Ok(StepHook {
+        kind: hook.kind,
+        args: if args.is_empty() { vec![path.clone()] } else { args },
+        path,
+        env: strings(hook.env.clone(), "the environment of a hook")?,
+        timeout: hook.timeout,
     })
 }
 

@@ -117,7 +117,7 @@ impl Running {
         let failure = match supervised.receive().await? {
             Some(Reply::Exited(status, used)) => return Ok(self.finish(status, used)),
             Some(Reply::Failed(failure)) => ExecutorError::from_failure(&failure),
-            Some(Reply::Ready(_) | Reply::Made) | None => {
+            Some(Reply::Ready(_) | Reply::HookFailed(_) | Reply::Made) | None => {
                 ExecutorError::Lost { id: supervised.id.clone() }
             }
         };
@@ -230,7 +230,7 @@ impl StepHandle {
         let process = request::further(id, spec, *security, &group.group, has_stdin, config)?;
         let request = Request::Exec(Box::new(process));
         let place = Some(self.supervised.pidfd());
-        let launch = Launch { id, security: *security, request, place, io };
+        let launch = Launch { id, security: *security, request, hooks: &[], place, io };
         let (supervised, _) = Supervised::launch(group, launch).await?;
         Ok(Running::new(supervised, None, None, started))
     }

@@ -3,6 +3,9 @@
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 /// One process to run in namespaces of its own.
 #[derive(Debug, Clone)]
@@ -40,6 +43,53 @@ pub struct ProcessSpec {
     pub shm_size: Option<u64>,
     /// Whether the streams are a terminal, which becomes the controlling one.
     pub tty: bool,
+    /// Programs of the host that take part in setting the step up, those of one kind in this order.
+    pub hooks: Vec<Hook>,
+}
+
+/// A program of the host that takes part in setting a step up, when all is mounted and before the
+/// command is started (OCI runtime specification, "POSIX-platform Hooks").
+///
+/// It is root, with the rights of the daemon and not those of the step, and has the container's state on
+/// its standard input. What it writes and mounts in the container's root, which it finds by the bundle
+/// that the state names, the step has. If it fails, so does the step. With it, all that it has started
+/// ends.
+#[derive(Debug, Clone)]
+pub struct Hook {
+    /// When and where it runs.
+    pub kind: HookKind,
+    /// The program, by an absolute path of the host.
+    pub path: PathBuf,
+    /// Its arguments, its own name included; that is its path if there are none.
+    pub args: Vec<String>,
+    /// Its whole environment as `NAME=value`.
+    pub env: Vec<String>,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+    /// The file that asks for it, for errors to name.
+    pub declared_in: PathBuf,
+}
+
+/// The hooks that there are, in the order in which they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum HookKind {
+    /// As [`HookKind::CreateRuntime`], by its older name.
+    Prestart,
+    /// In the daemon's namespaces but for that of mounts, which is a copy.
+    CreateRuntime,
+    /// In the step's namespaces, where the files are the host's all the same: those of the step are in
+    /// the bundle.
+    CreateContainer,
+}
+
+impl std::fmt::Display for HookKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Prestart => "prestart",
+            Self::CreateRuntime => "createRuntime",
+            Self::CreateContainer => "createContainer",
+        })
+    }
 }
 
 impl ProcessSpec {
@@ -63,6 +113,7 @@ impl ProcessSpec {
             cgroup_parent: None,
             shm_size: None,
             tty: false,
+            hooks: Vec::new(),
         }
     }
 }

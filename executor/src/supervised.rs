@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 use crate::cgroup::StepCgroup;
 use crate::error::ExecutorError;
 use crate::executor::Shared;
-use crate::spec::{ProcessIo, Security};
+use crate::spec::{Hook, ProcessIo, Security};
 use crate::sys::async_fd;
 use crate::zygote::channel::{Encoded, Receiver};
 use crate::zygote::protocol::{Command, Created, Reply, Request};
@@ -35,6 +35,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) id: &'a str,
     pub(crate) security: Security,
     pub(crate) request: Request,
+    /// Those in the request, for errors.
+    pub(crate) hooks: &'a [Hook],
     /// A process in the namespaces to join, or the network namespace of a step.
     pub(crate) place: Option<BorrowedFd<'a>>,
     pub(crate) io: ProcessIo,
@@ -47,7 +49,7 @@ impl Supervised {
         group: Arc<HeldGroup>,
         launch: Launch<'_>,
     ) -> Result<(Self, Vec<Created>), ExecutorError> {
-        let Launch { id, security, request, place, io } = launch;
+        let Launch { id, security, request, hooks, place, io } = launch;
         let channel = |errno: Errno| ExecutorError::Channel { id: id.into(), source: errno.into() };
         let (ours, theirs) = socket_pair().map_err(channel)?;
         let mut fds = vec![theirs.as_fd()];
@@ -61,7 +63,7 @@ impl Supervised {
 
         let reply = async_fd::register(ours, Interest::READABLE)
             .map_err(|source| ExecutorError::Channel { id: id.into(), source })?;
-        let (pidfd, created) = until_ready(id, &reply).await?;
+        let (pidfd, created) = until_ready(id, &reply, hooks).await?;
         let supervised = Self {
             id: id.into(),
             security,
@@ -141,6 +143,7 @@ impl Drop for HeldGroup {
 async fn until_ready(
     id: &str,
     reply: &AsyncFd<OwnedFd>,
+    hooks: &[Hook],
 ) -> Result<(OwnedFd, Vec<Created>), ExecutorError> {
     let lost = || ExecutorError::Lost { id: id.into() };
     match receive(id, reply).await? {
@@ -148,6 +151,7 @@ async fn until_ready(
             Ok((fds.into_iter().next().ok_or_else(lost)?, created))
         }
         Some((Reply::Failed(failure), _)) => Err(ExecutorError::from_failure(&failure)),
+        Some((Reply::HookFailed(failure), _)) => Err(ExecutorError::from_hook(id, &failure, hooks)),
         Some((Reply::Exited(..) | Reply::Made, _)) | None => Err(lost()),
     }
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::{env, fs};
 
 use common::{Bench, cgroups, eventually, has_users};
-use kiln_executor::{Device, ExecutorError, ExitStatus, Mount};
+use kiln_executor::{Device, ExecutorError, ExitStatus, Hook, HookKind, Mount};
 
 const ROLE: &str = "KILN_TEST_HIDDEN_V1";
 
@@ -46,6 +46,30 @@ async fn a_step_is_in_a_group_of_its_own_and_sees_it_as_the_root() {
     assert_eq!(outcome.exit.status, ExitStatus::Code(1), "it is read-only");
     let usage = bench.run(bench.spec("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done")).await;
     assert!(!usage.unwrap().exit.usage.cpu_user.is_zero());
+    eventually("no cgroup is left", || cgroups(&bench.cgroup_parent) == 0).await;
+}
+
+#[tokio::test]
+async fn hooks_of_the_container_are_in_the_group_of_the_step() {
+    if !is_hidden("hooks_of_the_container_are_in_the_group_of_the_step") {
+        return;
+    }
+    let bench = Bench::new();
+    for (kind, is_in) in [(HookKind::CreateContainer, true), (HookKind::CreateRuntime, false)] {
+        let mut spec = bench.spec("cat /group");
+        // Its working directory has the root, or is it.
+        let script = "cat /proc/self/cgroup > $(test -d rootfs && echo rootfs || echo .)/group";
+        spec.hooks = vec![Hook {
+            kind,
+            path: "/bin/sh".into(),
+            args: vec!["sh".into(), "-c".into(), script.into()],
+            env: vec!["PATH=/usr/bin:/bin".into()],
+            timeout: None,
+            declared_in: "/etc/cdi/vendor.yaml".into(),
+        }];
+        let group = bench.run(spec).await.unwrap().stdout;
+        assert_eq!(group.contains(&bench.cgroup_parent), is_in, "{kind}: {group}");
+    }
     eventually("no cgroup is left", || cgroups(&bench.cgroup_parent) == 0).await;
 }
 

@@ -26,6 +26,17 @@ const SANDBOX: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
+/// Takes on the ids of a user who is not root, and keeps all rights of root, also of what is executed.
+pub(super) fn keep_all_as(uid: u32, gid: u32) -> Result<(), Errno> {
+    let all = rustix::thread::capabilities(None)?.permitted;
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    set_thread_groups(&[])?;
+    set_thread_res_gid(gid, gid, gid)?;
+    set_keep_capabilities(true)?;
+    set_thread_res_uid(uid, uid, uid)?;
+    take_on_sets(all, all)
+}
+
 /// Takes on the ids and capabilities that `process` asks for.
 ///
 /// A confined command gets the sandbox's capabilities in its bounding, effective and permitted
@@ -49,6 +60,10 @@ pub(super) fn take_on(process: &Process) -> Result<(), Errno> {
     let uid = Uid::from_raw(process.uid);
     set_thread_res_uid(uid, uid, uid)?;
     let inheritable = if process.insecure { kept } else { CapabilitySet::empty() };
+    take_on_sets(kept, inheritable)
+}
+
+fn take_on_sets(kept: CapabilitySet, inheritable: CapabilitySet) -> Result<(), Errno> {
     clear_ambient_capability_set()?;
     set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable })?;
     for capability in inheritable.iter() {

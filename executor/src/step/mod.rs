@@ -5,9 +5,12 @@
 //! zygote's memory with one thread, so that allocating is safe; see [`crate::sys::fork`].
 
 mod attach;
+mod bundle;
 mod capabilities;
 mod control_groups;
 mod devices;
+mod hook;
+pub(crate) mod hooks;
 mod init;
 mod masks;
 mod mounts;
@@ -35,6 +38,7 @@ use crate::zygote::protocol::{
     At, CgroupJoin, Created, Failure, Process, Reply, Request, Stage, Step,
 };
 
+use hooks::{Context, Pending};
 use masks::Masks;
 use root::EmptyNamespace;
 use target::Targets;
@@ -80,6 +84,8 @@ pub(crate) struct Descriptors {
     stderr: OwnedFd,
     stdin: Option<OwnedFd>,
     cgroup: Vec<OwnedFd>,
+    /// The connection to who runs hooks outside of the step, made by the zygote.
+    pub(crate) runner: Option<OwnedFd>,
 }
 
 impl Descriptors {
@@ -99,7 +105,10 @@ impl Descriptors {
         };
         let (stdout, stderr) = (fds.next()?, fds.next()?);
         let stdin = if process.has_stdin { Some(fds.next()?) } else { None };
-        Some((reply, Self { member, network, stdout, stderr, stdin, cgroup: fds.collect() }))
+        Some((
+            reply,
+            Self { member, network, stdout, stderr, stdin, cgroup: fds.collect(), runner: None },
+        ))
     }
 }
 
@@ -131,16 +140,19 @@ pub(crate) fn run(
     prepared: &Prepared,
 ) -> ! {
     let result = match request {
-        Request::Run(step) => set_up(step, &descriptors, prepared)
-            .and_then(|created| tell_ready(created, reply))
-            .and_then(|()| launch(&step.process, reply, descriptors, prepared)),
+        Request::Run(step) => set_up(step, reply, &descriptors, prepared).and_then(|created| {
+            tell_ready(created, reply)?;
+            Ok(launch(&step.process, reply, descriptors, prepared)?)
+        }),
         Request::Exec(process) => join(&descriptors)
             .and_then(|()| tell_ready(Vec::new(), reply))
-            .and_then(|()| launch(process, reply, descriptors, prepared)),
+            .and_then(|()| launch(process, reply, descriptors, prepared))
+            .map_err(Reply::Failed),
         Request::Users(_) | Request::NetworkNamespace => Ok(()),
     };
-    if let Err(failure) = result {
-        report(reply, failure);
+    if let Err(answer) = result {
+        // If the daemon is gone there is nobody to tell.
+        let _ = send(reply, &answer, &[]);
     }
     fork::exit(0)
 }
@@ -148,9 +160,10 @@ pub(crate) fn run(
 /// Makes everything that the command will see; what had to be made for mounts is returned.
 fn set_up(
     step: &Step,
+    reply: &OwnedFd,
     descriptors: &Descriptors,
     prepared: &Prepared,
-) -> Result<Vec<Created>, Failure> {
+) -> Result<Vec<Created>, Reply> {
     // The terminal is in the host's mount namespace, and in no other.
     let console = standard::open_console(step, &descriptors.stdout)?;
     let users = prepared.users_of(&step.process)?;
@@ -169,6 +182,7 @@ fn set_up(
     let upper = target::open_upper(&step.root).at(Stage::Overlay, "upper directory")?;
     let groups = control_groups::open_v1(step)?;
     let standard = standard::Sources::open(step, console)?;
+    let hooks = Pending::of(step)?;
 
     empty.enter_copy().at(Stage::Namespaces, "enter mounts")?;
     let mounts = mounts::make(step, users, sources)?;
@@ -179,6 +193,13 @@ fn set_up(
     mounts::attach(mounts, &mut targets)?;
     let created = targets.created();
     rustix::system::sethostname(&step.hostname).at(Stage::Network, &step.hostname)?;
+    let root = match hooks {
+        None => root,
+        Some(hooks) => {
+            let runner = descriptors.runner.as_ref();
+            hooks.run(step, &root, &Context { descriptors, empty, users, reply, runner })?
+        }
+    };
     if step.read_only_root {
         mount::set_attributes(root.as_fd(), libc::MOUNT_ATTR_RDONLY, false)
             .at(Stage::Mount, "/ read-only")?;

@@ -177,7 +177,7 @@ fn change_profile_on_exec(profile: &CStr) -> Result<(), Errno> {
     write(&file, &[b"exec ", profile.to_bytes()].concat()).map(drop)
 }
 
-fn new_session_keyring() -> Result<(), Errno> {
+pub(super) fn new_session_keyring() -> Result<(), Errno> {
     match sys::process::new_session_keyring() {
         // A kernel without keyrings has no keys to protect.
         Err(Errno::NOSYS) => Ok(()),

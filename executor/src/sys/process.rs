@@ -17,6 +17,32 @@ pub(crate) fn die_with_parent() -> Result<(), Errno> {
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }.into()).map(drop)
 }
 
+/// Makes this process the parent of what its descendants leave behind.
+pub(crate) fn adopt_orphans() -> Result<(), Errno> {
+    // SAFETY: PR_SET_CHILD_SUBREAPER takes a number.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }.into()).map(drop)
+}
+
+/// Ends `leader`, a child which leads a session, and everything else that descends from this process, which
+/// must have called [`adopt_orphans`]. Where the kernel does not tell of children, what has left the
+/// session stays.
+pub(crate) fn end_descendants(leader: rustix::process::Pid) {
+    // SAFETY: kill takes numbers. There being no such process is no error to the caller.
+    unsafe { libc::kill(-leader.as_raw_nonzero().get(), libc::SIGKILL) };
+    while let Ok(children) = std::fs::read_to_string("/proc/thread-self/children") {
+        let pids = children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+        for pid in pids.filter_map(rustix::process::Pid::from_raw) {
+            // One that has ended is reaped below.
+            let _ = signal_one(pid, libc::SIGKILL);
+        }
+        // What the ended ones have left is a child of this process by now.
+        match wait_any(true) {
+            Waited::Ended(..) | Waited::Running => {}
+            Waited::Childless => return,
+        }
+    }
+}
+
 /// Has the kernel end what `command` starts with the thread that starts it.
 pub(crate) fn end_with_thread(command: &mut Command) {
     // SAFETY: between fork and exec, the closure makes one system call and touches no memory.

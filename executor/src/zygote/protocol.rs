@@ -9,6 +9,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::error::HookEnd;
+use crate::spec::HookKind;
 use crate::user_namespace::SubordinateIds;
 
 /// Daemon to zygote: start a process. Descriptors come along in the order of [`Descriptors`].
@@ -48,7 +50,47 @@ pub(crate) struct Step {
     pub(crate) controllers: Vec<(CString, CString)>,
     /// Whether device nodes on mounts must be made inert because no cgroup guards devices.
     pub(crate) no_device_nodes: bool,
+    pub(crate) hooks: Option<Box<Hooks>>,
     pub(crate) process: Process,
+}
+
+/// What takes part in setting a step up besides this program.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Hooks {
+    /// By this they know the step.
+    pub(crate) id: String,
+    /// A directory of the host that is the step's alone, over which they find the bundle mounted.
+    pub(crate) bundle: String,
+    /// In the order in which they run.
+    pub(crate) list: Vec<StepHook>,
+}
+
+impl Hooks {
+    /// Those that run in the step's namespaces, or those that do not, each with its place in the list.
+    pub(crate) fn of_container(&self, is_wanted: bool) -> impl Iterator<Item = (usize, &StepHook)> {
+        let is_of_container = |hook: &StepHook| hook.kind == HookKind::CreateContainer;
+        self.list.iter().enumerate().filter(move |(_, hook)| is_of_container(hook) == is_wanted)
+    }
+}
+
+/// One program of them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StepHook {
+    pub(crate) kind: HookKind,
+    pub(crate) path: CString,
+    pub(crate) args: Vec<CString>,
+    pub(crate) env: Vec<CString>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// A hook that keeps its step from running.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct HookFailure {
+    /// Its place in the list.
+    pub(crate) index: usize,
+    pub(crate) end: HookEnd,
+    /// The last of what it has written.
+    pub(crate) output: Vec<u8>,
 }
 
 /// The process itself, started anew or joining a running step.
@@ -122,6 +164,8 @@ pub(crate) enum Reply {
     Made,
     /// Something could not be done; no process of the step is left.
     Failed(Failure),
+    /// A hook has failed; no process of the step is left.
+    HookFailed(HookFailure),
     /// The process has ended, with this status as `waitpid` encodes it, and so have all others,
     /// which have used so much.
     Exited(i32, Used),
@@ -194,6 +238,8 @@ pub enum Stage {
     Mount,
     /// Making device nodes.
     Devices,
+    /// Making what hooks run in.
+    Hooks,
     /// Changing the root directory.
     ChangeRoot,
     /// Hiding parts of /proc and /sys.
@@ -229,6 +275,7 @@ impl fmt::Display for Stage {
             Self::MountTarget => "prepare the mount target",
             Self::Mount => "mount",
             Self::Devices => "make the device",
+            Self::Hooks => "prepare for hooks:",
             Self::ChangeRoot => "change the root directory:",
             Self::Mask => "mask",
             Self::Network => "set up the network:",
@@ -241,6 +288,12 @@ impl fmt::Display for Stage {
             Self::FindCommand => "find the command",
             Self::Exec => "execute",
         })
+    }
+}
+
+impl From<Failure> for Reply {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }
 

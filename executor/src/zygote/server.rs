@@ -5,11 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
+use rustix::process::Pid;
 
 use super::channel::{Receiver, send};
 use super::program::TITLE;
 use super::protocol::{At, Failure, Reply, Request, Stage, UsersRequest};
-use crate::step::{self, Descriptors, Prepared, Users};
+use super::socket_pair;
+use crate::step::{self, Descriptors, Prepared, Users, hooks};
 use crate::sys::{fd, fork, process, signal};
 use crate::user_namespace::in_user_namespace;
 
@@ -59,11 +61,21 @@ fn become_daemon(socket: OwnedFd) -> Result<OwnedFd, Errno> {
 }
 
 fn serve(request: &Request, fds: Vec<OwnedFd>, socket: BorrowedFd<'_>, prepared: &Prepared) {
-    let Some((reply, descriptors)) = Descriptors::sort(fds, request) else { return };
+    let Some((reply, mut descriptors)) = Descriptors::sort(fds, request) else { return };
     let namespaces = step::namespaces(request);
-    match fork::clone3(namespaces, None).at(Stage::Namespaces, "clone") {
-        Ok(Some(_)) => {}
-        Ok(None) => {
+    let mut start = || {
+        let runner = hooks::need_runner(request).then(socket_pair).transpose()?;
+        let (step_end, runner_end) = runner.unzip();
+        descriptors.runner = step_end;
+        let Some(pid) = fork::clone3(namespaces, None)? else { return Ok(true) };
+        if let Some(connection) = runner_end {
+            start_runner(request, pid, connection, prepared)?;
+        }
+        Ok(false)
+    };
+    match start().at(Stage::Namespaces, "clone") {
+        Ok(false) => {}
+        Ok(true) => {
             // Holding the zygote's end would hide its death from the daemon.
             fd::close_inherited(socket);
             step::run(request, &reply, descriptors, prepared)
@@ -71,6 +83,24 @@ fn serve(request: &Request, fds: Vec<OwnedFd>, socket: BorrowedFd<'_>, prepared:
         // The daemon may have given up on the step already.
         Err(failure) => drop(send(&reply, &Reply::Failed(failure), &[])),
     }
+}
+
+/// Makes the process that runs hooks outside of the step that has just been started. If that cannot be, the
+/// step sees its connection close.
+fn start_runner(
+    request: &Request,
+    step: Pid,
+    connection: OwnedFd,
+    prepared: &Prepared,
+) -> Result<(), Errno> {
+    if fork::clone3(0, None)?.is_none() {
+        let users = prepared.users.as_ref();
+        match fd::close_all_but([connection]) {
+            Ok([connection]) => hooks::serve(request, step, &connection, users),
+            Err(_) => fork::exit(1),
+        }
+    }
+    Ok(())
 }
 
 /// Makes the user namespace of confined steps, and tries it out before anyone relies on it.

@@ -154,7 +154,7 @@ fn make_base(base: &Path) {
     fs::copy("/bin/busybox", base.join("bin/busybox")).unwrap();
     let applets = "sh cat echo ls id hostname mount umount unshare sleep true false kill ps touch \
                    mkdir mknod ln rm stat grep ip head dd wc tty stty readlink chown printf env seq cut \
-                   ping nc nslookup sed timeout test ulimit nproc date setsid chroot";
+                   ping nc nslookup sed timeout test ulimit nproc date setsid chroot sort";
     for applet in applets.split_whitespace() {
         symlink("busybox", base.join("bin").join(applet)).unwrap();
     }

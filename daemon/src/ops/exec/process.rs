@@ -52,6 +52,7 @@ pub(super) async fn first(
         cgroup_parent: Some(meta.cgroup_parent.clone()).filter(|parent| !parent.is_empty()),
         shm_size: shm_size(exec),
         tty,
+        hooks: Vec::new(),
     };
     let devices = build.daemon.config.devices.resolve(&exec.cdi_devices, &build.device_grants())?;
     Device::give(&devices, &mut spec)?;
