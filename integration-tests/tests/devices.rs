@@ -1,6 +1,6 @@
 //! `RUN --device`: devices of the host, as files describe them.
 
-use kiln_integration_tests::{Context, World, worker};
+use kiln_integration_tests::{Context, State, World, dedent, mounts_below, processes_with, worker};
 
 /// A world whose devices are described by these files.
 fn world(specs: &[(&str, &str)]) -> (World, Context) {
@@ -48,10 +48,7 @@ fn loop_device(folder: &str) -> String {
 #[tokio::test]
 async fn a_step_gets_all_that_is_described_of_a_device() {
     let (world, folder) = world(&[("library/file", "of the driver\n")]);
-    folder.write(
-        "loop.yaml",
-        kiln_integration_tests::dedent(&loop_device(&folder.path().display().to_string())),
-    );
+    folder.write("loop.yaml", dedent(&loop_device(&folder.path().display().to_string())));
     let script = "echo $COMMON $WHICH $PATH; ls -ln /dev/given/main | cut -c 1-10; \
                   true < /dev/given/main && echo opened; cat /library/*; id -G; \
                   echo x > /dev/given/main || touch /library/x || mknod /mem c 1 1 && head -c 1 /mem || echo refused";
@@ -87,10 +84,7 @@ async fn a_step_gets_all_that_is_described_of_a_device() {
 #[test]
 fn what_was_made_for_devices_is_not_in_the_image() {
     let (world, folder) = world(&[("library/file", "")]);
-    folder.write(
-        "loop.yaml",
-        kiln_integration_tests::dedent(&loop_device(&folder.path().display().to_string())),
-    );
+    folder.write("loop.yaml", dedent(&loop_device(&folder.path().display().to_string())));
     let context =
         Context::new().dockerfile("FROM busybox\nRUN --device=vendor.com/loop=main touch /made");
     let (_, image) = world.pushed("made:latest", world.build(&context).args(["--allow", "device"]));
@@ -128,7 +122,8 @@ fn a_device_has_to_be_allowed_unless_the_daemon_or_its_file_says_so() {
 
 #[test]
 fn a_device_that_needs_more_than_there_is_is_refused_by_name() {
-    let hook = r#"{"hooks": [{"hookName": "createContainer", "path": "/usr/bin/hook"}]}"#;
+    let hook = r#"{"hooks": [{"hookName": "createContainer", "path": "/usr/bin/first"},
+                             {"hookName": "poststop", "path": "/usr/bin/hook"}]}"#;
     let fifo = r#"{"deviceNodes": [{"path": "/dev/x", "type": "p"}]}"#;
     let gone = r#"{"deviceNodes": [{"path": "/dev/kiln-no-such-device"}]}"#;
     let spec = format!(
@@ -138,12 +133,123 @@ fn a_device_that_needs_more_than_there_is_is_refused_by_name() {
     );
     let (world, _folder) = world(&[("spec.json", &spec)]);
     for (name, reason) in [
-        ("hook", "device free.com/env=hook needs the hook createContainer (/usr/bin/hook)"),
+        ("hook", "device free.com/env=hook needs the hook poststop (/usr/bin/hook)"),
         ("fifo", "device free.com/env=fifo: node /dev/x: type \"p\" is not supported"),
         ("gone", "device free.com/env=gone: node /dev/kiln-no-such-device: No such file"),
     ] {
         let run = format!("FROM busybox\nRUN --device=free.com/env={name} echo x");
         world.build(&Context::new().dockerfile(&run)).fails().says(reason);
+    }
+}
+
+/// A world with a device of which every hook of `hooks` runs a script of that name with two arguments, for
+/// at most `timeout` seconds.
+fn world_with_hooks(
+    timeout: u32,
+    hooks: &[(&str, &str)],
+    scripts: &[(&str, &str)],
+) -> (World, Context) {
+    let (world, folder) = world(scripts);
+    let path = folder.path().display();
+    let hooks = hooks.iter().map(|(kind, script)| {
+        format!(
+            "{{hookName: {kind}, path: /bin/sh, args: [hook, -e, {path}/{script}, one, two], \
+             env: ['PATH=/usr/sbin:/usr/bin:/sbin:/bin', MARK=set], timeout: {timeout}}}"
+        )
+    });
+    let hooks = hooks.collect::<Vec<_>>().join(", ");
+    folder.write(
+        "hooks.yaml",
+        dedent(&format!(
+            "
+            cdiVersion: 0.6.0
+            kind: free.com/env
+            devices:
+            - name: a
+              containerEdits: {{hooks: [{hooks}]}}
+            "
+        )),
+    );
+    (world, folder)
+}
+
+/// Finds the root of the container as the state and the bundle have it.
+const FIND_ROOT: &str = r#"
+    state=$(cat)
+    field() { sed "s/.*\"$1\":\"\([^\"]*\)\".*/\1/"; }
+    bundle=$(echo "$state" | field bundle)
+    root=$(sed 's/.*"root":{"path":"\([^"]*\)".*/\1/' "$bundle/config.json")
+"#;
+
+#[test]
+fn hooks_of_a_device_change_what_the_step_sees() {
+    let script = format!(
+        r#"{FIND_ROOT}
+        pid=$(echo "$state" | sed 's/.*"pid":\([0-9]*\).*/\1/')
+        grep -q '"args":\["/bin/sh","-c","cat /said' "$bundle/config.json"
+        echo "$* $MARK $(echo "$state" | field status) ${{pid:+with a pid}}" >> "$root/said"
+        ln -sf target "$root/usr/link"
+        busybox mount -t tmpfs none "$root/mnt"
+        echo inside > "$root/mnt/file"
+        "#
+    );
+    let (world, folder) = world_with_hooks(
+        60,
+        &[("createContainer", "hook.sh"), ("prestart", "other.sh"), ("createRuntime", "other.sh")],
+        &[
+            ("hook.sh", &script),
+            ("other.sh", &format!("{FIND_ROOT}\necho \"other $1\" >> \"$root/said\"\n")),
+        ],
+    );
+    let run = "cat /said /mnt/file; readlink /usr/link; id -u > /usr/ran";
+    let dockerfile =
+        format!("FROM busybox\nRUN mkdir -p /mnt /usr\nRUN --device=free.com/env=a {run}");
+    let context = Context::new().dockerfile(&dockerfile);
+    let (build, image) = world.pushed("hooks:latest", world.build(&context));
+    assert_eq!(
+        build.step(&format!("RUN --device=free.com/env=a {run}")).log,
+        ["other one", "other one", "one two set creating with a pid", "inside", "target"]
+    );
+    // What is mounted is not in the image, and what is made belongs to the image's root.
+    assert_eq!(image.top(), ["said", "usr/link", "usr/ran"]);
+    let link = image.file("usr/link");
+    assert_eq!((link.uid, link.gid), (0, 0));
+    assert_eq!(mounts_below(world.daemon.root()), <[&str; 0]>::default());
+
+    // A step is what it was, whatever the hooks of its devices are.
+    folder.write("hook.sh", "exit 1");
+    world
+        .build(&context)
+        .succeeds()
+        .step_is(&format!("RUN --device=free.com/env=a {run}"), &State::Cached);
+}
+
+#[test]
+fn a_hook_that_fails_fails_the_step_and_says_why() {
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        let script = "echo loading; echo 'no driver here' >&2; exit 7";
+        let (world, folder) = world_with_hooks(60, &[(kind, "hook.sh")], &[("hook.sh", script)]);
+        let file = folder.at("hooks.yaml");
+        let context = Context::new().dockerfile("FROM busybox\nRUN --device=free.com/env=a echo x");
+        world
+            .build(&context)
+            .fails()
+            .says(&format!("{kind} hook /bin/sh of {} exited with code 7", file.display()))
+            .says("loading\nno driver here");
+    }
+}
+
+#[test]
+fn a_hook_that_hangs_is_killed_when_its_time_is_over() {
+    for (kind, mark) in
+        [("prestart", "918351"), ("createRuntime", "918352"), ("createContainer", "918353")]
+    {
+        let script = format!("echo waiting; (setsid sleep {mark} &); sleep {mark}");
+        let (world, _folder) = world_with_hooks(1, &[(kind, "hook.sh")], &[("hook.sh", &script)]);
+        let context = Context::new().dockerfile("FROM busybox\nRUN --device=free.com/env=a echo x");
+        let build = world.build(&context).fails();
+        build.says("took longer than its timeout and was killed: waiting");
+        assert!(processes_with(mark).is_empty(), "{kind}");
     }
 }
 

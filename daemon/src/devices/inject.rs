@@ -2,8 +2,9 @@
 
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
+use std::time::Duration;
 
-use kiln_executor::{Inert, Mount, ProcessSpec};
+use kiln_executor::{Hook, Inert, Mount, ProcessSpec};
 
 use super::spec::{self, DeviceNode, Edits};
 use super::{Device, DeviceError};
@@ -38,6 +39,9 @@ impl Device {
         for mount in &edits.mounts {
             let made = self.mount(mount)?;
             replace(made, spec);
+        }
+        for hook in &edits.hooks {
+            spec.hooks.extend(self.hook(hook));
         }
         let groups = &mut spec.user.additional_gids;
         for gid in &edits.additional_gids {
@@ -85,6 +89,18 @@ impl Device {
             mode: node.file_mode.unwrap_or(0o666),
             uid: node.uid.unwrap_or(spec.user.uid),
             gid: node.gid.unwrap_or(spec.user.gid),
+        })
+    }
+
+    /// The program as the executor takes it; of others, the device has been refused.
+    fn hook(&self, hook: &spec::Hook) -> Option<Hook> {
+        Some(Hook {
+            kind: hook.moment.kind().ok()?,
+            path: hook.path.clone().into(),
+            args: hook.args.clone(),
+            env: hook.env.clone(),
+            timeout: hook.timeout.map(|seconds| Duration::from_secs(seconds.get().into())),
+            declared_in: self.file.clone(),
         })
     }
 

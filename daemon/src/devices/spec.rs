@@ -2,8 +2,10 @@
 //! (Container Device Interface, <https://github.com/cncf-tags/container-device-interface>).
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
+use kiln_executor::HookKind;
 use serde::{Deserialize, Deserializer};
 
 /// The versions of the format that are known.
@@ -25,6 +27,8 @@ pub(crate) enum SpecError {
     Name(String),
     #[error("invalid environment variable {0:?}: expected NAME=value")]
     Env(String),
+    #[error("hook {0:?}: expected an absolute path")]
+    HookPath(String),
 }
 
 /// A file.
@@ -60,8 +64,8 @@ pub(super) struct Edits {
     pub(super) device_nodes: Vec<DeviceNode>,
     pub(super) mounts: Vec<Mount>,
     pub(super) additional_gids: Vec<u32>,
-    /// Of the next three only whether there are any counts: a step that needs them does not run.
-    hooks: Vec<Hook>,
+    pub(super) hooks: Vec<Hook>,
+    /// Of the next two only whether there are any counts: a step that needs them does not run.
     net_devices: Vec<serde_json::Value>,
     intel_rdt: Option<serde_json::Value>,
 }
@@ -97,11 +101,45 @@ pub(super) struct Mount {
     pub(super) kind: String,
 }
 
+/// A program of the host for a moment in the life of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Hook {
+    #[serde(rename = "hookName")]
+    pub(super) moment: HookName,
+    pub(super) path: String,
+    /// With the program's name.
+    #[serde(default)]
+    pub(super) args: Vec<String>,
+    #[serde(default)]
+    pub(super) env: Vec<String>,
+    /// In seconds.
+    pub(super) timeout: Option<NonZero<u32>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Hook {
-    hook_name: String,
-    path: String,
+pub(super) enum HookName {
+    Prestart,
+    CreateRuntime,
+    CreateContainer,
+    StartContainer,
+    Poststart,
+    Poststop,
+}
+
+impl HookName {
+    /// What the executor knows it as, or its name if it does not.
+    pub(super) fn kind(self) -> Result<HookKind, &'static str> {
+        match self {
+            Self::Prestart => Ok(HookKind::Prestart),
+            Self::CreateRuntime => Ok(HookKind::CreateRuntime),
+            Self::CreateContainer => Ok(HookKind::CreateContainer),
+            Self::StartContainer => Err("startContainer"),
+            Self::Poststart => Err("poststart"),
+            Self::Poststop => Err("poststop"),
+        }
+    }
 }
 
 /// Words for programs. Files also have booleans and numbers for their values.
@@ -146,7 +184,13 @@ impl Spec {
             }
         }
         let edits = self.devices.iter().map(|device| &device.container_edits);
-        for var in edits.chain([&self.container_edits]).flat_map(|edits| &edits.env) {
+        let edits = edits.chain([&self.container_edits]);
+        let hooks = edits.clone().flat_map(|edits| &edits.hooks);
+        if let Some(hook) = hooks.clone().find(|hook| !hook.path.starts_with('/')) {
+            return Err(SpecError::HookPath(hook.path.clone()));
+        }
+        let vars = edits.flat_map(|edits| &edits.env);
+        for var in vars.chain(hooks.flat_map(|hook| &hook.env)) {
             if var.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
                 return Err(SpecError::Env(var.clone()));
             }
@@ -158,8 +202,10 @@ impl Spec {
 impl Edits {
     /// What of the changes this daemon does not make, if there is any such.
     pub(super) fn unsupported(&self) -> Option<String> {
-        if let Some(Hook { hook_name, path }) = self.hooks.first() {
-            return Some(format!("the hook {hook_name} ({path})"));
+        for hook in &self.hooks {
+            if let Err(name) = hook.moment.kind() {
+                return Some(format!("the hook {name} ({})", hook.path));
+            }
         }
         if !self.net_devices.is_empty() {
             return Some("network devices (netDevices)".to_owned());
@@ -228,6 +274,7 @@ mod tests {
             Spec::parse(&format!("{{cdiVersion: '{version}', kind: {kind}, devices: [{device}]}}"))
         };
         let device = "{name: one, containerEdits: {}}";
+        let with_hook = |hook| format!("{{name: a, containerEdits: {{hooks: [{{{hook}}}]}}}}");
         assert!(with("0.6.0", "vendor.com/net", device).is_ok());
         for (version, kind, device, reason) in [
             ("9.9.9", "vendor.com/net", device, "unknown cdiVersion \"9.9.9\""),
@@ -235,6 +282,10 @@ mod tests {
             ("0.6.0", "v/n", "{name: '-', containerEdits: {}}", "invalid device name \"-\""),
             ("0.6.0", "v/n", "{name: a, containerEdits: {env: [A]}}", "expected NAME=value"),
             ("0.6.0", "v/n", "{name: a, containerEdits: {bogus: 1}}", "bogus"),
+            ("0.6.0", "v/n", &with_hook("hookName: later, path: /x"), "later"),
+            ("0.6.0", "v/n", &with_hook("hookName: prestart, path: x"), "an absolute path"),
+            ("0.6.0", "v/n", &with_hook("hookName: prestart, path: /x, timeout: 0"), "zero"),
+            ("0.6.0", "v/n", &with_hook("hookName: prestart, path: /x, env: [A]"), "NAME=value"),
         ] {
             let error = with(version, kind, device).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
@@ -243,9 +294,10 @@ mod tests {
 
     #[test]
     fn what_is_not_done_is_named() {
-        let hook = "{hooks: [{hookName: createContainer, path: /bin/x, args: [y]}]}";
+        let hooks = "{hooks: [{hookName: createContainer, path: /bin/x},
+                              {hookName: poststop, path: /bin/y, args: [y]}]}";
         for (edits, named) in [
-            (hook, "the hook createContainer (/bin/x)"),
+            (hooks, "the hook poststop (/bin/y)"),
             ("{netDevices: [{hostInterfaceName: a, name: b}]}", "network devices (netDevices)"),
             ("{intelRdt: {closID: a}}", "a class of Intel RDT (intelRdt)"),
         ] {
