@@ -31,6 +31,7 @@ pub(crate) const LLB: &[&str] = &[
     "soruce.http.uidgid",
     "source.http.header",
     "exec.meta.base",
+    "exec.meta.cdi",
     "exec.meta.cgroup.parent",
     "exec.meta.network",
     "exec.meta.proxyenv",
