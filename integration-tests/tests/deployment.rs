@@ -1,13 +1,13 @@
 //! How `kilnd` is started and configured where it is installed.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use kiln_integration_tests::{Context, Process, ReadySocket, kiln, kilnd};
+use kiln_integration_tests::{Context, Process, ReadySocket, USER_NAMESPACES, kiln, kilnd};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -55,6 +55,20 @@ fn the_example_configuration_is_one_that_the_daemon_takes() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kilnd.toml");
     let command = &mut daemon(&folder);
     starts(&folder, command.arg("--config").arg(example).args(["--addr", &address(&folder)]));
+}
+
+#[test]
+fn the_rights_of_the_service_are_enough_to_give_steps_a_user_namespace() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kilnd.service");
+    let unit = fs::read_to_string(unit).expect("unit");
+    let sets = unit.lines().filter_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+    let names = sets.flat_map(|set| set.split(' ')).filter_map(|name| name.strip_prefix("CAP_"));
+    let rights: Vec<_> = names.map(|name| format!("+{}", name.to_lowercase())).collect();
+    let folder = Context::new().file("kilnd.toml", format!("[worker.oci]\n{USER_NAMESPACES}\n"));
+    let mut command = Command::new("setpriv");
+    command.arg(format!("--bounding-set=-all,{}", rights.join(","))).arg(kilnd());
+    command.arg("--config").arg(folder.at("kilnd.toml")).arg("--root").arg(folder.at("root"));
+    starts(&folder, command.args(["--addr", &address(&folder)]));
 }
 
 #[test]
