@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kiln_integration_tests::{Context, Daemon, Registry, SmallDisk, State, World};
-use kiln_proto::control::DiskUsageRequest;
+use kiln_proto::control::{DiskUsageRequest, PruneRequest};
 use kiln_proto::control::control_client::ControlClient;
 
 #[test]
@@ -26,6 +26,29 @@ fn du_lists_what_is_kept_and_prune_all_empties_it() {
 
     let build = world.build(&context).succeeds();
     build.step_is("COPY file /", &State::Done);
+}
+
+#[test]
+fn what_was_built_right_before_is_pruned() {
+    let world = World::start();
+    // The more steps, the longer its record is in the making.
+    let copies: String = (0..150).map(|n| format!("COPY file /{n}\n")).collect();
+    let context = Context::new().file("file", "").dockerfile(&format!("FROM scratch\n{copies}"));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let address = format!("unix:{}", world.daemon.socket().display());
+    let control = runtime.block_on(ControlClient::connect(address)).expect("a connection");
+    for _ in 0..3 {
+        world.build(&context).succeeds();
+        let mut control = control.clone();
+        let left = runtime.block_on(async {
+            let all = PruneRequest { all: true, ..PruneRequest::default() };
+            let mut pruned = control.prune(all).await.expect("a prune").into_inner();
+            while pruned.message().await.expect("what is pruned").is_some() {}
+            let usage = control.disk_usage(DiskUsageRequest::default()).await;
+            usage.expect("usage").into_inner().record
+        });
+        assert!(left.is_empty(), "{left:?}");
+    }
 }
 
 #[test]

@@ -74,6 +74,8 @@ pub(super) async fn prune(
             min_free_space: space(request.min_free_space),
         },
     };
+    // What was built right before is to be among it.
+    daemon.history.settled(None).await;
     let removed = blocking(daemon, move |daemon| {
         upkeep::measure_dirs(daemon)?;
         upkeep::prune(daemon, &[policy])

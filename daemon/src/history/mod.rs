@@ -111,8 +111,8 @@ impl History {
         state.ending.iter().filter(wanted).cloned().collect()
     }
 
-    /// Waits until builds that have ended can be read.
-    async fn settled(&self, reference: Option<&str>) {
+    /// Waits until builds that have ended can be read. Until then they hold what they have used.
+    pub(crate) async fn settled(&self, reference: Option<&str>) {
         for ending in self.ending(reference) {
             ending.written.cancelled().await;
         }
