@@ -167,6 +167,12 @@ impl LocalTree {
         &self.path
     }
 
+    /// What is known of a file or directory, by its path from the root of the tree without links on the
+    /// way.
+    pub(crate) fn known(&self, path: &str) -> Option<&TreeEntry> {
+        self.manifest.get(path)
+    }
+
     /// What is known of all that is below a directory, without looking at it: as in a walk, first a
     /// directory and then what is in it, by name.
     pub(crate) fn below(&self, dir: &Path) -> Vec<(&str, &TreeEntry)> {

@@ -47,6 +47,11 @@ pub(crate) async fn digest(
     selectors: &[Selector],
 ) -> anyhow::Result<(Digest, Option<FileList>)> {
     let layers = &build.daemon.layers;
+    if let Snapshot::Tree(tree) = snapshot
+        && let Some(known) = announced(tree, selectors)
+    {
+        return Ok(known);
+    }
     layers.fetch(build, snapshot).await?;
     let view = layers.view(snapshot)?;
     let files = layers.file_digests(snapshot)?;
@@ -60,6 +65,24 @@ pub(crate) async fn digest(
         anyhow::Ok((digest, hashing.list.finish()))
     });
     task.await?
+}
+
+/// The same for single files of a client's directory, of which all has been said: most COPYs name such,
+/// and there can be hundreds of them.
+fn announced(tree: &LocalTree, selectors: &[Selector]) -> Option<(Digest, Option<FileList>)> {
+    let (mut list, mut digests) = (FileListBuilder::default(), Vec::new());
+    for selector in selectors {
+        let is_plain = !selector.wildcard
+            && [&selector.required, &selector.include, &selector.exclude]
+                .into_iter()
+                .all(Vec::is_empty);
+        let path = Some(selector.path.trim_start_matches('/')).filter(|_| is_plain)?;
+        let known = tree.known(path)?;
+        let digest = known.digest.filter(|_| known.stat.go_mode().is_regular())?;
+        list.push(path.as_bytes(), &digest, FileHeader::of_announced(&known.stat).checksum());
+        digests.push(digest.to_string());
+    }
+    Some((Digest::of(digests.join("\0")), list.finish()))
 }
 
 struct Hashing {
@@ -633,6 +656,14 @@ mod tests {
         {
             let digest = announced.digest(&selector).unwrap().to_string();
             assert_eq!(digest, format!("sha256:{expected}"), "{name}");
+            // Of single files nobody looks at the disk.
+            let known = super::announced(&announced.tree, &[selector, at("/d/suid")]);
+            assert_eq!(known.is_some(), name == "a file", "{name}");
+            if let Some((both, files)) = known {
+                let suid = announced.digest(&at("/d/suid")).unwrap();
+                assert_eq!(both, Digest::of(format!("{digest}\0{suid}")));
+                assert!(files.is_some());
+            }
         }
         assert!(announced.digest(&at("/none")).unwrap_err().is::<NotFound>());
         assert_ne!(
