@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kiln_integration_tests::{Context, Daemon, Registry, SmallDisk, State, World};
-use kiln_proto::control::{DiskUsageRequest, PruneRequest};
 use kiln_proto::control::control_client::ControlClient;
+use kiln_proto::control::{DiskUsageRequest, PruneRequest};
 
 #[test]
 fn du_lists_what_is_kept_and_prune_all_empties_it() {
@@ -32,8 +32,9 @@ fn du_lists_what_is_kept_and_prune_all_empties_it() {
 fn what_was_built_right_before_is_pruned() {
     let world = World::start();
     // The more steps, the longer its record is in the making.
-    let copies: String = (0..150).map(|n| format!("COPY file /{n}\n")).collect();
-    let context = Context::new().file("file", "").dockerfile(&format!("FROM scratch\n{copies}"));
+    let copies: Vec<_> = (0..150).map(|n| format!("COPY file /{n}")).collect();
+    let dockerfile = format!("FROM scratch\n{}", copies.join("\n"));
+    let context = Context::new().file("file", "").dockerfile(&dockerfile);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let address = format!("unix:{}", world.daemon.socket().display());
     let control = runtime.block_on(ControlClient::connect(address)).expect("a connection");
