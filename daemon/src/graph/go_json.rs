@@ -13,6 +13,8 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
+use crate::image::Platform;
+
 /// The digest of a value's JSON, to the byte as Go writes it.
 pub(crate) fn digest(value: &impl Serialize) -> anyhow::Result<Digest> {
     Ok(Digest::of(to_vec(value)?))
@@ -23,6 +25,30 @@ pub(crate) fn to_vec(value: &impl Serialize) -> anyhow::Result<Vec<u8>> {
     let mut json = Vec::new();
     value.serialize(&mut Serializer::with_formatter(&mut json, ForHtml))?;
     Ok(json)
+}
+
+/// A platform as members of what it is of.
+#[derive(Serialize)]
+pub(crate) struct OnPlatform<'a> {
+    #[serde(rename = "OS")]
+    os: &'a str,
+    #[serde(rename = "Arch")]
+    architecture: &'a str,
+    #[serde(rename = "Variant", skip_serializing_if = "is_empty")]
+    variant: &'a str,
+    #[serde(rename = "OSVersion", skip_serializing_if = "is_empty")]
+    os_version: &'a str,
+}
+
+impl<'a> From<&'a Platform> for OnPlatform<'a> {
+    fn from(platform: &'a Platform) -> Self {
+        Self {
+            os: &platform.os,
+            architecture: &platform.architecture,
+            variant: &platform.variant,
+            os_version: &platform.os_version,
+        }
+    }
 }
 
 /// Whether Go leaves a member out that may be empty.

@@ -77,12 +77,22 @@ fn announced(tree: &LocalTree, selectors: &[Selector]) -> Option<(Digest, Option
                 .into_iter()
                 .all(Vec::is_empty);
         let path = Some(selector.path.trim_start_matches('/')).filter(|_| is_plain)?;
-        let known = tree.known(path)?;
-        let digest = known.digest.filter(|_| known.stat.go_mode().is_regular())?;
-        list.push(path.as_bytes(), &digest, FileHeader::of_announced(&known.stat).checksum());
-        digests.push(digest.to_string());
+        let known = tree.known(path).filter(|known| known.stat.go_mode().is_regular())?;
+        digests.push(announced_entry(path, known, &mut list)?.to_string());
     }
     Some((Digest::of(digests.join("\0")), list.finish()))
+}
+
+/// The digest of one file or directory alone; `None` of a file that changed while it was sent.
+fn announced_entry(path: &str, known: &TreeEntry, list: &mut FileListBuilder) -> Option<Digest> {
+    let header = FileHeader::of_announced(&known.stat);
+    let digest = match known.digest {
+        None if known.stat.go_mode().is_regular() => return None,
+        None => header.hasher().finish(),
+        Some(digest) => digest,
+    };
+    list.push(path.as_bytes(), &digest, header.checksum());
+    Some(digest)
 }
 
 struct Hashing {
@@ -222,18 +232,11 @@ impl Hashing {
             Node::Found(entry) => return self.entry(entry),
             Node::Announced(path, known) => (*path, *known),
         };
-        let header = FileHeader::of_announced(&known.stat);
-        let digest = match known.digest {
-            Some(digest) => digest,
-            None if known.stat.go_mode().is_regular() => {
-                // It changed while it was sent.
-                let found = self.view.lookup(path, Follow::NoLast)?;
-                return self.entry(&found.ok_or_else(|| NotFound::at(Path::new(path)))?);
-            }
-            None => header.hasher().finish(),
-        };
-        self.list.push(path.as_bytes(), &digest, header.checksum());
-        Ok(digest)
+        if let Some(digest) = announced_entry(path, known, &mut self.list) {
+            return Ok(digest);
+        }
+        let found = self.view.lookup(path, Follow::NoLast)?;
+        self.entry(&found.ok_or_else(|| NotFound::at(Path::new(path)))?)
     }
 
     /// The digest of one entry alone.

@@ -5,7 +5,7 @@ use kiln_cache::Digest;
 use kiln_proto::pb;
 use serde::Serialize;
 
-use crate::graph::go_json::{self, is_empty};
+use crate::graph::go_json::{self, OnPlatform, is_empty};
 use crate::image::Platform;
 
 /// The digest of `exec` as it is, on `platform`.
@@ -26,10 +26,7 @@ pub(super) fn digest(exec: &pb::ExecOp, platform: &pb::Platform) -> anyhow::Resu
             secretenv: exec.secretenv.iter().map(SecretEnv::from).collect(),
             devices: exec.cdi_devices.iter().map(Device::from).collect(),
         },
-        os: &normal.os,
-        architecture: &normal.architecture,
-        variant: &normal.variant,
-        os_version: &normal.os_version,
+        platform: OnPlatform::from(&normal),
         os_features: &platform.os_features,
     })
 }
@@ -54,14 +51,8 @@ struct Canonical<'a> {
     kind: &'static str,
     #[serde(rename = "Exec")]
     exec: Exec<'a>,
-    #[serde(rename = "OS")]
-    os: &'a str,
-    #[serde(rename = "Arch")]
-    architecture: &'a str,
-    #[serde(rename = "Variant", skip_serializing_if = "is_empty")]
-    variant: &'a str,
-    #[serde(rename = "OSVersion", skip_serializing_if = "is_empty")]
-    os_version: &'a str,
+    #[serde(flatten)]
+    platform: OnPlatform<'a>,
     #[serde(rename = "OSFeatures", skip_serializing_if = "is_empty")]
     os_features: &'a [String],
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use kiln_cache::{Digest, key_of};
+use kiln_cache::key_of;
 use kiln_proto::pb;
 use kiln_registry::ImageRef;
 use serde::Serialize;
 
 use super::op_digest;
 use crate::graph::Vertex;
-use crate::graph::go_json::{self, is_empty};
+use crate::graph::go_json::{self, OnPlatform};
 use crate::image::{Platform, Resolve, ResolvedImage, resolve};
 use crate::solver::{Build, Outputs, Snapshot, VertexProgress};
 
@@ -40,26 +40,8 @@ pub(super) async fn load(
 struct ManifestKey<'a> {
     #[serde(rename = "Digest")]
     digest: String,
-    #[serde(rename = "OS")]
-    os: &'a str,
-    #[serde(rename = "Arch")]
-    architecture: &'a str,
-    #[serde(rename = "Variant", skip_serializing_if = "is_empty")]
-    variant: &'a str,
-    #[serde(rename = "OSVersion", skip_serializing_if = "is_empty")]
-    os_version: &'a str,
-}
-
-impl<'a> ManifestKey<'a> {
-    fn of(digest: &Digest, platform: &'a Platform) -> Self {
-        Self {
-            digest: digest.to_string(),
-            os: &platform.os,
-            architecture: &platform.architecture,
-            variant: &platform.variant,
-            os_version: &platform.os_version,
-        }
-    }
+    #[serde(flatten)]
+    platform: OnPlatform<'a>,
 }
 
 /// The image's layers, known by what they are: another manifest that has them is the same to those who
@@ -78,7 +60,10 @@ pub(super) fn outputs(
     let op = match resolved.chain_id() {
         Some(layers) => op_digest(layers),
         // Without layers, there is only the manifest.
-        None => op_digest(go_json::digest(&ManifestKey::of(&resolved.digest, platform))?),
+        None => op_digest(go_json::digest(&ManifestKey {
+            digest: resolved.digest.to_string(),
+            platform: platform.into(),
+        })?),
     };
     let key = key_of(&op, 0, &[]);
     Ok(Outputs { keys: Some(vec![key]), snapshots: vec![Snapshot::Layers(stack)] })
