@@ -73,7 +73,7 @@ pub use process::Process;
 pub use programs::{kiln, kilnd, program_layer};
 pub use progress::{Progress, State, Step};
 pub use ready::ReadySocket;
-pub use registry::Registry;
+pub use registry::{Registry, architecture, image_config};
 pub use repository::Repository;
 pub use run::{Invocation, Outcome, Running};
 pub use rustix::process::Signal;

@@ -1,5 +1,6 @@
 //! A real registry on loopback.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::http::{Response, request};
 use crate::image::Image;
 use crate::layer::{digest, gzip};
 use crate::process::Process;
+use crate::programs::program_layer;
 use crate::tap::Tap;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -79,6 +81,12 @@ impl Registry {
     /// A full reference to `name` in this registry.
     pub fn reference(&self, name: &str) -> String {
         format!("{}/{name}", self.address)
+    }
+
+    /// Pushes busybox with `program` as `/name`, as `my/tools`.
+    pub fn push_tools(&self, program: &Path, name: &str) {
+        let layers = [busybox_layer(), program_layer(program, name).finish()];
+        self.push("my/tools:latest", &layers, &image_config());
     }
 
     /// Pushes an image of uncompressed `layers`; `config` is its config but for the rootfs.
@@ -178,12 +186,17 @@ impl Registry {
 }
 
 /// The architecture of this machine in the names that images use.
-fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
     }
+}
+
+/// The config of an image for this machine, with programs in `/bin`.
+pub fn image_config() -> Value {
+    json!({"os": "linux", "architecture": architecture(), "config": {"Env": ["PATH=/bin"]}})
 }
 
 fn busybox_config() -> Value {

@@ -44,6 +44,16 @@ impl World {
         (outcome, self.registry.image(name))
     }
 
+    /// Builds with `daemon`, without cache and with times that are always the same, pushes to the registry
+    /// as `name` and reads the image back from there.
+    #[track_caller]
+    pub fn reproduced(&self, daemon: &Daemon, name: &str, context: &Context) -> (Outcome, Image) {
+        let reference = self.registry.reference(name);
+        let output = format!("type=image,name={reference},push=true,rewrite-timestamp=true");
+        let build = daemon.build(context).args(["--output", &output, "--no-cache"]);
+        (build.env("SOURCE_DATE_EPOCH", "1700000000").succeeds(), self.registry.image(name))
+    }
+
     /// The image of a context, by way of the registry.
     #[track_caller]
     pub fn image(&self, context: &Context) -> Image {

@@ -10,11 +10,10 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
 use kiln_integration_tests::{
-    Context, Daemon, GatewayBuild, LayerTar, Registry, Signal, World, busybox_layer,
-    processes_with, program_layer,
+    Context, Daemon, GatewayBuild, LayerTar, Registry, Signal, World, busybox_layer, image_config,
+    processes_with,
 };
 use rustix::fs::StatVfsMountFlags;
-use serde_json::json;
 use tar::EntryType;
 
 /// Runs `script` as a step that must succeed and returns the lines that it writes.
@@ -28,18 +27,7 @@ fn said(world: &World, flags: &str, script: &str) -> Vec<String> {
 
 /// Pushes busybox with the program that makes system calls, as `my/tools`.
 fn push_tools(registry: &Registry) {
-    let program = Path::new(env!("CARGO_BIN_EXE_kiln-test-syscall"));
-    let layers = [busybox_layer(), program_layer(program, "syscall").finish()];
-    registry.push("my/tools:latest", &layers, &config());
-}
-
-fn config() -> serde_json::Value {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    json!({"os": "linux", "architecture": architecture, "config": {"Env": ["PATH=/bin"]}})
+    registry.push_tools(Path::new(env!("CARGO_BIN_EXE_kiln-test-syscall")), "syscall");
 }
 
 fn world() -> World {
@@ -242,7 +230,7 @@ fn devices_in_an_image_are_inert_but_for_the_usual_ones() {
         .device("mem", EntryType::Char, 1, 1)
         .device("zero", EntryType::Char, 1, 5)
         .finish();
-    world.registry.push("my/tools:latest", &[busybox_layer(), nodes], &config());
+    world.registry.push("my/tools:latest", &[busybox_layer(), nodes], &image_config());
     let script = "test -b /disk && test -c /mem && echo there\n\
                   for node in disk mem zero; do head -c 1 /$node 2>&1 | tr '\\0' 0; echo; done";
     let said = said(&world, "", script);
@@ -324,7 +312,7 @@ fn links_in_an_image_lead_no_mount_out_of_it() {
         .symlink("cache", &folder)
         .symlink("secret", &format!("{up}/secret"))
         .finish();
-    world.registry.push("my/links:latest", &[busybox_layer(), links], &config());
+    world.registry.push("my/links:latest", &[busybox_layer(), links], &image_config());
     let context = Context::new().dockerfile(
         "
             FROM my/links
@@ -349,7 +337,7 @@ fn standard_file_systems_are_not_mounted_onto_links() {
     for name in ["proc", "dev", "sys"] {
         let link = LayerTar::new().symlink(name, &outside.path().display().to_string()).finish();
         let base = LayerTar::new().file("bin/sh", 0o755, &busybox()).finish();
-        world.registry.push("my/links:latest", &[base, link], &config());
+        world.registry.push("my/links:latest", &[base, link], &image_config());
         let context = Context::new().dockerfile("FROM my/links\nRUN true");
         world.build(&context).arg("--no-cache").fails().says(&format!("mount target {name}"));
         assert!(fs::read_dir(outside.path()).expect("a folder").next().is_none());

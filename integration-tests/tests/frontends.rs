@@ -2,29 +2,19 @@
 
 use std::path::Path;
 
-use kiln_integration_tests::{Context, LayerTar, State, World, program_layer};
-use serde_json::{Value, json};
+use kiln_integration_tests::{Context, LayerTar, State, World, image_config, program_layer};
+use serde_json::json;
 
 /// Pushes the test frontend to the world's registry.
 fn push_frontend(world: &World, name: &str) {
     let program = Path::new(env!("CARGO_BIN_EXE_kiln-test-frontend"));
     let layer = program_layer(program, "frontend").finish();
-    let mut config = config();
+    let mut config = image_config();
     config["config"] = json!({
         "Entrypoint": ["/frontend"],
         "Labels": {"moby.buildkit.frontend.caps": "moby.buildkit.frontend.contexts"},
     });
     world.registry.push(name, &[layer], &config);
-}
-
-/// The config of an image of nothing.
-fn config() -> Value {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    json!({"os": "linux", "architecture": architecture})
 }
 
 fn context() -> Context {
@@ -75,7 +65,7 @@ fn a_frontend_that_fails_is_named_with_its_last_words_and_the_line_that_asks_for
         .says(">>> # syntax=my/frontend:1");
     run("DO=again").says("the frontend my/frontend:1 is asked by a frontend that was asked by 8");
     run("DO=nothing").says("the frontend my/frontend:1 ended without a result");
-    world.registry.push("my/empty:1", &[LayerTar::new().finish()], &config());
+    world.registry.push("my/empty:1", &[LayerTar::new().finish()], &image_config());
     let empty = Context::new().dockerfile("# syntax=my/empty:1\nFROM busybox");
     world.build(&empty).fails().says("the frontend my/empty:1 cannot be run").says("/run");
 }

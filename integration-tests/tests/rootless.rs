@@ -106,15 +106,9 @@ fn the_layers_are_those_that_roots_daemon_makes() {
         .file("tree/sub/two", "2")
         .symlink("tree/link", "sub/two")
         .file("packed.tar", LayerTar::new().file("f", 0o4711, b"f").dir("d", 0o1777).finish());
-    let build = |daemon: &Daemon, name: &str| {
-        let name = world.registry.reference(name);
-        let output = format!("type=image,name={name},push=true,rewrite-timestamp=true");
-        let build = daemon.build(&context).args(["--output", &output, "--no-cache"]);
-        build.env("SOURCE_DATE_EPOCH", "1700000000").succeeds();
-    };
-    build(&world.daemon, "by/user:latest");
-    build(&Daemon::start_with_rights(&world.registry), "by/root:latest");
-    let [user, root] = ["by/user:latest", "by/root:latest"].map(|name| world.registry.image(name));
+    let (_, user) = world.reproduced(&world.daemon, "by/user:latest", &context);
+    let with_rights = Daemon::start_with_rights(&world.registry);
+    let (_, root) = world.reproduced(&with_rights, "by/root:latest", &context);
     assert_eq!(user.layers, root.layers);
     assert_eq!(user.digest, root.digest);
 }

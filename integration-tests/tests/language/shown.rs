@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use kiln_integration_tests::digest;
+use kiln_integration_tests::{architecture, digest};
 use kiln_proto::{gateway, pb, rpc};
 use prost::Message as _;
 use serde_json::Value;
@@ -27,11 +27,7 @@ pub(crate) fn result(result: &gateway::Result) -> String {
         }
         other => panic!("a result of another kind: {other:?}"),
     };
-    let host = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
+    let host = architecture();
     text.replace(&format!("linux/{host}"), "linux/<host>")
         .replace(&format!("\"{host}\""), "\"<host>\"")
 }
