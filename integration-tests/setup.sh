@@ -23,7 +23,8 @@ test_needs=(
     "runc:runc"
     "iproute2:ip"                      # and these make networks for steps to be in
     "iptables:iptables"
-    "e2fsprogs:mkfs.ext4"              # a disk that fails is one of theirs
+    "e2fsprogs:mkfs.ext4"              # disks that fail are made with them
+    "xfsprogs:mkfs.xfs"
     "slirp4netns:slirp4netns"
 )
 

@@ -32,6 +32,8 @@ pub struct Daemon {
     fault: Option<String>,
     /// Who runs it, if not root.
     user: Option<OrdinaryUser>,
+    /// Which boot of the machine it takes this to be, if not the real one.
+    boot: Option<u32>,
 }
 
 /// What `kilnd check` has to say.
@@ -118,6 +120,7 @@ impl Daemon {
             other_addresses: Vec::new(),
             fault: None,
             user,
+            boot: None,
         };
         daemon.start_again();
         daemon
@@ -173,6 +176,13 @@ impl Daemon {
         }
     }
 
+    /// Starts it again as if the machine had been started anew since.
+    #[track_caller]
+    pub fn start_after_reboot(&mut self) {
+        self.boot = Some(self.boot.map_or(0, |last| last + 1));
+        self.start_again();
+    }
+
     /// The same with a failure at one of its own points (`kill:7`, `EIO:7-9`); whether it got ready.
     pub fn starts_with_fault(&mut self, fault: &str) -> bool {
         self.fault = Some(fault.to_owned());
@@ -186,9 +196,10 @@ impl Daemon {
         assert!(self.running.is_none(), "the daemon runs already");
         let ready = ReadySocket::bind(self.folder.path());
         let path = self.search_path.clone().or_else(|| std::env::var_os("PATH"));
-        let mut command = match &self.user {
-            Some(user) => user.command(&programs::kilnd(), self.folder.path()),
-            None => Command::new(programs::kilnd()),
+        let mut command = match (&self.user, self.boot) {
+            (Some(user), _) => user.command(&programs::kilnd(), self.folder.path()),
+            (None, Some(boot)) => self.with_boot(boot),
+            (None, None) => Command::new(programs::kilnd()),
         };
         let mut process = Process::spawn(
             command
@@ -214,6 +225,16 @@ impl Daemon {
         }
         self.running = Some((process, log));
         Ok(())
+    }
+
+    /// `kilnd`, to which the kernel names another boot.
+    fn with_boot(&self, boot: u32) -> Command {
+        let path = self.folder.path().join("boot_id");
+        std::fs::write(&path, format!("00000000-0000-4000-8000-{boot:012}\n")).expect("a boot id");
+        let script = r#"mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@""#;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script]).arg(path).arg(programs::kilnd());
+        command
     }
 
     /// `kilnd check` of its root, with more arguments.

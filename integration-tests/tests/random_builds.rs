@@ -1,15 +1,17 @@
 //! Random Dockerfiles, edited at random, built by a daemon that is pruned, restarted and killed at
-//! random: each build has the files that the Dockerfile says.
+//! random, and whose machine loses its power: each build has the files that the Dockerfile says.
 //!
 //! What it says is worked out here, by reading the instructions one after the other; there is no
-//! cache in that. `KILN_RANDOM_STEPS` says how many builds, `KILN_RANDOM_SEED` repeats a run.
+//! cache in that. `KILN_RANDOM_STEPS` says how many builds, `KILN_POWER_CUTS` how often the power is
+//! cut, `KILN_RANDOM_SEED` repeats a run.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use kiln_integration_tests::{Context, World, unpack_archive};
+use kiln_integration_tests::{Context, Daemon, PowerCutDisk, Registry, World, unpack_archive};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -295,15 +297,12 @@ fn a_build_has_what_its_dockerfile_says_whatever_was_built_pruned_and_killed_bef
     let mut model = Model::new(seed);
     let mut world = World::start();
     let context = Context::new();
-    let folder = Context::new();
-    let archive = folder.path().join("files.tar");
     let (mut kills, mut prunes) = (0, 0);
     for step in 0..steps {
         for _ in 0..model.random.random_range(0..3) {
             model.edit();
         }
-        write(&context, &model.context);
-        context.write("Dockerfile", model.dockerfile());
+        write(&context, &model);
         match model.random.random_range(0..20) {
             0 => {
                 prunes += 1;
@@ -332,39 +331,106 @@ fn a_build_has_what_its_dockerfile_says_whatever_was_built_pruned_and_killed_bef
             }
             _ => {}
         }
-        let mut build = world.build(&context).args(["--target", &format!("s{}", model.target)]);
-        if let Some(argument) = model.argument {
-            build = build.args(["--build-arg", &format!("A={argument}")]);
-        }
-        let of_image = model.random.random_bool(0.3);
-        let built = if of_image {
-            let (_, image) = world.pushed("random/image:1", build);
-            image.contents()
-        } else {
-            build.args(["--output", &format!("type=tar,dest={}", archive.display())]).succeeds();
-            let files = unpack_archive(&fs::read(&archive).expect("archive"));
-            let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-            files.into_iter().map(|(path, bytes)| (path, text(bytes))).collect()
-        };
-        let built: BTreeMap<_, _> = built
-            .into_iter()
-            .filter_map(|(path, content)| Some((path.strip_prefix("w/")?.to_owned(), content)))
-            .collect();
-        let expected = model.tree(model.target).files;
-        let dockerfile = model.dockerfile();
-        assert_eq!(
-            built, expected,
-            "step {step} of seed {seed}, target s{}, argument {:?}, image {of_image}:\n{dockerfile}",
-            model.target, model.argument
-        );
+        builds_what_it_says(&world, &context, &mut model, &format!("step {step} of seed {seed}"));
     }
     eprintln!("{steps} builds, {kills} kills, {prunes} prunes");
     world.daemon.stop();
     world.daemon.check(&[]).is_clean();
 }
 
+#[test]
+fn a_build_has_what_its_dockerfile_says_after_the_power_was_cut_at_any_moment() {
+    let count = number("KILN_POWER_CUTS", 12) as usize;
+    let seed = number("KILN_RANDOM_SEED", u64::from(std::process::id()));
+    eprintln!("seed {seed}");
+    let mut model = Model::new(seed);
+    let mut moments = StdRng::seed_from_u64(seed);
+    let disk = PowerCutDisk::mount(256);
+    let registry = Registry::start();
+    let daemon = Daemon::start_with_root(&disk.path().join("root"), &registry);
+    let mut world = World { daemon, registry };
+    let context = Context::new();
+    write(&context, &model);
+    builds_what_it_says(&world, &context, &mut model, &format!("seed {seed}"));
+    world.daemon.stop();
+    world.daemon.start_again();
+    let mut builds = 1;
+    // While it builds, and between: what was built lately is not on the disk, what was built some
+    // seconds ago may be.
+    let cuts = std::thread::scope(|scope| {
+        let (_stop, stopped) = mpsc::channel::<()>();
+        let disk = &disk;
+        let cutting = scope.spawn(move || {
+            let next = |number| {
+                let pause = Duration::from_millis(moments.random_range(100..1_300));
+                let is_time = stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout);
+                is_time.then(|| disk.cut(number))
+            };
+            (0..count).map_while(next).collect::<Vec<_>>()
+        });
+        while !cutting.is_finished() {
+            model.edit();
+            write(&context, &model);
+            builds_what_it_says(&world, &context, &mut model, &format!("seed {seed}"));
+            builds += 1;
+        }
+        cutting.join().expect("cuts")
+    });
+    world.daemon.kill();
+    let mut kept = Vec::new();
+    for (number, cut) in cuts.iter().enumerate() {
+        disk.go_back_to(cut);
+        world.daemon.start_after_reboot();
+        kept.push(fs::read_dir(world.daemon.root().join("snapshots")).expect("layers").count());
+        for _ in 0..2 {
+            let about = format!("cut {number} of seed {seed}");
+            builds_what_it_says(&world, &context, &mut model, &about);
+            model.edit();
+            write(&context, &model);
+        }
+        world.daemon.stop();
+        world.daemon.check(&[]).is_clean();
+    }
+    eprintln!("{builds} builds, layers after each cut: {kept:?}");
+    assert!(kept.iter().all(|layers| *layers > 0), "what a daemon leaves that ends is on the disk");
+}
+
+/// Builds the Dockerfile of the context, and compares what came out with what it says.
+#[track_caller]
+fn builds_what_it_says(world: &World, context: &Context, model: &mut Model, about: &str) {
+    let mut build = world.build(context).args(["--target", &format!("s{}", model.target)]);
+    if let Some(argument) = model.argument {
+        build = build.args(["--build-arg", &format!("A={argument}")]);
+    }
+    let of_image = model.random.random_bool(0.3);
+    let built = if of_image {
+        let (_, image) = world.pushed("random/image:1", build);
+        image.contents()
+    } else {
+        let folder = Context::new();
+        let archive = folder.path().join("files.tar");
+        build.args(["--output", &format!("type=tar,dest={}", archive.display())]).succeeds();
+        let files = unpack_archive(&fs::read(&archive).expect("archive"));
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        files.into_iter().map(|(path, bytes)| (path, text(bytes))).collect()
+    };
+    let built: BTreeMap<_, _> = built
+        .into_iter()
+        .filter_map(|(path, content)| Some((path.strip_prefix("w/")?.to_owned(), content)))
+        .collect();
+    let expected = model.tree(model.target).files;
+    let dockerfile = model.dockerfile();
+    assert_eq!(
+        built, expected,
+        "{about}, target s{}, argument {:?}, image {of_image}:\n{dockerfile}",
+        model.target, model.argument
+    );
+}
+
 /// Brings the folder to what the model has, and leaves what is as it should be untouched.
-fn write(context: &Context, files: &BTreeMap<String, String>) {
+fn write(context: &Context, model: &Model) {
+    context.write("Dockerfile", model.dockerfile());
+    let files = &model.context;
     for name in INNER {
         if !files.contains_key(name) && context.path().join(name).exists() {
             context.remove(name);
