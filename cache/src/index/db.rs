@@ -155,18 +155,28 @@ pub(super) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The keys that start with `prefix`, which must not be before one that was asked for already.
+    /// The rows whose keys start with `prefix`, which must not be before one that was asked for
+    /// already.
+    pub(super) fn rows(&mut self, prefix: &[u8]) -> Result<Vec<RawRow>> {
+        self.collect(prefix, |key, row| (key.into(), row.into()))
+    }
+
+    /// The keys of these rows.
     pub(super) fn keys(&mut self, prefix: &[u8]) -> Result<Vec<Box<[u8]>>> {
+        self.collect(prefix, |key, _| key.into())
+    }
+
+    fn collect<T>(&mut self, prefix: &[u8], part: impl Fn(&[u8], &[u8]) -> T) -> Result<Vec<T>> {
         if self.rows.key().is_none_or(|key| key < prefix) {
             self.rows.seek(prefix);
         }
-        let mut keys = Vec::new();
-        while let Some(key) = self.rows.key().filter(|key| key.starts_with(prefix)) {
-            keys.push(key.into());
+        let mut found = Vec::new();
+        while let Some((key, row)) = self.rows.item().filter(|(key, _)| key.starts_with(prefix)) {
+            found.push(part(key, row));
             self.rows.next();
         }
         self.rows.status().map_err(|error| self.db.note(error))?;
-        Ok(keys)
+        Ok(found)
     }
 }
 

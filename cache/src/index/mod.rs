@@ -28,6 +28,7 @@ mod error;
 mod history;
 mod image;
 mod layer;
+mod leads;
 mod links;
 mod numbers;
 mod parts;

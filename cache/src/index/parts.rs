@@ -226,7 +226,10 @@ impl Index {
         parts: &KeyParts,
     ) -> Result<()> {
         let key = &record.key;
-        self.delete_parts(batch, key)?;
+        // Where those are damaged their step remembers them, until there are enough newer ones.
+        if let Some(old) = self.parts(key).unwrap_or_else(|_| Some(KeyParts::default())) {
+            self.delete_parts(batch, key, &old.steps, old.inputs.len())?;
+        }
         if parts.is_empty() {
             return Ok(());
         }
@@ -244,19 +247,19 @@ impl Index {
         Ok(())
     }
 
-    /// Deletes what is stored of the parts of a record.
-    pub(super) fn delete_parts(&self, batch: &mut Batch<'_>, key: &CacheKey) -> Result<()> {
-        // Where that is damaged its step remembers it, until there are enough newer ones.
-        let parts = match self.parts(key) {
-            Ok(None) => return Ok(()),
-            Ok(Some(parts)) => parts,
-            Err(_) => KeyParts::default(),
-        };
+    /// Deletes the parts of a record, which these steps remember and which has so many inputs.
+    pub(super) fn delete_parts(
+        &self,
+        batch: &mut Batch<'_>,
+        key: &CacheKey,
+        steps: &[StepId],
+        inputs: usize,
+    ) -> Result<()> {
         batch.delete(Family::Parts, key.digest().as_bytes());
-        for position in 0..parts.inputs.len() {
+        for position in 0..inputs {
             batch.delete(Family::FileLists, &list_row(key, position));
         }
-        for step in &parts.steps {
+        for step in steps {
             batch.update(Family::Steps, &step.0, |row: &mut StepRow| row.forget(key))?;
         }
         Ok(())

@@ -18,6 +18,7 @@ use super::{
     db::{Batch, decode},
     error::Result,
     layer::LayerRow,
+    leads::{self, Leads},
     links,
     parts::KeyParts,
     pin::{PinLock, Pinnable},
@@ -69,13 +70,13 @@ pub struct Record {
 
 /// The row of a record.
 #[derive(Serialize, Deserialize)]
-struct StoredRecord {
-    record: Record,
+pub(super) struct StoredRecord {
+    pub(super) record: Record,
     /// The layers of the result on which no other of its layers builds: all the others live as long
-    /// as these do. [`NO_LAYER`] if there are none. Each has a link back to the record.
-    tops: Vec<LayerId>,
-    /// Other keys that were linked to it, oldest first. Some may lead elsewhere by now.
-    aliases: Vec<CacheKey>,
+    /// as these do. [`NO_LAYER`] if there are none. Each has a [link](Leads) back to the record.
+    pub(super) tops: Vec<LayerId>,
+    /// Other keys that lead to it, oldest first.
+    pub(super) aliases: Vec<CacheKey>,
 }
 
 impl StoredRecord {
@@ -86,13 +87,19 @@ impl StoredRecord {
         }
     }
 
-    /// Notes an alias; returns one that must be forgotten for it.
-    fn add_alias(&mut self, alias: CacheKey) -> Option<CacheKey> {
-        if alias == self.record.key || self.aliases.contains(&alias) {
-            return None;
+    /// Has one more key lead to it, which [was taken](Index::take_aliases) from others.
+    fn put_alias(&mut self, batch: &mut Batch<'_>, alias: CacheKey) {
+        if alias == self.record.key {
+            return;
         }
-        self.aliases.push(alias);
-        (self.aliases.len() > MAX_ALIASES).then(|| self.aliases.remove(0))
+        if !self.aliases.contains(&alias) {
+            self.aliases.push(alias);
+            if self.aliases.len() > MAX_ALIASES {
+                let forgotten = self.aliases.remove(0);
+                batch.delete(Family::Aliases, forgotten.digest().as_bytes());
+            }
+        }
+        batch.put(Family::Aliases, alias.digest().as_bytes(), &self.record.key);
     }
 }
 
@@ -151,17 +158,17 @@ impl Index {
         let tops = self.tops(&result, layers)?;
         let mut stored = StoredRecord { record, tops, aliases: Vec::new() };
         if let Some(old) = self.stored(&key)? {
+            leads::note_tops(&mut pins, &old);
             old.delete_links(&mut batch);
             stored.aliases = old.aliases;
         }
-        for &layer in &stored.tops {
-            batch.put_raw(Family::Links, &links::record(layer, &key), &[]);
-        }
+        self.take_aliases(&mut pins, &mut batch, aliases.iter().copied().chain([key]), &key)?;
         for alias in aliases {
-            self.put_alias(&mut batch, &mut stored, *alias)?;
+            stored.put_alias(&mut batch, *alias);
         }
         batch.delete(Family::Aliases, key.digest().as_bytes());
         batch.put(Family::Records, key.digest().as_bytes(), &stored);
+        Self::put_leads(&mut batch, &key, &Leads::new(&stored, parts));
         self.put_parts(&mut batch, &stored.record, parts)?;
         batch.write()?;
         Ok(pin_result(&mut pins, &result))
@@ -170,10 +177,11 @@ impl Index {
     /// Makes the record with the primary key `primary` findable under `alias` too, and remembers the
     /// links that `alias` was made from, one per input, if they are given.
     pub fn link(&self, alias: CacheKey, primary: &CacheKey, inputs: &[Link]) -> Result<()> {
-        let _pins = self.pins.lock();
+        let mut pins = self.pins.lock();
         let mut stored = self.stored(primary)?.ok_or(IndexError::NoRecord(*primary))?;
         let mut batch = Batch::new(&self.db);
-        self.put_alias(&mut batch, &mut stored, alias)?;
+        self.take_aliases(&mut pins, &mut batch, [alias], primary)?;
+        stored.put_alias(&mut batch, alias);
         if inputs.len() == stored.record.inputs.len() {
             for (known, link) in stored.record.inputs.iter_mut().zip(inputs) {
                 if !known.contains(link) {
@@ -185,18 +193,18 @@ impl Index {
                 }
             }
         }
-        batch.put(Family::Records, primary.digest().as_bytes(), &stored);
+        self.put_changed(&mut pins, &mut batch, &stored)?;
         batch.write()
     }
 
-    fn stored(&self, primary: &CacheKey) -> Result<Option<StoredRecord>> {
+    pub(super) fn stored(&self, primary: &CacheKey) -> Result<Option<StoredRecord>> {
         self.db.get(Family::Records, primary.digest().as_bytes())
     }
 
     /// The record that `key` leads to. Where a key is the primary one of a record and was given to
     /// another one since, the other is newer.
     fn find(&self, key: &CacheKey) -> Result<Option<StoredRecord>> {
-        if let Some(primary) = self.db.get::<CacheKey>(Family::Aliases, key.digest().as_bytes())?
+        if let Some(primary) = self.alias(key)?
             && let Some(stored) = self.stored(&primary)?
         {
             return Ok(Some(stored));
@@ -204,42 +212,12 @@ impl Index {
         self.stored(key)
     }
 
-    fn put_alias(
-        &self,
-        batch: &mut Batch<'_>,
-        stored: &mut StoredRecord,
-        alias: CacheKey,
-    ) -> Result<()> {
-        let primary = stored.record.key;
-        if let Some(forgotten) = stored.add_alias(alias) {
-            self.delete_alias(batch, &forgotten, &primary)?;
-        }
-        if alias != primary {
-            batch.put(Family::Aliases, alias.digest().as_bytes(), &primary);
-        }
-        Ok(())
-    }
-
-    /// Deletes an alias, unless it leads to another record by now.
-    fn delete_alias(
-        &self,
-        batch: &mut Batch<'_>,
-        alias: &CacheKey,
-        primary: &CacheKey,
-    ) -> Result<()> {
-        let leads_to = self.db.get::<CacheKey>(Family::Aliases, alias.digest().as_bytes())?;
-        if leads_to.as_ref() == Some(primary) {
-            batch.delete(Family::Aliases, alias.digest().as_bytes());
-        }
-        Ok(())
-    }
-
     /// Deletes the records in whose result `layer` is on top; returns how many.
     pub(super) fn delete_records_of(&self, batch: &mut Batch<'_>, layer: LayerId) -> Result<usize> {
         let mut deleted = 0;
         for row in self.db.scan_raw(Family::Links, &links::records_of(layer)) {
-            let (link, _) = row?;
-            self.delete_record_at(batch, &link)?;
+            let (link, row) = row?;
+            self.delete_record_at(batch, &link, &row)?;
             deleted += 1;
         }
         Ok(deleted)
@@ -247,7 +225,7 @@ impl Index {
 
     /// Deletes one record, and all that leads to it.
     pub(super) fn delete_record(&self, batch: &mut Batch<'_>, key: &CacheKey) -> Result<()> {
-        self.delete_record_at(batch, &links::record(NO_LAYER, key))
+        self.delete_record_at(batch, &links::record(NO_LAYER, key), &[])
     }
 
     /// All that is wrong with the record in a row: what it says of itself, and who leads to it.
@@ -257,15 +235,15 @@ impl Index {
         stored: &[u8],
         layers: &HashSet<LayerId>,
     ) -> Result<Vec<Problem>> {
-        let Ok(StoredRecord { record, tops, aliases }) = decode(Family::Records, row, stored)
-        else {
+        let Ok(stored) = decode::<StoredRecord>(Family::Records, row, stored) else {
             return Ok(vec![Problem::Undecodable]);
         };
+        let StoredRecord { record, tops, aliases } = &stored;
         let mut problems = Vec::new();
         if record.key.digest().as_bytes() != row {
             problems.push(Problem::OfAnother(record.key.to_string()));
         }
-        for layer in record.result.iter().chain(&tops) {
+        for layer in record.result.iter().chain(tops) {
             if *layer != NO_LAYER && !layers.contains(layer) {
                 problems.push(Problem::Missing(format!("{layer:?}")));
             }
@@ -273,8 +251,8 @@ impl Index {
         if tops.is_empty() {
             problems.push(Problem::Unlinked("its layers".to_owned()));
         }
-        for top in &tops {
-            if !self.db.contains(Family::Links, &links::record(*top, &record.key))? {
+        for top in tops {
+            if !self.has_link(*top, &stored)? {
                 problems.push(Problem::Unlinked(format!("{top:?}")));
             }
         }
@@ -310,7 +288,7 @@ impl Index {
             for link in chunk {
                 // It may have been made anew.
                 if self.is_old(link, now) {
-                    self.delete_record_at(&mut batch, link)?;
+                    self.delete_record_at(&mut batch, link, &[])?;
                 }
             }
             batch.write()?;
@@ -324,22 +302,6 @@ impl Index {
         let stored = links::trailing_key(link).map(|key| self.stored(&key));
         !matches!(stored, Some(Ok(Some(StoredRecord { record, .. })))
             if now.duration_since(record.created_at).unwrap_or_default() < EMPTY_LIFE)
-    }
-
-    /// Deletes the record that `link` leads to, and all that leads to it.
-    pub(super) fn delete_record_at(&self, batch: &mut Batch<'_>, link: &[u8]) -> Result<()> {
-        batch.delete(Family::Links, link);
-        let Some(key) = links::trailing_key(link) else { return Ok(()) };
-        batch.delete(Family::Records, key.digest().as_bytes());
-        self.delete_parts(batch, &key)?;
-        // What a damaged row had to say of others is lost; they lead nowhere now, a miss.
-        if let Ok(Some(stored)) = self.stored(&key) {
-            stored.delete_links(batch);
-            for alias in &stored.aliases {
-                self.delete_alias(batch, alias, &key)?;
-            }
-        }
-        Ok(())
     }
 
     /// The layers of a result on which no other of its layers builds.

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     DirId, DirKind, Index,
-    db::Batch,
+    db::{Batch, RawRow},
     error::Result,
     layer::LayerRow,
     links,
@@ -38,11 +38,11 @@ pub struct Removed {
     pub left: u64,
 }
 
-/// Keys of rows that go with a layer.
+/// Rows that go with a layer.
 #[derive(Default)]
 struct OwnedRows {
     /// In [`Family::Links`], of the records in whose result it is on top.
-    records: Vec<Box<[u8]>>,
+    records: Vec<RawRow>,
     /// In [`Family::LayerData`].
     data: Vec<Box<[u8]>>,
 }
@@ -84,9 +84,11 @@ impl Index {
     /// Sees to it that no lookup finds a layer whose files are damaged, or what was made on it. Who
     /// has them may go on; they are removed when nobody has, as all that no record leads to.
     pub fn disown_layer(&self, id: LayerId) -> Result<()> {
-        let _pins = self.pins.lock();
+        let mut pins = self.pins.lock();
         let mut batch = Batch::new(&self.db);
         for id in self.descendants(&[id])? {
+            // What is made anew in its place is not what a collection may have read of it.
+            pins.note_reference(Pinnable::Layer(id));
             self.delete_records_of(&mut batch, id)?;
             if let Some(chain) = self.layer(id)?.and_then(|row| row.chain)
                 && self.db.get(Family::Links, &links::chain(&chain))? == Some(id)
@@ -195,7 +197,7 @@ impl Index {
         layers.sort_unstable();
         let (mut links, mut data) = (self.db.walk(Family::Links), self.db.walk(Family::LayerData));
         let rows = layers.into_iter().map(|id| {
-            let records = links.keys(&links::records_of(id))?;
+            let records = links.rows(&links::records_of(id))?;
             let data = data.keys(&id.0.to_be_bytes())?;
             Ok((id, OwnedRows { records, data }))
         });
@@ -204,8 +206,8 @@ impl Index {
 
     /// Deletes a layer, and the rows that go with it.
     fn remove_layer(&self, batch: &mut Batch<'_>, row: &LayerRow, owned: &OwnedRows) -> Result<()> {
-        for link in &owned.records {
-            self.delete_record_at(batch, link)?;
+        for (link, row) in &owned.records {
+            self.delete_record_at(batch, link, row)?;
         }
         for data in &owned.data {
             batch.delete(Family::LayerData, data);

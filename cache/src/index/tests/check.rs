@@ -98,7 +98,7 @@ fn a_damaged_blob_goes_with_the_image_that_has_it() {
 #[test]
 fn every_row_that_cannot_be_read_or_leads_nowhere_is_found_and_dropped() {
     type Harm = fn(&Fixture, LayerId, LayerId);
-    let harms: [(&str, Harm); 9] = [
+    let harms: [(&str, Harm); 10] = [
         ("layer TOP cannot be read", |fixture, _, top| {
             fixture.change(|batch| batch.put_raw(Family::Layers, &top.0.to_be_bytes(), b"x"));
         }),
@@ -110,6 +110,12 @@ fn every_row_that_cannot_be_read_or_leads_nowhere_is_found_and_dropped() {
         }),
         ("is not known to layer TOP", |fixture, _, top| {
             fixture.change(|batch| batch.delete(Family::Links, &links::record(top, &key("top"))));
+        }),
+        ("is not known to layer TOP", |fixture, _, top| {
+            let leads = leads::Leads::default();
+            fixture.change(|batch| {
+                batch.put(Family::Links, &links::record(top, &key("top")), &leads);
+            });
         }),
         ("cannot be read", |fixture, _, _| {
             let key = key("top");

@@ -92,3 +92,18 @@ fn a_step_forgets_records_that_go_together() {
     fixture.prune_all();
     assert_eq!(rows(&fixture.index, schema::Family::Steps), 0);
 }
+
+#[test]
+fn all_of_a_record_goes_whichever_version_saved_it() {
+    let fixture = Fixture::new();
+    let layer = save(&fixture, "a", 0, FileListBuilder::default().finish());
+    fixture.index.link(key("alias"), &key("a"), &[]).unwrap();
+    let mut batch = db::Batch::new(&fixture.index.db);
+    batch.put_raw(schema::Family::Links, &links::record(layer, &key("a")), &[]);
+    batch.write().unwrap();
+    assert_eq!(fixture.prune_all().layers, [layer]);
+    use schema::Family::{Aliases, FileLists, Links, Parts, Records, Steps};
+    for family in [Aliases, FileLists, Links, Parts, Records, Steps] {
+        assert_eq!(rows(&fixture.index, family), 0, "{family:?}");
+    }
+}

@@ -144,3 +144,22 @@ fn numbers_are_never_given_out_twice() {
         fixture = fixture.reopen();
     }
 }
+
+#[test]
+fn a_key_leads_to_the_record_that_took_it_whatever_becomes_of_the_one_that_had_it() {
+    let fixture = Fixture::new();
+    let (first, second) = (fixture.step("first", &[]), fixture.step("second", &[]));
+    for name in ["one", "two"] {
+        fixture.index.link(key(name), &key("first"), &[]).unwrap();
+    }
+    let again = record("second", vec![second]);
+    drop(fixture.index.save(again, &KeyParts::default(), &[key("one"), key("two")], &[]).unwrap());
+    let pin = fixture.index.pin_layers(&[second]);
+    assert_eq!(fixture.prune_all().layers, [first]);
+    drop(pin);
+    for name in ["one", "two"] {
+        assert_eq!(fixture.hit(&key(name)).unwrap().key, key("second"));
+    }
+    fixture.prune_all();
+    assert_eq!(fixture.index.db.scan_raw(schema::Family::Aliases, &[]).count(), 0);
+}

@@ -235,7 +235,7 @@ fn uses_are_counted_and_count_for_all_below() {
 #[test]
 fn what_comes_to_be_needed_while_a_collection_goes_on_stays_with_all_below() {
     type Need = fn(&Fixture, LayerId);
-    let needs: [(&str, Need); 5] = [
+    let needs: [(&str, Need); 7] = [
         ("a step made on it", |fixture, top| {
             fixture.step("new", &[top]);
         }),
@@ -249,11 +249,19 @@ fn what_comes_to_be_needed_while_a_collection_goes_on_stays_with_all_below() {
             let same = record("same", vec![top]);
             drop(fixture.index.save(same, &KeyParts::default(), &[], &[]).unwrap());
         }),
+        ("one more key of its record", |fixture, _| {
+            fixture.index.link(key("more"), &key("top"), &[]).unwrap();
+        }),
+        ("a key of its record that leads to another from now on", |fixture, _| {
+            fixture.step("taker", &[]);
+            fixture.index.link(key("alias"), &key("taker"), &[]).unwrap();
+        }),
     ];
     for (name, need) in needs {
         let fixture = Fixture::new();
         let base = fixture.step("base", &[]);
         let top = fixture.step("top", &[base]);
+        fixture.index.link(key("alias"), &key("top"), &[]).unwrap();
         let other = fixture.step("other", &[base]);
         let victims = [top, other, base].map(UsageId::Layer);
         let removed = fixture.index.collect(|| {
