@@ -1,7 +1,7 @@
 //! From a configuration to a daemon that answers, and its orderly end.
 
 use std::fs::File;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use kiln_proto::control::control_server::ControlServer;
 use kiln_proto::gateway::llb_bridge_server::LlbBridgeServer;
 use kiln_proto::session::{CONNECTION_WINDOW, MAX_MESSAGE, STREAM_WINDOW};
 use kiln_proto::trace::trace_service_server::TraceServiceServer;
+use nix::unistd::{Uid, User};
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ use crate::config::{Config, Listener};
 use crate::control::{ContentService, ControlService, TraceReceiver};
 use crate::daemon::Daemon;
 use crate::frontend::gateway::GatewayService;
+use crate::state::index_path;
 use crate::upkeep;
 
 /// How long builds may go on after the daemon was told to stop.
@@ -33,6 +35,7 @@ const HEALTH: Duration = Duration::from_secs(5);
 /// Takes the state directory for this process alone, until the file is closed.
 pub(crate) fn lock_root(root: &Path) -> anyhow::Result<File> {
     make_root(root).with_context(|| root.display().to_string())?;
+    refuse_anothers(root)?;
     let path = root.join("lock");
     let lock = File::create(&path).with_context(|| path.display().to_string())?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -60,6 +63,24 @@ fn make_root(root: &Path) -> std::io::Result<()> {
         }
         made => made,
     }
+}
+
+/// Refuses what a daemon of another user has made, which root could read, but not rightly: the owners
+/// of files are those of that user's namespace, and there overlayfs has other marks for what is hidden.
+fn refuse_anothers(root: &Path) -> anyhow::Result<()> {
+    // Where nothing was built, there is nothing to be wrong.
+    let Ok(index) = std::fs::metadata(index_path(root)) else { return Ok(()) };
+    let owner = Uid::from_raw(index.uid());
+    if owner == Uid::effective() {
+        return Ok(());
+    }
+    let account = User::from_uid(owner).ok().flatten();
+    let name = account.map_or_else(|| owner.to_string(), |account| account.name);
+    bail!(
+        "{} was made by a daemon of the user {name}, and is right for no other: start kilnd as that \
+         user",
+        root.display()
+    )
 }
 
 /// Serves until a signal or the idle timeout says otherwise.

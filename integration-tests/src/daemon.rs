@@ -196,13 +196,8 @@ impl Daemon {
         assert!(self.running.is_none(), "the daemon runs already");
         let ready = ReadySocket::bind(self.folder.path());
         let path = self.search_path.clone().or_else(|| std::env::var_os("PATH"));
-        let mut command = match (&self.user, self.boot) {
-            (Some(user), _) => user.command(&programs::kilnd(), self.folder.path()),
-            (None, Some(boot)) => self.with_boot(boot),
-            (None, None) => Command::new(programs::kilnd()),
-        };
         let mut process = Process::spawn(
-            command
+            self.command()
                 .envs(path.map(|path| ("PATH", path)))
                 .arg("--root")
                 .arg(&self.root)
@@ -227,19 +222,42 @@ impl Daemon {
         Ok(())
     }
 
-    /// `kilnd`, to which the kernel names another boot.
-    fn with_boot(&self, boot: u32) -> Command {
+    /// `kilnd`, by whoever runs it.
+    fn command(&self) -> Command {
+        let command = match &self.user {
+            Some(user) => user.command(&programs::kilnd(), self.folder.path()),
+            None => Command::new(programs::kilnd()),
+        };
+        match self.boot {
+            Some(boot) => self.with_boot(boot, &command),
+            None => command,
+        }
+    }
+
+    /// The same, with another boot than the kernel's own.
+    fn with_boot(&self, boot: u32, kilnd: &Command) -> Command {
         let path = self.folder.path().join("boot_id");
         std::fs::write(&path, format!("00000000-0000-4000-8000-{boot:012}\n")).expect("a boot id");
         let script = r#"mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@""#;
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", script]).arg(path).arg(programs::kilnd());
+        command.args(["--mount", "sh", "-c", script]).arg(path).current_dir("/");
+        if let Some(user) = &self.user {
+            // Only now: the mount takes root.
+            command.args(["setpriv", "--clear-groups"]).args(user.flags());
+        }
+        command.arg(kilnd.get_program());
+        for (name, value) in kilnd.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         command
     }
 
-    /// `kilnd check` of its root, with more arguments.
+    /// `kilnd check` of its root, with more arguments, by whoever runs it.
     pub fn check(&self, args: &[&str]) -> Checked {
-        let mut command = Command::new(programs::kilnd());
+        let mut command = self.command();
         let output = command.arg("check").arg("--root").arg(&self.root).args(args).output();
         let output = output.expect("kilnd check");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

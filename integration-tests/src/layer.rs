@@ -175,6 +175,9 @@ impl LayerTar {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
         header.set_mode(0o666);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1_700_000_000);
         header.set_size(0);
         header.set_device_major(major).expect("ustar");
         header.set_device_minor(minor).expect("ustar");

@@ -50,6 +50,11 @@ impl OrdinaryUser {
         command
     }
 
+    /// What makes setpriv(1) run something as this user.
+    pub(crate) fn flags(&self) -> [String; 2] {
+        [format!("--reuid={}", self.uid()), format!("--regid={}", self.0.gid)]
+    }
+
     /// Gives a file or folder, not what is in it, to this user.
     pub fn own(&self, path: &Path) {
         chown(path, Some(self.uid()), Some(self.0.gid.as_raw())).expect("root's rights");

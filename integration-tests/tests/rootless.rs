@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use kiln_integration_tests::{
     Context, Daemon, Host, LayerTar, OrdinaryUser, Process, ReadySocket, Registry, World,
-    children_of, ends_within, kiln, kilnd, processes_with, work_directories,
+    busybox_layer, children_of, ends_within, image_config, kiln, kilnd, processes_with,
+    work_directories,
 };
+use tar::EntryType;
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -150,6 +152,41 @@ fn caches_secrets_and_what_was_built_are_there_after_a_restart() {
         let left: Vec<_> = fs::read_dir(&folder).expect("a folder").flatten().collect();
         assert!(left.is_empty(), "{} has {left:?}", folder.display());
     }
+}
+
+#[test]
+fn what_a_users_daemon_keeps_is_checked_by_the_user_and_left_alone_by_root() {
+    let mut world = World::start_rootless();
+    // What is left out, what is hidden, and owners that are not the user's.
+    let nodes = LayerTar::new().device("null", EntryType::Char, 1, 3).file("gone", 0o644, b"");
+    world.registry.push("my/nodes:latest", &[busybox_layer(), nodes.finish()], &image_config());
+    let context = Context::new().dockerfile(
+        "
+        FROM my/nodes
+        COPY --chown=12:34 Dockerfile /
+        RUN ! test -e /null && rm /gone && mkdir /d && chown 65533:42 /d && chmod 4750 /d
+        ",
+    );
+    let built = world.image(&context).contents();
+    world.daemon.stop();
+    world.daemon.check(&[]).is_clean();
+
+    let root = world.daemon.root();
+    let address = format!("unix://{}", world.daemon.socket().display());
+    for command in [&["check", "--repair"][..], &["--addr", &address]] {
+        let folder = Context::new();
+        let log = File::create(folder.at("log")).expect("log");
+        let mut kilnd = Command::new(kilnd());
+        kilnd.args(command).arg("--root").arg(root).stdin(Stdio::null()).stderr(log);
+        let status = Process::spawn(&mut kilnd).wait_within(LIMIT);
+        assert_eq!(status.and_then(|status| status.code()), Some(1), "{command:?}");
+        let (said, user) = (folder.read("log"), OrdinaryUser::with_ids());
+        assert!(said.contains(user.name()) && said.contains("as that user"), "{said}");
+    }
+    world.daemon.start_again();
+    let again = world.build(&context).succeeds();
+    assert_eq!(again.ran(), <[&str; 0]>::default());
+    assert_eq!(world.image(&context).contents(), built);
 }
 
 #[test]
