@@ -1,11 +1,16 @@
 //! A disk that fails.
 
 use std::fs::OpenOptions;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
+use rustix::fs::inotify;
 use rustix::mount::{UnmountFlags, unmount};
 use tempfile::TempDir;
+
+use crate::process::readable;
 
 /// An ext4 on a loop device; unmounted when dropped.
 ///
@@ -42,7 +47,15 @@ impl FailingDisk {
     /// and mounted again: nobody may use it meanwhile.
     pub fn mend(&self) {
         self.set_size(self.size);
+        // A daemon that was killed has processes with mounts of their own, which end a moment later.
+        // Until then the kernel writes what it has in memory over what is repaired. The loop device
+        // closes its file when nothing is mounted any more.
+        let watch = inotify::init(inotify::CreateFlags::CLOEXEC).expect("inotify");
+        let closed = inotify::WatchFlags::CLOSE_WRITE;
+        inotify::add_watch(&watch, self.image(), closed).expect("a watch");
         let _ = unmount(self.path(), UnmountFlags::DETACH);
+        let is_free = readable(&[watch.as_fd()], Duration::from_mins(1)).is_some();
+        assert!(is_free, "the file system is still in use");
         // What it repairs is not for this test to judge; it says so by its exit code.
         let _ = Command::new("fsck.ext4").args(["-y", "-f"]).arg(self.image()).output();
         run(Command::new("mount").args(["-o", "loop"]).arg(self.image()).arg(self.path()));

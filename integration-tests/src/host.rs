@@ -3,14 +3,20 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, UdpSocket};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc;
 
 use nix::sched::{CloneFlags, unshare};
+use rustix::fs::CWD;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change,
+    move_mount, open_tree,
+};
 
 /// A network namespace with loopback and a way to another one, which stands for the rest of the
-/// world. Programs that the test starts are in it as well.
+/// world, and a /sys in which it is the host's. Programs that the test starts are in it as well.
 pub struct Host {
     _world: File,
 }
@@ -27,6 +33,7 @@ impl Host {
     /// Moves this thread, and with it all that it will start, to a new one.
     pub fn enter() -> Self {
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+        renew_sys();
         ip("link set lo up");
         let names = UdpSocket::bind("127.0.0.1:53").expect("name server");
         std::thread::spawn(move || answer(&names));
@@ -67,6 +74,31 @@ impl Host {
         let listed = std::fs::read_to_string("/proc/thread-self/net/dev").expect("interfaces");
         let names = listed.lines().filter_map(|line| Some(line.split_once(':')?.0.trim()));
         names.map(str::to_owned).collect()
+    }
+}
+
+/// Mounts /sys anew, for this thread and what it starts: it shows the interfaces of the network in
+/// which it was mounted. Control groups, and whatever else is mounted below, are there as before.
+fn renew_sys() {
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+    let own = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", own).expect("mounts of a test's own");
+    let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").expect("mounts");
+    let mut points: Vec<&Path> =
+        mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new).collect();
+    points.retain(|point| point.starts_with("/sys") && *point != Path::new("/sys"));
+    points.sort_unstable();
+    // A mount brings along those within it.
+    points.dedup_by(|point, before| point.starts_with(before));
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let copy = |point| open_tree(CWD, point, flags).expect("a mount");
+    let copies: Vec<OwnedFd> = points.iter().copied().map(copy).collect();
+    mount("sysfs", "/sys", "sysfs", MountFlags::empty(), None).expect("/sys");
+    for (copy, point) in copies.iter().zip(points) {
+        let from_fd = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(copy, "", CWD, point, from_fd).expect("a mount below /sys");
     }
 }
 

@@ -67,6 +67,8 @@ async fn has_platform(world: &World) -> bool {
 /// The emulator is a busybox by the name of echo: it says which program it was to run, and with what.
 #[tokio::test]
 async fn an_emulator_is_found_when_it_is_registered_and_runs_steps() {
+    // Before the daemon starts: a user's has a mount namespace of its own.
+    let binfmt = Binfmt::mount();
     let world = World::start();
     let program = LayerTar::new().file("bin/foreign", 0o755, FOREIGN).finish();
     let config = json!({"os": "linux", "architecture": "loong64"});
@@ -76,7 +78,6 @@ async fn an_emulator_is_found_when_it_is_registered_and_runs_steps() {
     );
     let build = || world.build(&context).arg("--no-cache");
 
-    let binfmt = Binfmt::mount();
     assert!(!has_platform(&world).await);
     build().fails().says("without an emulator for it");
 

@@ -238,11 +238,13 @@ fn a_repository_with_sha256_ids_is_like_any_other() {
 #[test]
 fn a_repository_behind_ssh_is_reached_with_the_clients_agent() {
     let (mut world, (repository, _server, _)) = (World::start(), project());
-    // Stands for ssh: it checks that there is an agent, and runs what the server would.
+    // Stands for ssh: it checks that there is an agent, and runs what the server would, where the
+    // repository is that of whoever logs in.
     let git_dir = repository.git_dir().display().to_string();
     let ssh = format!(
         "#!/bin/sh\ntest -S \"$SSH_AUTH_SOCK\" || exit 9\n\
-         case \"$*\" in *IdentityFile=none*git-upload-pack*) exec git-upload-pack {git_dir};; esac\n"
+         case \"$*\" in *IdentityFile=none*git-upload-pack*) \
+         exec git -c safe.directory='*' upload-pack {git_dir};; esac\n"
     );
     let programs = Context::new().file("ssh", ssh).mode("ssh", 0o755);
     world.daemon.stop();

@@ -212,17 +212,20 @@ fn a_step_reaches_neither_the_hosts_loopback_nor_the_daemon() {
         std::thread::spawn(move || service.incoming().for_each(drop));
     }
     let connect = |address: &str, port: u16| {
-        let step = format!("RUN nc -w 2 {address} {port} </dev/null && echo open || echo shut");
+        // What nc complains of would come another way, maybe after the word.
+        let step = format!(
+            "RUN nc -w 2 {address} {port} </dev/null 2>/dev/null && echo open || echo shut"
+        );
         said(&world, &step).join(" ")
     };
     // A service of the host is reached as from elsewhere, and the daemon is not.
     assert_eq!(connect(Host::ADDRESS, 8000), "open");
-    assert!(connect(Host::ADDRESS, 1234).ends_with("shut"));
+    assert_eq!(connect(Host::ADDRESS, 1234), "shut");
     let context = Context::new().dockerfile("FROM busybox\nRUN nc -w 2 here 8000 </dev/null");
     world.build(&context).args(["--add-host", "here:host-gateway"]).succeeds();
     // The next router of the way outside stands for nothing of the host.
     for router in ["169.254.77.1", "169.254.77.2"] {
-        assert!(connect(router, 8001).ends_with("shut"), "{router}");
+        assert_eq!(connect(router, 8001), "shut", "{router}");
     }
 }
 

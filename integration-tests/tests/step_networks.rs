@@ -77,11 +77,12 @@ fn services_of_the_host_are_reached_by_host_gateway_and_the_daemon_is_not() {
     let service = TcpListener::bind("0.0.0.0:8000").expect("a service");
     std::thread::spawn(move || service.incoming().for_each(drop));
     let connect = |port: u16| {
-        format!("RUN timeout 10 nc -w 2 here {port} </dev/null && echo reached || echo refused")
+        // What nc complains of would come another way, maybe after the word.
+        let connect = format!("timeout 10 nc -w 2 here {port} </dev/null 2>/dev/null");
+        format!("RUN {connect} && echo reached || echo refused")
     };
     assert_eq!(said(&world, &connect(8000)), ["reached"]);
-    let refused = said(&world, &connect(1234));
-    assert_eq!(refused.last().map(String::as_str), Some("refused"), "{refused:?}");
+    assert_eq!(said(&world, &connect(1234)), ["refused"]);
     // Itself it does answer.
     assert!(std::net::TcpStream::connect("127.0.0.1:1234").is_ok());
 }
