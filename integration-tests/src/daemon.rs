@@ -79,7 +79,14 @@ impl Daemon {
         Self::start_at(folder, root, registry, Owner::User(OrdinaryUser::with_ids()))
     }
 
-    /// Starts one that root runs.
+    /// Starts one that root runs, with user namespaces for steps if all of root's have them.
+    pub(crate) fn start_by_root(registry: &Registry) -> Self {
+        let folder = TempDir::with_prefix("kilnd-").expect("temporary folder");
+        let root = folder.path().join("root");
+        Self::start_at(folder, root, registry, Owner::of_root())
+    }
+
+    /// Starts one that root runs, without user namespaces.
     pub fn start_with_rights(registry: &Registry) -> Self {
         let folder = TempDir::with_prefix("kilnd-").expect("temporary folder");
         let root = folder.path().join("root");
@@ -355,16 +362,25 @@ enum Owner {
 impl Owner {
     /// Of daemons of which a test does not say so.
     fn usual() -> Self {
-        let is_wanted =
-            |variable: &str| std::env::var_os(variable).is_some_and(|value| value == "1");
         if is_wanted("KILN_TEST_ROOTLESS") {
             Self::User(OrdinaryUser::with_ids())
-        } else if is_wanted("KILN_TEST_USER_NAMESPACES") {
+        } else {
+            Self::of_root()
+        }
+    }
+
+    fn of_root() -> Self {
+        if is_wanted("KILN_TEST_USER_NAMESPACES") {
             Self::RootWithUserNamespaces
         } else {
             Self::Root
         }
     }
+}
+
+/// Whether a variable of the environment says so.
+fn is_wanted(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value == "1")
 }
 
 impl Drop for Daemon {

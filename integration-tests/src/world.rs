@@ -27,6 +27,16 @@ impl World {
         Self { daemon: Daemon::start_rootless(&registry), registry }
     }
 
+    /// Starts both, the daemon as root also with `KILN_TEST_ROOTLESS=1`.
+    ///
+    /// That is right only for what an ordinary user's daemon cannot have, by README.md ("Without
+    /// root"), and the test says what it is: the uses of this are the list of what is not tested
+    /// without root.
+    pub fn start_with_rights() -> Self {
+        let registry = Registry::start();
+        Self { daemon: Daemon::start_by_root(&registry), registry }
+    }
+
     /// `kiln` with the daemon.
     pub fn kiln(&self) -> Invocation {
         self.daemon.kiln()

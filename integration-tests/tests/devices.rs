@@ -4,8 +4,11 @@ use kiln_integration_tests::{Context, State, World, dedent, mounts_below, proces
 
 /// A world whose devices are described by these files.
 fn world(specs: &[(&str, &str)]) -> (World, Context) {
+    describe(World::start(), specs)
+}
+
+fn describe(mut world: World, specs: &[(&str, &str)]) -> (World, Context) {
     let folder = specs.iter().fold(Context::new(), |folder, (name, spec)| folder.file(name, spec));
-    let mut world = World::start();
     let directory = folder.path().display();
     let cdi = format!("[cdi]\nspecDirs = [\"{directory}\"]\nautoAllowed = [\"free.com/env\"]\n");
     world.daemon.configure(&cdi);
@@ -49,17 +52,14 @@ fn loop_device(folder: &str) -> String {
 async fn a_step_gets_all_that_is_described_of_a_device() {
     let (world, folder) = world(&[("library/file", "of the driver\n")]);
     folder.write("loop.yaml", dedent(&loop_device(&folder.path().display().to_string())));
-    let script = "echo $COMMON $WHICH $PATH; ls -ln /dev/given/main | cut -c 1-10; \
-                  true < /dev/given/main && echo opened; cat /library/*; id -G; \
+    let script = "echo $COMMON $WHICH $PATH; test -c /dev/given/main && echo there; \
+                  cat /library/*; id -G; \
                   echo x > /dev/given/main || touch /library/x || mknod /mem c 1 1 && head -c 1 /mem || echo refused";
     let flags = "--device=vendor.com/loop=main,required";
     let lines = said(&world, flags, &["device=vendor.com/loop=main"], script);
     let lines: Vec<_> =
         lines.iter().filter(|line| !line.contains("can't") && !line.contains(": ")).collect();
-    assert_eq!(
-        lines,
-        ["yes main /bin:/of/device", "crw-r-----", "opened", "of the driver", "0 4242", "refused"]
-    );
+    assert_eq!(lines, ["yes main /bin:/of/device", "there", "of the driver", "0 4242", "refused"]);
     // By class, and in the place of a name that the file of this build gives it.
     assert_eq!(said(&world, "--device=loop", &["device"], "echo $WHICH")[0], "other");
     let alias = ["device=vendor.com/loop=other,alias=mine"];
@@ -79,6 +79,18 @@ async fn a_step_gets_all_that_is_described_of_a_device() {
     let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
     assert_eq!(names, ["vendor.com/loop=main", "vendor.com/loop=other"]);
     assert_eq!(devices[0].annotations["org.mobyproject.buildkit.device.class"], "loop");
+}
+
+#[test]
+fn a_step_uses_a_node_with_the_mode_and_the_group_that_are_described() {
+    // Without root, it is the host's own node, with the owner and the mode that it has there.
+    let (world, folder) = describe(World::start_with_rights(), &[("library/file", "")]);
+    folder.write("loop.yaml", dedent(&loop_device(&folder.path().display().to_string())));
+    let script = "ls -ln /dev/given/main | tr -s ' ' | cut -d ' ' -f 1,4; \
+                  true < /dev/given/main && echo opened; echo x 2>&1 > /dev/given/main || echo refused";
+    let lines = said(&world, "--device=vendor.com/loop=main,required", &["device"], script);
+    let lines: Vec<_> = lines.iter().filter(|line| !line.contains("can't")).collect();
+    assert_eq!(lines, ["crw-r----- 4242", "opened", "refused"]);
 }
 
 #[test]

@@ -324,6 +324,16 @@ fn limits_that_nobody_has_delegated_are_refused_by_name() {
 }
 
 #[test]
+fn a_step_without_a_control_group_has_a_limit_of_processes_without_being_told() {
+    let world = World::start_rootless();
+    let limit =
+        said(&world, "RUN sed -n 's/^Max processes *//p' /proc/self/limits | cut -d ' ' -f 1");
+    // The user may have fewer.
+    let own = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NPROC);
+    assert_eq!(limit, [own.expect("a limit").1.min(8192).to_string()]);
+}
+
+#[test]
 fn ids_that_the_user_does_not_have_are_named() {
     let world = World::start_rootless();
     let context = Context::new()

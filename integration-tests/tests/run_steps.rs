@@ -260,7 +260,8 @@ fn what_cannot_be_run_is_said_of_the_command() {
 
 #[test]
 fn a_step_that_needs_more_memory_than_it_may_have_says_so() {
-    let world = World::start();
+    // Without root, limits of memory take a control group that somebody delegates.
+    let world = World::start_with_rights();
     let context =
         Context::new().dockerfile("FROM busybox\nRUN head -c 300m /dev/zero | tail > /dev/null");
     let build = world.build(&context).args(["--resource", "memory=32m"]);
