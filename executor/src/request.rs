@@ -21,7 +21,7 @@ use crate::zygote::protocol::{
 };
 
 /// As many layers as overlayfs joins.
-const MAX_LAYERS: usize = 500;
+pub(crate) const MAX_LAYERS: usize = 500;
 
 /// As large as all files in memory of a step may be together.
 const MAX_CONTENT: usize = 64 << 20;

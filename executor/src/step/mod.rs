@@ -14,6 +14,7 @@ pub(crate) mod hooks;
 mod init;
 mod masks;
 mod mounts;
+mod named_layers;
 mod overlay;
 mod process;
 mod root;

@@ -1,4 +1,5 @@
-//! Joining layers by overlayfs, through the mount API that takes any number of them.
+//! Joining layers by overlayfs, through the mount API that takes any number of them; on a kernel
+//! before Linux 6.7, which does not, by [short names](super::named_layers).
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -10,23 +11,38 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen,
 };
 
+use super::named_layers;
 use crate::user_namespace::in_user_namespace;
 use crate::zygote::protocol::{At, Failure, Overlay, Stage};
 
 /// Longest string that fsconfig takes.
 const MAX_VALUE: usize = 255;
 
-/// Makes a detached mount of the joined layers.
+/// Makes a detached mount of the joined layers, in the mount namespace in which their paths mean
+/// something, or a copy of it, in which this process then is.
 ///
 /// `volatile`: an overlay that is not syncs its whole upper file system when it is unmounted.
 /// Without index, metacopy and redirects the upper directory is a plain layer that any tool can
 /// read.
 pub(super) fn mount(overlay: &Overlay, no_device_nodes: bool) -> Result<OwnedFd, Failure> {
+    if !takes_single_layers() {
+        return named_layers::mount(overlay, no_device_nodes);
+    }
     let fs = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).at(Stage::Overlay, "overlay")?;
     configure(&fs, overlay).map_err(|failure| with_kernel_log(&fs, failure))?;
     let attributes =
         if no_device_nodes { MountAttrFlags::MOUNT_ATTR_NODEV } else { MountAttrFlags::empty() };
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(Stage::Overlay, "overlay")
+}
+
+/// Whether overlayfs has the option by which [`configure`] gives it a layer: it then looks for the
+/// directory at once. Linux 6.5 and 6.6 do not know it, and what is older looks at no option before
+/// it has them all.
+fn takes_single_layers() -> bool {
+    let missing = c"/proc/self/fd/-1";
+    let asked = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+        .and_then(|fs| fsconfig_set_string(&fs, c"lowerdir+", missing));
+    asked == Err(Errno::NOENT)
 }
 
 fn configure(fs: &OwnedFd, overlay: &Overlay) -> Result<(), Failure> {
@@ -44,17 +60,20 @@ fn configure(fs: &OwnedFd, overlay: &Overlay) -> Result<(), Failure> {
         set(c"workdir", work)?;
         fsconfig_set_flag(fs, c"volatile").at(Stage::Overlay, "volatile")?;
     }
-    let mut off = vec![c"index", c"metacopy"];
     if in_user_namespace() {
-        // It implies that there are no redirects, and goes with nothing that is said of them.
         fsconfig_set_flag(fs, c"userxattr").at(Stage::Overlay, "userxattr")?;
-    } else {
-        off.push(c"redirect_dir");
     }
-    for key in off {
-        fsconfig_set_string(fs, key, c"off").at(Stage::Overlay, key.to_bytes())?;
+    for key in off() {
+        fsconfig_set_string(fs, *key, c"off").at(Stage::Overlay, key.to_bytes())?;
     }
     fsconfig_create(fs).at(Stage::Overlay, subject(overlay))
+}
+
+/// The features that layers are written without. `userxattr` implies that there are no redirects, and
+/// goes with nothing that is said of them.
+pub(super) fn off() -> &'static [&'static CStr] {
+    let all = &[c"index", c"metacopy", c"redirect_dir"];
+    if in_user_namespace() { &all[..2] } else { all }
 }
 
 /// The path itself, or a short name of it if fsconfig would not take it (or, for backslashes, not
@@ -69,7 +88,8 @@ fn value(path: &CString, opened: &mut Vec<OwnedFd>) -> Result<CString, Errno> {
     CString::new(name).map_err(|_| Errno::INVAL)
 }
 
-fn subject(overlay: &Overlay) -> &[u8] {
+/// What to call it in an error.
+pub(super) fn subject(overlay: &Overlay) -> &[u8] {
     match (&overlay.upper, overlay.lower.first()) {
         (Some((upper, _)), _) => upper.as_bytes(),
         (None, Some(top)) => top.as_bytes(),
