@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{Bench, all_cgroups, cgroups, eventually, pipes, processes, read};
@@ -179,11 +180,18 @@ async fn output_is_complete_when_the_step_has_ended() {
 #[tokio::test]
 async fn a_step_sees_the_limits_it_is_under() {
     let bench = Bench::new();
-    let mut spec = bench.spec("cat /sys/fs/cgroup/memory/memory.limit_in_bytes; ls /sys/fs/cgroup");
+    let is_v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let limit = if is_v2 { "memory.max" } else { "memory/memory.limit_in_bytes" };
+    let mut spec = bench.spec(&format!("cat /sys/fs/cgroup/{limit}"));
     spec.limits.memory = Some(64 << 20);
-    assert_eq!(bench.run(spec).await.unwrap().stdout, "67108864\nmemory\n");
-    assert_eq!(bench.output("ls /sys/fs/cgroup").await, "");
-    let mut spec = bench.spec("echo 1 > /sys/fs/cgroup/memory/memory.limit_in_bytes");
+    assert_eq!(bench.run(spec).await.unwrap().stdout, "67108864\n");
+    if !is_v2 {
+        let mut spec = bench.spec("ls /sys/fs/cgroup");
+        spec.limits.memory = Some(64 << 20);
+        assert_eq!(bench.run(spec).await.unwrap().stdout, "memory\n", "only what limits");
+        assert_eq!(bench.output("ls /sys/fs/cgroup").await, "");
+    }
+    let mut spec = bench.spec(&format!("echo 1 > /sys/fs/cgroup/{limit}"));
     spec.limits.memory = Some(64 << 20);
     assert_ne!(bench.run(spec).await.unwrap().exit.status, ExitStatus::Code(0));
 }

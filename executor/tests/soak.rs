@@ -8,7 +8,9 @@ mod common;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use common::{Bench, all_cgroups, bind, cgroups, eventually, pipes, processes, tree};
+use common::{
+    Bench, all_cgroups, bind, cgroups, eventually, hierarchies_with, pipes, processes, tree,
+};
 use futures::stream::{self, StreamExt as _};
 use kiln_executor::{Network, ProcessSpec, Security};
 use nix::sched::{CloneFlags, unshare};
@@ -122,16 +124,10 @@ async fn run(bench: &Bench, spec: ProcessSpec, end: End) {
 async fn settled(bench: &Bench) {
     eventually("every group is gone but two that are ready in each hierarchy", || {
         let parent = &bench.cgroup_parent;
-        cgroups(parent) == 0 && all_cgroups(parent) == 2 * hierarchies(parent)
+        cgroups(parent) == 0 && all_cgroups(parent) == 2 * hierarchies_with(parent)
     })
     .await;
     eventually("every process ended", || processes(MARK) == 0).await;
-}
-
-/// How many hierarchies of control groups have groups of steps.
-fn hierarchies(parent: &str) -> usize {
-    let mounted = fs::read_dir("/sys/fs/cgroup").unwrap();
-    mounted.filter(|entry| entry.as_ref().unwrap().path().join(parent).exists()).count()
 }
 
 /// Open descriptors and mounts. Network namespaces are kept for later steps, as many as it takes up

@@ -194,18 +194,29 @@ pub fn cgroups(parent: &str) -> usize {
         };
         entries.map(|entry| usize::from(is_used(&entry.path())) + leaves(&entry.path())).sum()
     }
-    let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap();
-    hierarchies.map(|entry| leaves(&entry.unwrap().path().join(parent))).sum()
+    hierarchies().iter().map(|root| leaves(&root.join(parent))).sum()
+}
+
+/// What may be the root of a hierarchy: of version 2 where there is no other, or of one of several.
+fn hierarchies() -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let below = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+    std::iter::once(root.to_owned()).chain(below).collect()
 }
 
 /// All groups that an executor has made below its parent.
 pub fn all_cgroups(parent: &str) -> usize {
-    let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap();
-    let dirs = hierarchies.map(|entry| entry.unwrap().path().join(parent).join("sandbox"));
+    let hierarchies = hierarchies();
+    let dirs = hierarchies.iter().map(|root| root.join(parent).join("sandbox"));
     dirs.filter_map(|dir| {
         Some(fs::read_dir(dir).ok()?.flatten().filter(|e| e.path().is_dir()).count())
     })
     .sum()
+}
+
+/// How many hierarchies of control groups have groups of steps.
+pub fn hierarchies_with(parent: &str) -> usize {
+    hierarchies().iter().filter(|root| root.join(parent).exists()).count()
 }
 
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
