@@ -19,6 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::thread::{CapabilitySet, CapabilitySets, gettid, set_capabilities};
 
@@ -102,11 +103,14 @@ impl Host {
 /// A thread in a network namespace, by whose entry in /proc a program may go there.
 ///
 /// Who looks up namespaces of others must have all rights that these have. pasta gives most of its
-/// own up before that, so the thread has none. (A bind mount of the namespace would do as well, had
-/// it a place where AppArmor lets pasta look.)
+/// own up before that, so the thread has none. AppArmor's profile for pasta lets it look at no other
+/// process before Debian 13, however, only into one directory of its user; so where there is such a
+/// one, the namespace is mounted there.
 #[derive(Debug)]
 struct Door {
     namespace: PathBuf,
+    /// Whether it is a mount.
+    is_mounted: bool,
     stay: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -129,13 +133,41 @@ impl Door {
         let thread = thread.map_err(|error| failed(what, error))?;
         let id =
             told.recv().map_err(|_| NetworkError::Gone)?.map_err(|error| failed(what, error))?;
-        let namespace = PathBuf::from(format!("/proc/{}/ns/net", id.as_raw_nonzero()));
-        Ok(Self { namespace, stay: Some(stay), thread: Some(thread) })
+        let id = id.as_raw_nonzero();
+        let entry = PathBuf::from(format!("/proc/{id}/ns/net"));
+        let mounted = runtime_directory().and_then(|directory| {
+            mount_namespace(&directory.join("netns"), &format!("kiln-{id}")).ok()
+        });
+        let is_mounted = mounted.is_some();
+        let namespace = mounted.unwrap_or(entry);
+        Ok(Self { namespace, is_mounted, stay: Some(stay), thread: Some(thread) })
     }
+}
+
+/// What systemd makes for the user that this daemon belongs to.
+fn runtime_directory() -> Option<PathBuf> {
+    std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// Mounts the calling thread's network namespace in `directory`, in this daemon's mount namespace.
+fn mount_namespace(directory: &Path, name: &str) -> std::io::Result<PathBuf> {
+    fs::create_dir_all(directory)?;
+    let place = directory.join(name);
+    fs::File::create(&place)?;
+    if let Err(error) = mount_bind("/proc/thread-self/ns/net", &place) {
+        let _ = fs::remove_file(&place);
+        return Err(error.into());
+    }
+    Ok(place)
 }
 
 impl Drop for Door {
     fn drop(&mut self) {
+        if self.is_mounted {
+            // What cannot be taken away ends with this daemon's mount namespace.
+            let _ = unmount(&self.namespace, UnmountFlags::DETACH);
+            let _ = fs::remove_file(&self.namespace);
+        }
         drop(self.stay.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
