@@ -25,8 +25,8 @@ pub struct Daemon {
     running: Option<(Process, Tap)>,
     root: PathBuf,
     folder: TempDir,
-    /// Where it finds programs, if not where the tests do.
-    search_path: Option<OsString>,
+    /// Of its environment, what is not as the tests have it.
+    variables: Vec<(&'static str, OsString)>,
     other_addresses: Vec<String>,
     /// At which of its own points it is to fail, from its next start on; see `kiln_cache::fault`.
     fault: Option<String>,
@@ -123,7 +123,7 @@ impl Daemon {
             running: None,
             root,
             folder,
-            search_path: None,
+            variables: Vec::new(),
             other_addresses: Vec::new(),
             fault: None,
             user,
@@ -171,7 +171,13 @@ impl Daemon {
 
     /// Starts it again with another `PATH`.
     pub fn start_again_with_path(&mut self, path: impl Into<OsString>) {
-        self.search_path = Some(path.into());
+        self.start_again_with("PATH", path);
+    }
+
+    /// Starts it again with another value of a variable of its environment.
+    #[track_caller]
+    pub fn start_again_with(&mut self, variable: &'static str, value: impl Into<OsString>) {
+        self.variables.push((variable, value.into()));
         self.start_again();
     }
 
@@ -202,10 +208,9 @@ impl Daemon {
     fn try_start(&mut self) -> Result<(), String> {
         assert!(self.running.is_none(), "the daemon runs already");
         let ready = ReadySocket::bind(self.folder.path());
-        let path = self.search_path.clone().or_else(|| std::env::var_os("PATH"));
         let mut process = Process::spawn(
             self.command()
-                .envs(path.map(|path| ("PATH", path)))
+                .envs(self.variables.iter().map(|(name, value)| (name, value)))
                 .arg("--root")
                 .arg(&self.root)
                 .arg("--addr")

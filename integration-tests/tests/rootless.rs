@@ -296,6 +296,33 @@ fn when_the_daemon_is_killed_nothing_of_it_is_left() {
 }
 
 #[test]
+fn namespaces_are_where_apparmor_lets_pasta_look_and_do_not_stay_there() {
+    let _host = Host::enter();
+    let mut world = World::start_rootless();
+    world.daemon.stop();
+    let runtime = Context::new();
+    OrdinaryUser::with_ids().own(runtime.path());
+    world.daemon.start_again_with("XDG_RUNTIME_DIR", runtime.path());
+    let page = format!("RUN wget -q -O- http://{}/", Host::WORLD);
+    let places = || {
+        let places = fs::read_dir(runtime.at("netns")).expect("places of namespaces");
+        places.map(|place| place.expect("a place").file_name()).collect::<Vec<_>>()
+    };
+    assert_eq!(said(&world, &page), [Host::ADDRESS]);
+    let before = places();
+    assert!(!before.is_empty());
+    world.daemon.kill();
+    world.daemon.start_again();
+    assert_eq!(said(&world, &page), [Host::ADDRESS]);
+    assert!(
+        places().iter().all(|place| !before.contains(place)),
+        "what was killed left {before:?}"
+    );
+    world.daemon.stop();
+    assert_eq!(places(), <[&str; 0]>::default());
+}
+
+#[test]
 fn the_way_outside_is_made_anew_when_its_program_has_ended() {
     let _host = Host::enter();
     let world = World::start_rootless();

@@ -16,7 +16,7 @@ use super::{
     db::{Batch, decode},
     error::Result,
     links,
-    parts::{KeyParts, StepId},
+    parts::{KeyParts, StepId, delete_parts},
     pin::{PinLock, Pinnable},
     record::StoredRecord,
     schema::Family,
@@ -45,16 +45,16 @@ impl Leads {
             inputs: parts.inputs.len(),
         }
     }
+
+    /// Writes the links of all layers on top of the result of the record with this key.
+    pub(super) fn put(&self, batch: &mut Batch<'_>, key: &CacheKey) {
+        for &layer in &self.tops {
+            batch.put(Family::Links, &links::record(layer, key), self);
+        }
+    }
 }
 
 impl Index {
-    /// Writes the links of all layers on top of a record's result.
-    pub(super) fn put_leads(batch: &mut Batch<'_>, key: &CacheKey, leads: &Leads) {
-        for &layer in &leads.tops {
-            batch.put(Family::Links, &links::record(layer, key), leads);
-        }
-    }
-
     /// Writes a record of which something but its result was changed.
     pub(super) fn put_changed(
         &self,
@@ -70,7 +70,7 @@ impl Index {
             && let Ok(leads) = decode::<Leads>(Family::Links, &link, &row)
         {
             let aliases = stored.aliases.clone();
-            Self::put_leads(batch, key, &Leads { aliases, ..leads });
+            Leads { aliases, ..leads }.put(batch, key);
         }
         batch.put(Family::Records, key.digest().as_bytes(), stored);
         Ok(())
@@ -118,7 +118,7 @@ impl Index {
         for alias in &leads.aliases {
             batch.delete(Family::Aliases, alias.digest().as_bytes());
         }
-        self.delete_parts(batch, &key, &leads.steps, leads.inputs)
+        delete_parts(batch, &key, &leads.steps, leads.inputs)
     }
 
     /// What a record and its parts say, as far as they can be read. What a damaged row had to say is

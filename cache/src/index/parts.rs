@@ -228,7 +228,7 @@ impl Index {
         let key = &record.key;
         // Where those are damaged their step remembers them, until there are enough newer ones.
         if let Some(old) = self.parts(key).unwrap_or_else(|_| Some(KeyParts::default())) {
-            self.delete_parts(batch, key, &old.steps, old.inputs.len())?;
+            delete_parts(batch, key, &old.steps, old.inputs.len())?;
         }
         if parts.is_empty() {
             return Ok(());
@@ -246,24 +246,23 @@ impl Index {
         batch.put(Family::Parts, key.digest().as_bytes(), parts);
         Ok(())
     }
+}
 
-    /// Deletes the parts of a record, which these steps remember and which has so many inputs.
-    pub(super) fn delete_parts(
-        &self,
-        batch: &mut Batch<'_>,
-        key: &CacheKey,
-        steps: &[StepId],
-        inputs: usize,
-    ) -> Result<()> {
-        batch.delete(Family::Parts, key.digest().as_bytes());
-        for position in 0..inputs {
-            batch.delete(Family::FileLists, &list_row(key, position));
-        }
-        for step in steps {
-            batch.update(Family::Steps, &step.0, |row: &mut StepRow| row.forget(key))?;
-        }
-        Ok(())
+/// Deletes the parts of a record, which these steps remember and which has so many inputs.
+pub(super) fn delete_parts(
+    batch: &mut Batch<'_>,
+    key: &CacheKey,
+    steps: &[StepId],
+    inputs: usize,
+) -> Result<()> {
+    batch.delete(Family::Parts, key.digest().as_bytes());
+    for position in 0..inputs {
+        batch.delete(Family::FileLists, &list_row(key, position));
     }
+    for step in steps {
+        batch.update(Family::Steps, &step.0, |row: &mut StepRow| row.forget(key))?;
+    }
+    Ok(())
 }
 
 fn list_row(key: &CacheKey, position: usize) -> [u8; 36] {

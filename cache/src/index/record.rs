@@ -168,7 +168,7 @@ impl Index {
         }
         batch.delete(Family::Aliases, key.digest().as_bytes());
         batch.put(Family::Records, key.digest().as_bytes(), &stored);
-        Self::put_leads(&mut batch, &key, &Leads::new(&stored, parts));
+        Leads::new(&stored, parts).put(&mut batch, &key);
         self.put_parts(&mut batch, &stored.record, parts)?;
         batch.write()?;
         Ok(pin_result(&mut pins, &result))

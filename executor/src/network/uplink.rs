@@ -135,9 +135,8 @@ impl Door {
             told.recv().map_err(|_| NetworkError::Gone)?.map_err(|error| failed(what, error))?;
         let id = id.as_raw_nonzero();
         let entry = PathBuf::from(format!("/proc/{id}/ns/net"));
-        let mounted = runtime_directory().and_then(|directory| {
-            mount_namespace(&directory.join("netns"), &format!("kiln-{id}")).ok()
-        });
+        let mounted = runtime_directory()
+            .and_then(|directory| mount_namespace(&directory.join("netns"), id.get()).ok());
         let is_mounted = mounted.is_some();
         let namespace = mounted.unwrap_or(entry);
         Ok(Self { namespace, is_mounted, stay: Some(stay), thread: Some(thread) })
@@ -149,16 +148,33 @@ fn runtime_directory() -> Option<PathBuf> {
     std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
-/// Mounts the calling thread's network namespace in `directory`, in this daemon's mount namespace.
-fn mount_namespace(directory: &Path, name: &str) -> std::io::Result<PathBuf> {
+/// What places for namespaces begin with; the number of the thread in them follows.
+const PLACE: &str = "kiln-";
+
+/// Mounts the calling thread's network namespace in `directory`, in this daemon's mount namespace, for
+/// the thread with this number.
+fn mount_namespace(directory: &Path, thread: i32) -> std::io::Result<PathBuf> {
     fs::create_dir_all(directory)?;
-    let place = directory.join(name);
+    remove_abandoned(directory)?;
+    let place = directory.join(format!("{PLACE}{thread}"));
     fs::File::create(&place)?;
     if let Err(error) = mount_bind("/proc/thread-self/ns/net", &place) {
         let _ = fs::remove_file(&place);
         return Err(error.into());
     }
     Ok(place)
+}
+
+/// Removes what daemons have left that were killed. The places of others may be in use.
+fn remove_abandoned(directory: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let thread = name.to_str().and_then(|name| name.strip_prefix(PLACE)?.parse::<u32>().ok());
+        if thread.is_some_and(|thread| !Path::new(&format!("/proc/{thread}")).exists()) {
+            fs::remove_file(directory.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Door {

@@ -92,8 +92,36 @@ fn options(overlay: &Overlay) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::ffi::OsStringExt;
+    use std::path::PathBuf;
+
     use super::*;
     use crate::request::MAX_LAYERS;
+
+    #[test]
+    fn layers_are_joined_as_by_the_newer_calls() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir(&path).unwrap();
+            CString::new(path.into_os_string().into_vec()).unwrap()
+        };
+        let lower = vec![path("top"), path("bottom")];
+        let overlay = Overlay { lower, upper: Some((path("upper"), path("work"))) };
+        for (file, content) in [("top/a", "top"), ("bottom/a", "bottom"), ("bottom/b", "below")] {
+            fs::write(folder.path().join(file), content).unwrap();
+        }
+        // It is to be a process of its own, of which the mount namespace is all that matters here.
+        let joined = std::thread::spawn(move || mount(&overlay, true)).join().unwrap().unwrap();
+        let joined = PathBuf::from(format!("/proc/self/fd/{}", joined.as_raw_fd()));
+        assert_eq!(fs::read_to_string(joined.join("a")).unwrap(), "top");
+        assert_eq!(fs::read_to_string(joined.join("b")).unwrap(), "below");
+        fs::write(joined.join("b"), "changed").unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join("upper/b")).unwrap(), "changed");
+        assert_eq!(fs::read_to_string(folder.path().join("bottom/b")).unwrap(), "below");
+    }
 
     /// What mount(2) takes of options: a page with the NUL byte at its end.
     const PAGE: usize = 4096;
