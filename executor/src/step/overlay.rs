@@ -10,6 +10,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen,
 };
+use rustix::system::uname;
 
 use super::named_layers;
 use crate::user_namespace::in_user_namespace;
@@ -35,14 +36,19 @@ pub(super) fn mount(overlay: &Overlay, no_device_nodes: bool) -> Result<OwnedFd,
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(Stage::Overlay, "overlay")
 }
 
-/// Whether overlayfs has the option by which [`configure`] gives it a layer: it then looks for the
-/// directory at once. Linux 6.5 and 6.6 do not know it, and what is older looks at no option before
-/// it has them all.
+/// Whether overlayfs has the option by which [`configure`] gives it a layer.
+///
+/// By the kernel's version: overlayfs itself can only be asked with something that is wrong, of which
+/// it writes to the kernel's log.
 fn takes_single_layers() -> bool {
-    let missing = c"/proc/self/fd/-1";
-    let asked = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)
-        .and_then(|fs| fsconfig_set_string(&fs, c"lowerdir+", missing));
-    asked == Err(Errno::NOENT)
+    let release = uname();
+    release.release().to_str().ok().and_then(version).is_none_or(|version| version >= (6, 7))
+}
+
+/// The first two numbers of a kernel's release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 fn configure(fs: &OwnedFd, overlay: &Overlay) -> Result<(), Failure> {
@@ -107,4 +113,23 @@ fn with_kernel_log(fs: &OwnedFd, mut failure: Failure) -> Failure {
         failure.subject.push(b')');
     }
     failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernels_version_is_read_from_all_kinds_of_releases() {
+        let known = [
+            ("6.1.0-50-amd64", (6, 1)),
+            ("6.18.5", (6, 18)),
+            ("7.0-rc1", (7, 0)),
+            ("5.14.0-570.el9.x86_64", (5, 14)),
+        ];
+        for (release, expected) in known {
+            assert_eq!(version(release), Some(expected), "{release}");
+        }
+        assert_eq!(version("unknown"), None);
+    }
 }
