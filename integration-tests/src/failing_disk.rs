@@ -78,8 +78,9 @@ impl Drop for FailingDisk {
     }
 }
 
+/// Runs a program of the host, which must succeed.
 #[track_caller]
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let output = command.output().expect("a program of the host");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -8,6 +8,8 @@ use rustix::fs::ioctl_ficlone;
 use rustix::mount::{UnmountFlags, unmount};
 use tempfile::TempDir;
 
+use crate::failing_disk::run;
+
 /// An ext4 whose disk can be remembered as it is at any moment: what has reached it by then, in the
 /// order in which it did, and nothing of what the kernel has yet to write.
 ///
@@ -78,10 +80,4 @@ fn sized(path: &Path, megabytes: u64) {
 
 fn mount_image(image: &Path, at: &Path) {
     run(Command::new("mount").args(["-o", "loop"]).arg(image).arg(at));
-}
-
-#[track_caller]
-fn run(command: &mut Command) {
-    let output = command.output().expect("a program of the host");
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

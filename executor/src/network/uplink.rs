@@ -103,9 +103,9 @@ impl Host {
 /// A thread in a network namespace, by whose entry in /proc a program may go there.
 ///
 /// Who looks up namespaces of others must have all rights that these have. pasta gives most of its
-/// own up before that, so the thread has none. AppArmor's profile for pasta lets it look at no other
-/// process before Debian 13, however, only into one directory of its user; so where there is such a
-/// one, the namespace is mounted there.
+/// own up before that, so the thread has none. Debian 12's AppArmor profile for pasta lets it look at
+/// no other process, however, only into one directory of its user; so where there is such a one, the
+/// namespace is mounted there.
 #[derive(Debug)]
 struct Door {
     namespace: PathBuf,
@@ -171,7 +171,8 @@ fn remove_abandoned(directory: &Path) -> std::io::Result<()> {
         let name = entry?.file_name();
         let thread = name.to_str().and_then(|name| name.strip_prefix(PLACE)?.parse::<u32>().ok());
         if thread.is_some_and(|thread| !Path::new(&format!("/proc/{thread}")).exists()) {
-            fs::remove_file(directory.join(name))?;
+            // Another thread may have been faster.
+            let _ = fs::remove_file(directory.join(name));
         }
     }
     Ok(())
