@@ -61,12 +61,6 @@ impl OverlayMarks {
         }
     }
 
-    /// Whether an attribute is overlayfs's own, in either name space: never copied, packed or
-    /// unpacked.
-    pub(crate) fn owns(xattr: &[u8]) -> bool {
-        xattr.starts_with(b"trusted.overlay.") || xattr.starts_with(b"user.overlay.")
-    }
-
     /// Finds by trying which of the two this process can set on a file of `dir`.
     pub(crate) fn probe(dir: &Dir) -> io::Result<Self> {
         const NAME: &str = "trusted.kiln.probe";

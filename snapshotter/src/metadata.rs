@@ -82,6 +82,14 @@ impl Timestamp {
 /// Extended attributes: name and value, sorted by name.
 pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
+/// Whether an attribute says nothing of the file but how this host keeps it: overlayfs's own, in either
+/// name space, and SELinux's label. It is never copied, packed or unpacked.
+pub(crate) fn is_hosts(xattr: &[u8]) -> bool {
+    xattr == b"security.selinux"
+        || xattr.starts_with(b"trusted.overlay.")
+        || xattr.starts_with(b"user.overlay.")
+}
+
 /// What `stat` tells about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metadata {

@@ -8,8 +8,7 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 
 use crate::dir::{self, Dir};
-use crate::layer::OverlayMarks;
-use crate::metadata::Owner;
+use crate::metadata::{Owner, is_hosts};
 use crate::sys::xattr;
 use crate::tar::Entry;
 
@@ -58,7 +57,7 @@ fn settable(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
     entry
         .xattrs
         .iter()
-        .filter(|(key, _)| !key.starts_with(b"trusted.") && !OverlayMarks::owns(key))
+        .filter(|(key, _)| !key.starts_with(b"trusted.") && !is_hosts(key))
         .map(|(key, value)| (key.as_slice(), value.as_slice()))
 }
 

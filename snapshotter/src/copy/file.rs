@@ -7,8 +7,7 @@ use std::path::Path;
 
 use crate::dir;
 use crate::error::{At, FsError};
-use crate::layer::OverlayMarks;
-use crate::metadata::Owner;
+use crate::metadata::{Owner, is_hosts};
 use crate::sys::xattr;
 use crate::view::Entry;
 
@@ -61,7 +60,7 @@ pub(crate) fn set_metadata(file: &File, owner: Owner, mode: u32) -> io::Result<(
 /// Copies extended attributes; those that the target cannot have are left out.
 pub(crate) fn copy_xattrs(source: &File, target: &File, path: &Path) -> io::Result<()> {
     for (key, value) in xattr::read_all_of(source.as_fd())? {
-        if !OverlayMarks::owns(&key) {
+        if !is_hosts(&key) {
             tolerate(xattr::set_of(target.as_fd(), &key, &value), &key, path);
         }
     }

@@ -10,7 +10,7 @@ use crate::diff::compare::{Side, is_same};
 use crate::diff::{DiffError, DiffOptions, Diffed};
 use crate::error::{At, FsError};
 use crate::layer::OverlayMarks;
-use crate::metadata::{FileKind, Metadata, Xattrs};
+use crate::metadata::{FileKind, Metadata, Xattrs, is_hosts};
 use crate::tar::{Record, RecordKind, Writer};
 use crate::view::merged_dir::MergedDir;
 use crate::view::{Entry, View};
@@ -295,5 +295,5 @@ fn is_redirect(key: &[u8]) -> bool {
 
 /// Whether an attribute means the same on another machine.
 fn is_portable(key: &[u8]) -> bool {
-    key == b"security.capability" || (key.starts_with(b"user.") && !OverlayMarks::owns(key))
+    key == b"security.capability" || (key.starts_with(b"user.") && !is_hosts(key))
 }

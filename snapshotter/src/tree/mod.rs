@@ -17,8 +17,7 @@ use rustix::io::Errno;
 
 use crate::dir::Dir;
 use crate::error::{At, FsError};
-use crate::layer::OverlayMarks;
-use crate::metadata::{Device, FileKind, Owner, Timestamp, Xattrs};
+use crate::metadata::{Device, FileKind, Owner, Timestamp, Xattrs, is_hosts};
 use crate::remove_tree::remove_tree;
 
 pub use new_file::NewFile;
@@ -256,7 +255,7 @@ fn set_on_name(
 fn settable(xattrs: &Xattrs) -> impl Iterator<Item = (&[u8], &[u8])> {
     xattrs
         .iter()
-        .filter(|(key, _)| !key.starts_with(b"trusted.") && !OverlayMarks::owns(key))
+        .filter(|(key, _)| !key.starts_with(b"trusted.") && !is_hosts(key))
         .map(|(key, value)| (key.as_slice(), value.as_slice()))
 }
 

@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use crate::dir::Dir;
 use crate::error::{At, FsError};
-use crate::layer::OverlayMarks;
-use crate::metadata::{Metadata, Xattrs};
+use crate::metadata::{Metadata, Xattrs, is_hosts};
 
 /// A file, directory or other entry of a [`View`](super::View).
 ///
@@ -65,7 +64,7 @@ impl Entry {
     pub fn xattrs(&self) -> Result<Xattrs, FsError> {
         let mut xattrs =
             self.dir.xattrs(&self.name).at("read the extended attributes", &self.path)?;
-        xattrs.retain(|(name, _)| !OverlayMarks::owns(name));
+        xattrs.retain(|(name, _)| !is_hosts(name));
         Ok(xattrs)
     }
 

@@ -6,8 +6,7 @@ use std::fs::File;
 use std::io;
 
 use crate::dir::{self, Dir};
-use crate::layer::OverlayMarks;
-use crate::metadata::{Owner, Timestamp, Xattrs};
+use crate::metadata::{Owner, Timestamp, Xattrs, is_hosts};
 use crate::view::merged_dir::MergedDir;
 use crate::writer::NewEntry;
 
@@ -56,7 +55,7 @@ pub(crate) fn copy_up(lower: &MergedDir, upper: &Dir) -> io::Result<Timestamp> {
     Ok(metadata.mtime)
 }
 
-/// The attributes that are not overlayfs's own.
+/// The attributes that are not the host's.
 fn foreign(xattrs: Xattrs) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
-    xattrs.into_iter().filter(|(key, _)| !OverlayMarks::owns(key))
+    xattrs.into_iter().filter(|(key, _)| !is_hosts(key))
 }
