@@ -58,8 +58,11 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Opens the daemon's state below its root, and puts it in order.
     pub(crate) fn open(config: Config, executor: Executor) -> anyhow::Result<Arc<Self>> {
-        let State { index, content, layers, caches, trees, repositories } =
-            State::open(&config.root)?;
+        let state = State::open(&config.root)?;
+        if let Some(labels) = executor.selinux() {
+            state.label(labels)?;
+        }
+        let State { index, content, layers, caches, trees, repositories } = state;
         let registry = kiln_registry::Client::new(config.registry.clone());
         let history = History::new(index.clone(), content.clone(), config.history);
         let network = StepNetwork::new(config.network_mode());

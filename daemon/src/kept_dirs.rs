@@ -18,6 +18,11 @@ impl KeptDirs {
         Ok(Self(dir))
     }
 
+    /// The directory that holds them.
+    pub(crate) fn root(&self) -> &Path {
+        &self.0
+    }
+
     /// Where a directory is, or would be.
     pub(crate) fn path(&self, id: DirId) -> PathBuf {
         self.0.join(id.to_string())

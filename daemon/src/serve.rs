@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use futures::stream::{SelectAll, StreamExt as _};
-use kiln_executor::{Executor, Zygote};
+use kiln_executor::{Executor, SelinuxLabels, Zygote};
 use kiln_proto::content::content_server::ContentServer;
 use kiln_proto::control::control_server::ControlServer;
 use kiln_proto::gateway::llb_bridge_server::LlbBridgeServer;
@@ -93,7 +93,11 @@ pub(crate) async fn run(config: Config, zygote: Zygote) -> anyhow::Result<()> {
     let mut incoming = SelectAll::new();
     let listeners = Listener::open_all(&config)?;
     let own_ports = listeners.iter().filter_map(Listener::port).collect();
-    let executor = Executor::new(zygote, config.executor(own_ports))?;
+    let mut steps = config.executor(own_ports);
+    if config.selinux {
+        steps.selinux = Some(SelinuxLabels::of_host().context("worker.oci.selinux")?);
+    }
+    let executor = Executor::new(zygote, steps)?;
     for listener in listeners {
         incoming.push(listener.connections());
     }

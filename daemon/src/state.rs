@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use kiln_cache::{ContentStore, Index, IndexError};
+use kiln_executor::SelinuxLabels;
+use kiln_snapshotter::label_tree;
 
 use crate::caches::CacheMounts;
 use crate::kept_dirs::KeptDirs;
@@ -68,6 +70,16 @@ impl State {
             index,
             content,
         })
+    }
+
+    /// Labels what steps get to see, for SELinux. Layers are joined to file systems that have a label of
+    /// their own, but for some of its checks the kernel looks at the files below (mprotect).
+    pub(crate) fn label(&self, labels: &SelinuxLabels) -> anyhow::Result<()> {
+        let layers = self.layers.overlay().root();
+        for dir in [layers, self.caches.dirs.root(), self.trees.dirs.root()] {
+            label_tree(dir, &labels.file).with_context(|| dir.display().to_string())?;
+        }
+        Ok(())
     }
 
     /// The directories that the index keeps by id.

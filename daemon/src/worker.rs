@@ -45,12 +45,13 @@ pub(crate) async fn list(
 /// What there is to say of the worker, besides what the configuration says.
 pub(crate) fn labels(config: &Config) -> BTreeMap<String, String> {
     let mut labels = config.labels.clone();
+    let selinux = if config.selinux { "true" } else { "false" };
     let own = [
         ("org.mobyproject.buildkit.worker.executor", "oci"),
         ("org.mobyproject.buildkit.worker.snapshotter", "overlayfs"),
         ("org.mobyproject.buildkit.worker.network", config.network_mode().name()),
         ("org.mobyproject.buildkit.worker.oci.process-mode", "sandbox"),
-        ("org.mobyproject.buildkit.worker.selinux.enabled", "false"),
+        ("org.mobyproject.buildkit.worker.selinux.enabled", selinux),
     ];
     for (name, value) in own {
         labels.entry(name.into()).or_insert_with(|| value.into());

@@ -16,6 +16,7 @@ use crate::error::ExecutorError;
 use crate::network::{Borrowed, NetworkConfig, NetworkError, Networks, Owner, Reach};
 use crate::request;
 use crate::running::{Running, Upper};
+use crate::selinux::SelinuxLabels;
 use crate::spec::{Device, Mount, Network, ProcessIo, ProcessSpec, Resources, Security};
 use crate::supervised::{HeldGroup, Launch, Supervised};
 use crate::sys::async_fd;
@@ -35,6 +36,8 @@ pub struct ExecutorConfig {
     pub pids: Option<u64>,
     /// The AppArmor profile of confined steps; `None` leaves them under the daemon's own.
     pub apparmor_profile: Option<String>,
+    /// The labels of confined steps; `None` leaves them with the daemon's own.
+    pub selinux: Option<SelinuxLabels>,
     /// How readily the kernel kills the commands when memory runs out, -1000 to 1000.
     pub oom_score_adj: i32,
     /// Where the network of [`Network::Sandbox`] comes from. It is made for the first step that
@@ -67,6 +70,7 @@ impl Default for ExecutorConfig {
             cgroup_parent: "kiln".into(),
             pids: Some(DEFAULT_PIDS),
             apparmor_profile: None,
+            selinux: None,
             oom_score_adj: 0,
             network: NetworkConfig::default(),
             kept_networks: 8,
@@ -176,6 +180,11 @@ impl Executor {
         let (supervised, created) = Supervised::launch(Arc::new(held), launch).await?;
         let upper = Some(Upper { path: upper, created });
         Ok(Running::new(supervised, upper, network, started))
+    }
+
+    /// The labels of confined steps, if they have any.
+    pub fn selinux(&self) -> Option<&SelinuxLabels> {
+        self.shared.config.selinux.as_ref()
     }
 
     /// The host's address as steps with [`Network::Sandbox`] see it, if it has one there.

@@ -39,6 +39,7 @@ mod network;
 mod request;
 mod running;
 mod seccomp;
+mod selinux;
 mod spec;
 mod step;
 mod stubs;
@@ -52,6 +53,7 @@ pub use error::{ExecutorError, HookEnd, InvalidSpec};
 pub use executor::{Executor, ExecutorConfig, UserNamespaceConfig};
 pub use network::{BridgeConfig, CniConfig, InvalidSubnet, NetworkConfig, NetworkError, Subnet};
 pub use running::{ExecSpec, Exit, ExitStatus, Running, StepHandle, Usage};
+pub use selinux::{SelinuxError, SelinuxLabels};
 pub use spec::{
     Device, Hook, HookKind, Inert, Mount, Network, OverlayUpper, ProcessIo, ProcessSpec, Resources,
     Rlimit, RlimitResource, Rootfs, Security, User,

@@ -11,6 +11,7 @@ use crate::cgroup::StepCgroup;
 use crate::error::{ExecutorError, InvalidSpec};
 use crate::executor::{ExecutorConfig, UserNamespaceConfig};
 use crate::running::ExecSpec;
+use crate::selinux::SelinuxLabels;
 use crate::spec::{
     Device, Hook, Mount, Network, ProcessSpec, Rlimit, RlimitResource, Security, User,
 };
@@ -148,6 +149,7 @@ fn convert(
             rlimits: rlimits(&spec.rlimits, cgroup, config),
             tty: spec.tty,
             apparmor_profile: profile(spec.security, config)?,
+            selinux: labels(spec.security, config),
             oom_score_adj: config.oom_score_adj,
             cgroup: cgroup.join().0,
             has_stdin,
@@ -206,6 +208,7 @@ pub(crate) fn further(
         rlimits: Vec::new(),
         tty: spec.tty,
         apparmor_profile: profile(security, config).map_err(invalid)?,
+        selinux: labels(security, config),
         oom_score_adj: 0,
         cgroup: cgroup.join().0,
         has_stdin,
@@ -217,6 +220,11 @@ fn profile(security: Security, config: &ExecutorConfig) -> Result<Option<CString
     let profile = config.apparmor_profile.as_ref().filter(|_| security == Security::Sandbox);
     let c_string = |profile: &String| CString::new(profile.as_str());
     profile.map(c_string).transpose().map_err(|_| InvalidSpec::NulByte("the AppArmor profile"))
+}
+
+/// The labels of a process and its files, unless it is unconfined.
+fn labels(security: Security, config: &ExecutorConfig) -> Option<SelinuxLabels> {
+    config.selinux.clone().filter(|_| security == Security::Sandbox)
 }
 
 fn mount(mount: Mount) -> Result<StepMount, InvalidSpec> {

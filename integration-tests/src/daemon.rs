@@ -105,10 +105,11 @@ impl Daemon {
             Owner::RootWithUserNamespaces => (None, USER_NAMESPACES),
             Owner::User(user) => (Some(user), ""),
         };
+        let labels = is_wanted("KILN_TEST_SELINUX");
         let address = registry.address();
         let config = format!(
             "insecure-entitlements = [\"network.host\", \"security.insecure\", \"device\"]\n\
-             [worker.oci]\n  gc = false\n  {more}\n\
+             [worker.oci]\n  gc = false\n  selinux = {labels}\n  {more}\n\
              [worker.containerd]\n  enabled = false\n\
              [registry.\"docker.io\"]\n  mirrors = [\"{address}\"]\n\
              [registry.\"{address}\"]\n  http = true\n"
@@ -164,6 +165,14 @@ impl Daemon {
         std::fs::write(&path, config.replace(old, new)).expect("configuration");
     }
 
+    /// Has it label its steps for SELinux, when it is started again.
+    pub fn label_steps(&mut self) {
+        let path = self.folder.path().join("kilnd.toml");
+        let config = std::fs::read_to_string(&path).expect("configuration");
+        let config = config.replace("selinux = false", "selinux = true");
+        std::fs::write(&path, config).expect("configuration");
+    }
+
     /// Has it listen on one more address, when it is started again.
     pub fn listen_on_too(&mut self, address: &str) {
         self.other_addresses.push(address.to_owned());
@@ -187,6 +196,12 @@ impl Daemon {
         if let Err(said) = self.try_start() {
             panic!("the daemon did not get ready:\n{said}");
         }
+    }
+
+    /// What it says when it does not start again.
+    #[track_caller]
+    pub fn refuses_to_start(&mut self) -> String {
+        self.try_start().expect_err("the daemon started")
     }
 
     /// Starts it again as if the machine had been started anew since.

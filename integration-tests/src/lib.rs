@@ -23,7 +23,8 @@
 //!
 //! The programs are those of the build that made the tests; `KILN_BIN` and `KILND_BIN` name others.
 //! With `KILN_TEST_ROOTLESS=1` all daemons are an ordinary user's, and with
-//! `KILN_TEST_USER_NAMESPACES=1` the steps of root's have a user namespace.
+//! `KILN_TEST_USER_NAMESPACES=1` the steps of root's have a user namespace. With `KILN_TEST_SELINUX=1`
+//! all steps have SELinux's labels, on a host that has it.
 
 #![forbid(unsafe_code)]
 

@@ -95,6 +95,13 @@ fn a_key_and_a_flag_without_a_meaning_are_refused_by_name() {
 }
 
 #[test]
+fn a_profile_of_apparmor_that_this_host_does_not_have_is_refused() {
+    let folder = Context::new();
+    let said = refuses(&folder, &["--oci-worker-apparmor-profile=no-such-profile"]);
+    assert!(said.contains("AppArmor profile \"no-such-profile\": "), "{said}");
+}
+
+#[test]
 fn a_socket_that_systemd_hands_over_is_served() {
     let folder = Context::new();
     let socket = UnixListener::bind(folder.at("kilnd.sock")).expect("socket");

@@ -40,6 +40,7 @@ mod sys;
 
 mod dir;
 mod error;
+mod label;
 mod layer;
 mod metadata;
 mod remove_tree;
@@ -67,6 +68,7 @@ pub mod usage;
 mod fixture;
 
 pub use error::FsError;
+pub use label::label_tree;
 pub use layer::{LayerDir, LayerId, OverlayMarks, ParseLayerIdError};
 pub use metadata::{Device, FileKind, Metadata, Owner, Timestamp, Xattrs};
 pub use overlay::Overlay;

@@ -82,12 +82,13 @@ impl Timestamp {
 /// Extended attributes: name and value, sorted by name.
 pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
+/// The attribute that holds SELinux's label, which ends with a NUL byte.
+pub(crate) const LABEL: &[u8] = b"security.selinux";
+
 /// Whether an attribute says nothing of the file but how this host keeps it: overlayfs's own, in either
 /// name space, and SELinux's label. It is never copied, packed or unpacked.
 pub(crate) fn is_hosts(xattr: &[u8]) -> bool {
-    xattr == b"security.selinux"
-        || xattr.starts_with(b"trusted.overlay.")
-        || xattr.starts_with(b"user.overlay.")
+    xattr == LABEL || xattr.starts_with(b"trusted.overlay.") || xattr.starts_with(b"user.overlay.")
 }
 
 /// What `stat` tells about a file.

@@ -117,7 +117,7 @@ pub(super) struct Worker {
     pub(super) user_namespace_ids: Option<String>,
     /// Must be what is so: it follows from who runs the daemon.
     pub(super) rootless: Option<bool>,
-    /// Must be false: steps get no labels of SELinux.
+    /// Steps and their files have the labels that the host's SELinux policy has for containers.
     pub(super) selinux: Option<bool>,
     #[serde(rename = "defaultCgroupParent")]
     pub(super) default_cgroup_parent: Option<String>,
@@ -315,9 +315,6 @@ impl ConfigFile {
     pub(super) fn check(&self) -> anyhow::Result<()> {
         if self.worker.containerd.enabled {
             bail!("worker.containerd.enabled: this daemon has no containerd worker");
-        }
-        if self.worker.oci.selinux == Some(true) {
-            bail!("worker.oci.selinux: this daemon does not label steps");
         }
         match self.worker.oci.snapshotter.as_deref() {
             None | Some("" | "auto" | "overlayfs") => Ok(()),

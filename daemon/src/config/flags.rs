@@ -64,6 +64,12 @@ pub(crate) struct Flags {
     /// Snapshotter: auto or overlayfs
     #[arg(long, value_name = "NAME")]
     oci_worker_snapshotter: Option<String>,
+    /// Confine steps by this AppArmor profile
+    #[arg(long, value_name = "PROFILE")]
+    oci_worker_apparmor_profile: Option<String>,
+    /// Label steps as the host's SELinux policy has it for containers
+    #[arg(long, value_name = "BOOL", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    oci_worker_selinux: Option<bool>,
     /// Network of steps: auto, bridge, cni or host
     #[arg(long, value_name = "MODE")]
     oci_worker_net: Option<String>,
@@ -130,6 +136,9 @@ impl Flags {
             worker.platforms.clone_from(&self.oci_worker_platforms);
         }
         worker.snapshotter = self.oci_worker_snapshotter.clone().or(worker.snapshotter.take());
+        let profile = self.oci_worker_apparmor_profile.clone();
+        worker.apparmor_profile = profile.or(worker.apparmor_profile.take());
+        worker.selinux = self.oci_worker_selinux.or(worker.selinux);
         worker.network_mode = self.oci_worker_net.clone().or(worker.network_mode.take());
         let path = |flag: &Option<PathBuf>, file: Option<PathBuf>| flag.clone().or(file);
         worker.cni_config_path = path(&self.oci_cni_config_path, worker.cni_config_path.take());

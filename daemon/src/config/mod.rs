@@ -62,6 +62,8 @@ pub(crate) struct Config {
     cgroup_parent: Option<String>,
     pids_limit: Option<u64>,
     apparmor_profile: Option<String>,
+    /// Whether steps have SELinux's labels.
+    pub(crate) selinux: bool,
     /// The host's ids for those of confined steps, where these have a user namespace.
     user_namespace: Option<SubordinateIds>,
     /// What steps can be given of the host's devices.
@@ -177,6 +179,7 @@ impl Config {
             cgroup_parent: worker.default_cgroup_parent,
             pids_limit: worker.pids_limit,
             apparmor_profile: worker.apparmor_profile.filter(|profile| !profile.is_empty()),
+            selinux: worker.selinux == Some(true),
             user_namespace,
             devices: file.cdi.devices(),
             frontends: file.frontend,
@@ -370,7 +373,6 @@ mod tests {
         for (text, name) in [
             ("bogus = 1", "bogus"),
             ("[worker.oci]\nrootless = true", "rootless"),
-            ("[worker.oci]\nselinux = true", "selinux"),
             ("[grpc.tls]\ncert = \"x\"", "tls"),
             ("[worker.containerd]\nenabled = true", "containerd"),
             ("insecure-entitlements = [\"devices\"]", "devices"),

@@ -1,6 +1,5 @@
 //! Sockets that connect a step, or a git that fetches, to the client's ssh agents.
 
-use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::PathBuf;
@@ -9,8 +8,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures::StreamExt as _;
+use kiln_executor::SelinuxLabels;
 use kiln_proto::pb;
 use kiln_proto::ssh::BytesMessage;
+use kiln_snapshotter::label_tree;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
@@ -43,7 +44,9 @@ impl AgentSocket {
             _ => anyhow::bail!("no SSH key {id:?} forwarded from the client: give it with --ssh"),
         };
         let dir = TempDir::new_in(build.daemon.config.root.join("tmp"))?;
-        let listener = bind(&dir, options).context("cannot make a socket for an ssh agent")?;
+        let labels = build.daemon.executor.selinux();
+        let listener = bind(&dir, options, labels);
+        let listener = listener.context("cannot make a socket for an ssh agent")?;
         let serving = tokio::spawn(serve(listener, session, id.to_owned()));
         Ok(Some(Self { dir, _serving: AbortOnDropHandle::new(serving) }))
     }
@@ -53,11 +56,21 @@ impl AgentSocket {
     }
 }
 
-fn bind(dir: &TempDir, options: &pb::SshOpt) -> io::Result<UnixListener> {
+fn bind(
+    dir: &TempDir,
+    options: &pb::SshOpt,
+    labels: Option<&SelinuxLabels>,
+) -> anyhow::Result<UnixListener> {
     let opened = std::fs::File::open(dir.path())?;
     // The daemon's directory may have a longer path than a socket's address can hold.
     let short = format!("/proc/self/fd/{}/agent", opened.as_raw_fd());
-    let listener = UnixListener::bind(short)?;
+    let listener = match labels {
+        None => UnixListener::bind(short)?,
+        Some(labels) => {
+            label_tree(dir.path(), &labels.file)?;
+            labels.of_sockets(|| UnixListener::bind(short))?
+        }
+    };
     let path = dir.path().join("agent");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(options.mode & 0o777))?;
     chown(&path, Some(options.uid), Some(options.gid))?;

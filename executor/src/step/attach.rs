@@ -13,7 +13,12 @@ use rustix::mount::{
 pub(super) enum FsOption<'a> {
     Flag(&'a CStr),
     Value(&'a CStr, &'a str),
+    /// SELinux's label of all its files, if they are to have one.
+    Label(Option<&'a CStr>),
 }
+
+/// The option by which SELinux takes that, of any file system.
+pub(super) const LABEL: &CStr = c"context";
 
 /// Makes a detached mount of a new file system.
 pub(super) fn new_file_system(
@@ -27,6 +32,8 @@ pub(super) fn new_file_system(
         match option {
             FsOption::Flag(key) => fsconfig_set_flag(&fs, *key)?,
             FsOption::Value(key, value) => fsconfig_set_string(&fs, *key, *value)?,
+            FsOption::Label(Some(label)) => fsconfig_set_string(&fs, LABEL, *label)?,
+            FsOption::Label(None) => {}
         }
     }
     fsconfig_create(&fs)?;

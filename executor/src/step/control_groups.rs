@@ -48,7 +48,8 @@ pub(super) fn show_v1(
     }
     let place = targets.find_standard(PLACE)?;
     let mount = || {
-        let shown = new_file_system(c"tmpfs", &[FsOption::Value(c"mode", "755")], INERT)?;
+        let label = FsOption::Label(step.file_label());
+        let shown = new_file_system(c"tmpfs", &[FsOption::Value(c"mode", "755"), label], INERT)?;
         onto(shown.as_fd(), place.as_fd())?;
         for ((name, _), group) in step.controllers.iter().zip(groups) {
             mkdirat(&shown, name, Mode::from_raw_mode(0o755))?;

@@ -8,7 +8,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, open, stat};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
-use super::attach::{copy, new_file_system, onto};
+use super::attach::{FsOption, copy, new_file_system, onto};
 use crate::sys::mount::set_attributes;
 use crate::zygote::protocol::{At, Failure, Stage};
 
@@ -59,8 +59,8 @@ impl Masks {
     }
 
     /// Covers them in the root file system that this process has entered: files with /dev/null,
-    /// directories with an empty one.
-    pub(super) fn apply(&self) -> Result<(), Failure> {
+    /// directories with an empty one, whose label is SELinux's `label`.
+    pub(super) fn apply(&self, label: Option<&CStr>) -> Result<(), Failure> {
         for path in &self.read_only {
             read_only(path).at(Stage::Mask, path.to_bytes())?;
         }
@@ -72,7 +72,7 @@ impl Masks {
         let mut empty: Option<&CStr> = None;
         for path in &self.dirs {
             let mount = match empty {
-                None => new_file_system(c"tmpfs", &[], EMPTY),
+                None => new_file_system(c"tmpfs", &[FsOption::Label(label)], EMPTY),
                 Some(earlier) => copy(CWD, earlier, false),
             };
             mount.and_then(|mount| cover(&mount, path)).at(Stage::Mask, path.to_bytes())?;

@@ -12,6 +12,7 @@ mod devices;
 mod hook;
 pub(crate) mod hooks;
 mod init;
+mod labels;
 mod masks;
 mod mounts;
 mod named_layers;
@@ -179,7 +180,7 @@ fn set_up(
 
     // As long as this process is in the host's mount namespace, the host's paths mean something.
     let sources = mounts::open(step)?;
-    let root = overlay::mount(&step.root, step.no_device_nodes)?;
+    let root = overlay::mount(&step.root, step.no_device_nodes, step.file_label())?;
     let upper = target::open_upper(&step.root).at(Stage::Overlay, "upper directory")?;
     let groups = control_groups::open_v1(step)?;
     let standard = standard::Sources::open(step, console)?;
@@ -207,7 +208,7 @@ fn set_up(
     }
     root::change_to(root.as_fd())?;
     if !step.process.insecure {
-        prepared.masks.apply()?;
+        prepared.masks.apply(step.file_label())?;
     }
     Ok(created)
 }

@@ -39,7 +39,7 @@ pub(super) fn open(step: &Step) -> Result<Vec<Option<OwnedFd>>, Failure> {
             bind(&lower[0], subpath.as_deref(), false).map(Some)
         }
         MountSource::Overlay { overlay, .. } => {
-            overlay::mount(overlay, step.no_device_nodes).map(Some)
+            overlay::mount(overlay, step.no_device_nodes, step.file_label()).map(Some)
         }
         MountSource::Device { host, major, minor, .. } if in_user_namespace() => {
             let node = devices::open_node(host, makedev(*major, *minor));
@@ -58,7 +58,13 @@ pub(super) fn make<'a>(
     users: Option<&Users>,
     opened: Vec<Option<OwnedFd>>,
 ) -> Result<Vec<Made<'a>>, Failure> {
-    let mut maker = Maker { no_device_nodes: step.no_device_nodes, users, files: None, made: 0 };
+    let mut maker = Maker {
+        no_device_nodes: step.no_device_nodes,
+        label: step.file_label(),
+        users,
+        files: None,
+        made: 0,
+    };
     let make_one = |(mount, opened)| maker.make(mount, opened);
     step.mounts.iter().zip(opened).map(make_one).collect()
 }
@@ -78,9 +84,10 @@ pub(super) fn attach(mounts: Vec<Made<'_>>, targets: &mut Targets<'_>) -> Result
     Ok(())
 }
 
-struct Maker<'u> {
+struct Maker<'s> {
     no_device_nodes: bool,
-    users: Option<&'u Users>,
+    label: Option<&'s CStr>,
+    users: Option<&'s Users>,
     /// The file system of files in memory, made when the first is asked for.
     files: Option<OwnedFd>,
     made: usize,
@@ -107,7 +114,7 @@ impl Maker<'_> {
             }
             (_, Some(opened)) => opened,
             (MountSource::Tmpfs { size, mode }, None) => {
-                tmpfs(*size, *mode).at(Stage::Mount, subject)?
+                tmpfs(*size, *mode, self.label).at(Stage::Mount, subject)?
             }
             (MountSource::File { content, mode, uid, gid }, None) => {
                 attributes |=
@@ -143,7 +150,7 @@ impl Maker<'_> {
     fn place(&mut self) -> Result<(&OwnedFd, CString), Errno> {
         let files = match self.files.take() {
             Some(files) => files,
-            None => new_files()?,
+            None => new_files(self.label)?,
         };
         let name = CString::new(self.made.to_string()).map_err(|_| Errno::INVAL)?;
         self.made += 1;
@@ -186,8 +193,8 @@ impl Maker<'_> {
 
 /// The file system that holds the files in memory. It has to be in place somewhere for its files
 /// to be mounted one by one.
-fn new_files() -> Result<OwnedFd, Errno> {
-    let options = [FsOption::Value(c"mode", "700")];
+fn new_files(label: Option<&CStr>) -> Result<OwnedFd, Errno> {
+    let options = [FsOption::Value(c"mode", "700"), FsOption::Label(label)];
     let files = new_file_system(c"tmpfs", &options, MountAttrFlags::empty())?;
     root::cover(files.as_fd())?;
     Ok(files)
@@ -216,10 +223,10 @@ fn below(dir: BorrowedFd<'_>, subpath: &CStr, recursive: bool) -> Result<OwnedFd
     copy(part.as_fd(), c"", recursive)
 }
 
-fn tmpfs(size: Option<u64>, mode: u32) -> Result<OwnedFd, Errno> {
+fn tmpfs(size: Option<u64>, mode: u32, label: Option<&CStr>) -> Result<OwnedFd, Errno> {
     let mode = format!("{:o}", mode & 0o7777);
     let limits = size.map(|size| (size.to_string(), max_files(size)));
-    let mut options = vec![FsOption::Value(c"mode", &mode)];
+    let mut options = vec![FsOption::Value(c"mode", &mode), FsOption::Label(label)];
     if let Some((size, files)) = &limits {
         options.push(FsOption::Value(c"size", size));
         options.push(FsOption::Value(c"nr_inodes", files));

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MountFlags, UnmountFlags, unmount};
 use rustix::process::fchdir;
 
-use super::attach::{copy, new_file_system};
+use super::attach::{LABEL, copy, new_file_system};
 use super::overlay::{off, subject};
 use crate::sys::mount::{new_namespace, receive_only};
 use crate::user_namespace::in_user_namespace;
@@ -28,10 +28,14 @@ const COVERING: &CStr = c"/..";
 /// Makes a detached mount of the joined layers, and moves this process into a copy of its mount
 /// namespace for that: such a mount is always made in a place, and layers have to be in the same
 /// namespace.
-pub(super) fn mount(overlay: &Overlay, no_device_nodes: bool) -> Result<OwnedFd, Failure> {
+pub(super) fn mount(
+    overlay: &Overlay,
+    no_device_nodes: bool,
+    label: Option<&CStr>,
+) -> Result<OwnedFd, Failure> {
     let names = name(overlay)?;
     let flags = if no_device_nodes { MountFlags::NODEV } else { MountFlags::empty() };
-    let options = CString::new(options(overlay)).map_err(|_| Errno::INVAL);
+    let options = CString::new(options(overlay, label)).map_err(|_| Errno::INVAL);
     let mount = |options: CString| {
         new_namespace()?;
         receive_only()?;
@@ -71,7 +75,7 @@ const UPPER: &str = "upper";
 const WORK: &str = "work";
 
 /// The options of the mount, by these names.
-fn options(overlay: &Overlay) -> String {
+fn options(overlay: &Overlay, label: Option<&CStr>) -> String {
     let lower: Vec<_> = (0..overlay.lower.len()).map(|number| number.to_string()).collect();
     let mut options = format!("lowerdir={}", lower.join(":"));
     let mut add = |option: std::fmt::Arguments<'_>| {
@@ -86,6 +90,10 @@ fn options(overlay: &Overlay) -> String {
     }
     for key in off() {
         add(format_args!("{}=off", key.to_string_lossy()));
+    }
+    if let Some(label) = label {
+        // Quoted, for there are commas in some.
+        add(format_args!("{}=\"{}\"", LABEL.to_string_lossy(), label.to_string_lossy()));
     }
     options
 }
@@ -114,7 +122,8 @@ mod tests {
             fs::write(folder.path().join(file), content).unwrap();
         }
         // It is to be a process of its own, of which the mount namespace is all that matters here.
-        let joined = std::thread::spawn(move || mount(&overlay, true)).join().unwrap().unwrap();
+        let joined =
+            std::thread::spawn(move || mount(&overlay, true, None)).join().unwrap().unwrap();
         let joined = PathBuf::from(format!("/proc/self/fd/{}", joined.as_raw_fd()));
         assert_eq!(fs::read_to_string(joined.join("a")).unwrap(), "top");
         assert_eq!(fs::read_to_string(joined.join("b")).unwrap(), "below");
@@ -131,16 +140,20 @@ mod tests {
         let path = || CString::new("/layer".repeat(100)).unwrap();
         let lower = std::iter::repeat_with(path).take(MAX_LAYERS).collect();
         let overlay = Overlay { lower, upper: Some((path(), path())) };
-        assert!(options(&overlay).len() < PAGE);
+        let label = CString::new("label".repeat(50)).unwrap();
+        assert!(options(&overlay, Some(&label)).len() < PAGE);
     }
 
     #[test]
     fn layers_are_joined_by_their_names_with_the_top_first() {
         let lower = ["/top", "/bottom"].map(|path| CString::new(path).unwrap()).into();
         let read_only = Overlay { lower, upper: None };
-        assert!(options(&read_only).starts_with("lowerdir=0:1,"), "{}", options(&read_only));
+        let given = options(&read_only, None);
+        assert!(given.starts_with("lowerdir=0:1,"), "{given}");
         let writable = Overlay { upper: Some((c"/up".into(), c"/work".into())), ..read_only };
         let expected = "lowerdir=0:1,upperdir=upper,workdir=work,volatile,";
-        assert!(options(&writable).starts_with(expected), "{}", options(&writable));
+        let given = options(&writable, Some(c"u:r:t:s0:c1,c2"));
+        assert!(given.starts_with(expected), "{given}");
+        assert!(given.ends_with(",context=\"u:r:t:s0:c1,c2\""), "{given}");
     }
 }

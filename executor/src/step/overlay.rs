@@ -12,6 +12,7 @@ use rustix::mount::{
 };
 use rustix::system::uname;
 
+use super::attach::LABEL;
 use super::named_layers;
 use crate::user_namespace::in_user_namespace;
 use crate::zygote::protocol::{At, Failure, Overlay, Stage};
@@ -24,13 +25,17 @@ const MAX_VALUE: usize = 255;
 ///
 /// `volatile`: an overlay that is not syncs its whole upper file system when it is unmounted.
 /// Without index, metacopy and redirects the upper directory is a plain layer that any tool can
-/// read.
-pub(super) fn mount(overlay: &Overlay, no_device_nodes: bool) -> Result<OwnedFd, Failure> {
+/// read. All files have SELinux's `label`, if there is one.
+pub(super) fn mount(
+    overlay: &Overlay,
+    no_device_nodes: bool,
+    label: Option<&CStr>,
+) -> Result<OwnedFd, Failure> {
     if !takes_single_layers() {
-        return named_layers::mount(overlay, no_device_nodes);
+        return named_layers::mount(overlay, no_device_nodes, label);
     }
     let fs = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC).at(Stage::Overlay, "overlay")?;
-    configure(&fs, overlay).map_err(|failure| with_kernel_log(&fs, failure))?;
+    configure(&fs, overlay, label).map_err(|failure| with_kernel_log(&fs, failure))?;
     let attributes =
         if no_device_nodes { MountAttrFlags::MOUNT_ATTR_NODEV } else { MountAttrFlags::empty() };
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).at(Stage::Overlay, "overlay")
@@ -51,7 +56,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-fn configure(fs: &OwnedFd, overlay: &Overlay) -> Result<(), Failure> {
+fn configure(fs: &OwnedFd, overlay: &Overlay, label: Option<&CStr>) -> Result<(), Failure> {
     let mut opened = Vec::new();
     let mut set = |key: &CStr, path: &CString| {
         let value = value(path, &mut opened).at(Stage::Overlay, path.as_bytes())?;
@@ -71,6 +76,9 @@ fn configure(fs: &OwnedFd, overlay: &Overlay) -> Result<(), Failure> {
     }
     for key in off() {
         fsconfig_set_string(fs, *key, c"off").at(Stage::Overlay, key.to_bytes())?;
+    }
+    if let Some(label) = label {
+        fsconfig_set_string(fs, LABEL, label).at(Stage::Overlay, label.to_bytes())?;
     }
     fsconfig_create(fs).at(Stage::Overlay, subject(overlay))
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, Gid, Mode, OFlags, Uid, accessat, fchown, open};
 use rustix::io::{Errno, write};
 
-use super::{Descriptors, Prepared, Users, capabilities, control_groups, users};
+use super::{Descriptors, Prepared, Users, capabilities, control_groups, labels, users};
 use crate::sys::process::{CStringArray, execve};
 use crate::sys::{self, fd, fork, signal};
 use crate::user_namespace::in_user_namespace;
@@ -76,6 +76,10 @@ fn confine(
     if let Some(profile) = &process.apparmor_profile {
         let subject = [b"AppArmor profile ", profile.as_bytes()].concat();
         change_profile_on_exec(profile).at(Stage::Privileges, subject)?;
+    }
+    if let Some(labels) = &process.selinux {
+        let subject = [b"SELinux label ", labels.process.as_bytes()].concat();
+        labels::label_next_program(labels).at(Stage::Privileges, subject)?;
     }
     // What comes before takes rights over the host.
     if let Some(namespace) = namespace {
@@ -147,6 +151,9 @@ fn connect(
         give_to_user(ids, &streams[usize::from(descriptors.stdin.is_none())..])?;
     }
     if process.tty {
+        if let Some(labels) = &process.selinux {
+            labels::label_file(&descriptors.stdout, labels)?;
+        }
         sys::process::set_controlling_terminal(descriptors.stdout.as_fd())?;
     }
     Ok(())

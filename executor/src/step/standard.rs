@@ -1,5 +1,6 @@
 //! The file systems that every step has: /proc, /dev, /sys and what is in them.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid, chownat, openat};
@@ -9,6 +10,7 @@ use rustix::mount::MountAttrFlags;
 use super::Users;
 use super::attach::{FsOption, copy, max_files, new_file_system, onto};
 use super::devices::{self, OfHost};
+use super::labels;
 use super::target::Targets;
 use crate::sys::mount::isolate;
 use crate::user_namespace::in_user_namespace;
@@ -57,11 +59,11 @@ pub(super) fn mount(
     users: Option<&Users>,
     sources: &Sources,
 ) -> Result<(), Failure> {
-    let mut put = |mount: &OwnedFd, name: &'static std::ffi::CStr, path: &str| {
+    let mut put = |mount: &OwnedFd, name: &'static CStr, path: &str| {
         onto(mount.as_fd(), targets.find_standard(name)?.as_fd()).at(Stage::Mount, path)
     };
     put(&sources.proc, c"proc", "/proc")?;
-    let dev = new_dev()?;
+    let dev = new_dev(step)?;
     put(&dev, c"dev", "/dev")?;
     // In place first: what is not, nothing can be mounted in.
     devices::make(dev.as_fd(), step.process.insecure, sources.devices.as_ref())?;
@@ -98,12 +100,13 @@ pub(super) fn open_console(step: &Step, terminal: &OwnedFd) -> Result<Option<Own
     console.map(Some).at(Stage::Mount, "/dev/console")
 }
 
-fn new_dev() -> Result<OwnedFd, Failure> {
+fn new_dev(step: &Step) -> Result<OwnedFd, Failure> {
     let (size, files) = (DEV_SIZE.to_string(), max_files(DEV_SIZE));
     let options = [
         FsOption::Value(c"mode", "755"),
         FsOption::Value(c"size", &size),
         FsOption::Value(c"nr_inodes", &files),
+        FsOption::Label(step.file_label()),
     ];
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
     new_file_system(c"tmpfs", &options, attributes).at(Stage::Mount, "/dev")
@@ -111,6 +114,7 @@ fn new_dev() -> Result<OwnedFd, Failure> {
 
 /// Mounts what belongs below /dev. The directories have just been made, by [`devices::make`].
 fn fill_dev(dev: &OwnedFd, step: &Step, users: Option<&Users>) -> Result<(), Failure> {
+    let label = step.file_label();
     let ids = |uid, gid| users.map_or(Ok((uid, gid)), |users| users.ids(uid, gid));
     let (_, group) = ids(0, TTY).at(Stage::Mount, "/dev/pts")?;
     let group = group.to_string();
@@ -120,6 +124,7 @@ fn fill_dev(dev: &OwnedFd, step: &Step, users: Option<&Users>) -> Result<(), Fai
         FsOption::Value(c"ptmxmode", "0666"),
         FsOption::Value(c"mode", "0620"),
         FsOption::Value(c"gid", &group),
+        FsOption::Label(label),
     ];
     let pts = new_file_system(c"devpts", &pts_options, nosuid_noexec)
         .and_then(|pts| users.map_or(Ok(()), |users| give(&pts, users.ids(0, 0)?)).map(|()| pts));
@@ -129,14 +134,25 @@ fn fill_dev(dev: &OwnedFd, step: &Step, users: Option<&Users>) -> Result<(), Fai
         FsOption::Value(c"mode", "1777"),
         FsOption::Value(c"size", &size),
         FsOption::Value(c"nr_inodes", &files),
+        FsOption::Label(label),
     ];
     let shm = new_file_system(c"tmpfs", &shm_options, INERT);
     put(dev, c"shm", shm).at(Stage::Mount, "/dev/shm")?;
     match new_file_system(c"mqueue", &[], INERT) {
         // A kernel without message queues.
         Err(Errno::NODEV) => Ok(()),
-        mqueue => put(dev, c"mqueue", mqueue).at(Stage::Mount, "/dev/mqueue"),
+        mqueue => put(dev, c"mqueue", mqueue.and_then(|mqueue| label_queues(mqueue, step)))
+            .at(Stage::Mount, "/dev/mqueue"),
     }
+}
+
+/// Labels the directory of message queues, a file system that is there already and takes no options.
+fn label_queues(mqueue: OwnedFd, step: &Step) -> Result<OwnedFd, Errno> {
+    if let Some(labels) = &step.process.selinux {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        labels::label_file(openat(&mqueue, c".", flags, Mode::empty())?, labels)?;
+    }
+    Ok(mqueue)
 }
 
 /// Gives a new devpts, which is always the host's root's, to the step's.
@@ -146,7 +162,7 @@ fn give(pts: &OwnedFd, (uid, gid): (u32, u32)) -> Result<(), Errno> {
     chownat(pts, c"", uid, gid, AtFlags::EMPTY_PATH)
 }
 
-fn put(dev: &OwnedFd, name: &std::ffi::CStr, mount: Result<OwnedFd, Errno>) -> Result<(), Errno> {
+fn put(dev: &OwnedFd, name: &CStr, mount: Result<OwnedFd, Errno>) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     onto(mount?.as_fd(), openat(dev, name, flags, Mode::empty())?.as_fd())
 }

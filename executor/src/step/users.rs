@@ -50,7 +50,7 @@ impl Users {
     /// and stays so.
     pub(crate) fn try_out(&self, layers: &Overlay) -> Result<(), Failure> {
         self.enter_mounts()?;
-        overlay::mount(layers, false).map(drop)
+        overlay::mount(layers, false, None).map(drop)
     }
 
     /// Moves this process, which is to set a step up, to where the daemon's directory is idmapped. What

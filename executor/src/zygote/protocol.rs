@@ -2,7 +2,7 @@
 //!
 //! All three are the same program, so the encoding (postcard) needs no versions.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::HookEnd;
+use crate::selinux::SelinuxLabels;
 use crate::spec::HookKind;
 use crate::user_namespace::SubordinateIds;
 
@@ -52,6 +53,13 @@ pub(crate) struct Step {
     pub(crate) no_device_nodes: bool,
     pub(crate) hooks: Option<Box<Hooks>>,
     pub(crate) process: Process,
+}
+
+impl Step {
+    /// SELinux's label of all files of the file systems that are made for it.
+    pub(crate) fn file_label(&self) -> Option<&CStr> {
+        self.process.selinux.as_ref().map(|labels| labels.file.as_c_str())
+    }
 }
 
 /// What takes part in setting a step up besides this program.
@@ -109,6 +117,7 @@ pub(crate) struct Process {
     pub(crate) rlimits: Vec<(u32, u64, u64)>,
     pub(crate) tty: bool,
     pub(crate) apparmor_profile: Option<CString>,
+    pub(crate) selinux: Option<SelinuxLabels>,
     pub(crate) oom_score_adj: i32,
     pub(crate) cgroup: CgroupJoin,
     pub(crate) has_stdin: bool,

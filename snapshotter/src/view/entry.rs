@@ -60,7 +60,7 @@ impl Entry {
         self.dir.read_link(&self.name).at("read the link", &self.path)
     }
 
-    /// Its extended attributes, without those by which overlayfs marks layers.
+    /// Its extended attributes, without those that are the host's.
     pub fn xattrs(&self) -> Result<Xattrs, FsError> {
         let mut xattrs =
             self.dir.xattrs(&self.name).at("read the extended attributes", &self.path)?;
