@@ -200,8 +200,11 @@ fn family_options(cache: &Cache) -> Options {
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_write_buffer_size(4 << 20);
-    // Builds wait for the lock that is held while a collection writes: let it not wait for the disk.
+    // Builds wait for the lock that is held while a collection writes: let it wait neither for the
+    // disk nor until the many small files that it leaves, some of each family, are merged.
     options.set_max_write_buffer_number(6);
+    options.set_level_zero_slowdown_writes_trigger(64);
+    options.set_level_zero_stop_writes_trigger(96);
     // Buffers grow by this much: with a default of half a megabyte, empty families would cost seven.
     options.set_arena_block_size(64 << 10);
     options.set_compression_type(DBCompressionType::Lz4);
