@@ -22,4 +22,5 @@ pub use filter::Filter;
 pub use plan::plan;
 pub use policy::{Limits, Policy, default_policies, is_within};
 pub use space::{DiskStat, InvalidSpace, Space};
+pub(crate) use usage::position_from_end;
 pub use usage::{Usage, UsageId};

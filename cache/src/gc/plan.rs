@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::SystemTime};
 
-use super::{DiskStat, Policy, Usage, UsageId};
+use super::{DiskStat, Policy, Usage, UsageId, position_from_end};
 use crate::record_type::RecordType;
 
 /// What `policies` remove from `entries`, in the order in which it is to be removed: what builds on
@@ -36,7 +36,7 @@ struct State<'a> {
 impl<'a> State<'a> {
     fn new(entries: &'a [Usage], disk: DiskStat) -> Self {
         let mut children = vec![0; entries.len()];
-        for parent in entries.iter().flat_map(|entry| parents(entries, entry)) {
+        for parent in (0..entries.len()).flat_map(|at| parents(entries, at)) {
             children[parent] += 1;
         }
         Self {
@@ -70,7 +70,7 @@ impl<'a> State<'a> {
             && let Some(Reverse((_, at))) = free.pop()
         {
             self.remove(at);
-            for parent in parents(self.entries, &self.entries[at]) {
+            for parent in parents(self.entries, at) {
                 self.children[parent] -= 1;
                 if self.children[parent] == 0
                     && let Some(order) = rank[parent]
@@ -90,10 +90,10 @@ impl<'a> State<'a> {
     }
 }
 
-/// Positions of what an entry builds on.
-fn parents<'a>(entries: &'a [Usage], entry: &'a Usage) -> impl Iterator<Item = usize> {
-    let position = |parent| entries.binary_search_by_key(parent, |entry| entry.id).ok();
-    entry.parents.iter().filter_map(position)
+/// Positions of what the entry at a position builds on, which is before it.
+fn parents(entries: &[Usage], at: usize) -> impl Iterator<Item = usize> {
+    let (below, entry) = (&entries[..at], &entries[at]);
+    entry.parents.iter().filter_map(|&parent| position_from_end(below, parent))
 }
 
 fn may_remove(entry: &Usage, policy: &Policy, now: SystemTime) -> bool {

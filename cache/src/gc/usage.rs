@@ -28,6 +28,18 @@ impl fmt::Display for UsageId {
     }
 }
 
+/// Where `id` is among rows in order of ids. Quick if it is near the last of them, as what something
+/// builds on is near it.
+pub(crate) fn position_from_end(rows: &[Usage], id: UsageId) -> Option<usize> {
+    let mut near = 1;
+    while rows.len().checked_sub(near).is_some_and(|at| rows[at].id > id) {
+        near *= 2;
+    }
+    let start = rows.len().saturating_sub(near);
+    let found = rows[start..].binary_search_by_key(&id, |row| row.id).ok()?;
+    Some(start + found)
+}
+
 /// One row of disk usage, as BuildKit's clients show it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Usage {
@@ -53,4 +65,34 @@ pub struct Usage {
     pub description: String,
     /// What kind of thing it is.
     pub record_type: RecordType,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_found_among_however_many_if_it_is_there() {
+        let row = |number| Usage {
+            id: UsageId::Layer(LayerId(number)),
+            parents: Vec::new(),
+            in_use: false,
+            shared: false,
+            mutable: false,
+            size: 0,
+            created_at: SystemTime::UNIX_EPOCH,
+            last_used_at: None,
+            usage_count: 0,
+            description: String::new(),
+            record_type: RecordType::Regular,
+        };
+        for count in 0..40 {
+            let rows: Vec<_> = (0..count).map(|at| row(2 * at + 1)).collect();
+            for number in 0..2 * count + 2 {
+                let id = UsageId::Layer(LayerId(number));
+                let found = rows.iter().position(|row| row.id == id);
+                assert_eq!(position_from_end(&rows, id), found, "{number} of {count}");
+            }
+        }
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 use super::{DirRow, Index, error::Result, layer::LayerRow, pin::Pinnable, schema::Family};
 use crate::{
     digest::Digest,
-    gc::{Usage, UsageId},
+    gc::{Usage, UsageId, position_from_end},
     layer::LayerId,
     record_type::RecordType,
 };
@@ -116,7 +116,7 @@ fn pass_down(rows: &mut [Usage]) {
         let (below, row) = rows.split_at_mut(at);
         let Some(row) = row.first() else { continue };
         for parent in &row.parents {
-            let Ok(at) = below.binary_search_by_key(parent, |row| row.id) else { continue };
+            let Some(at) = position_from_end(below, *parent) else { continue };
             let parent = &mut below[at];
             parent.in_use |= row.in_use;
             parent.shared |= row.shared;
