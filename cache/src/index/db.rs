@@ -95,7 +95,10 @@ impl Db {
     pub(super) fn walk(&self, family: Family) -> Walk<'_> {
         let mut options = ReadOptions::default();
         options.fill_cache(false);
-        Walk { db: self, rows: self.rocks.raw_iterator_cf_opt(self.family(family), options) }
+        let rows = self.rocks.raw_iterator_cf_opt(self.family(family), options);
+        // It holds trees of files: one row may be megabytes.
+        let near = if family == Family::LayerData { 0 } else { NEAR };
+        Walk { db: self, rows, is_begun: false, near }
     }
 
     /// All keys and undecoded rows of a family whose keys start with `prefix`, in order.
@@ -152,9 +155,22 @@ impl Db {
 pub(super) struct Walk<'a> {
     db: &'a Db,
     rows: DBRawIterator<'a>,
+    is_begun: bool,
+    /// How many rows may be stepped over.
+    near: usize,
 }
 
+/// How many rows a walk steps over before it looks for the place that is asked for, which takes as
+/// long as a dozen steps.
+const NEAR: usize = 16;
+
 impl Walk<'_> {
+    /// The row with this key, which must not be before one that was asked for already.
+    pub(super) fn row(&mut self, key: &[u8]) -> Result<Option<&[u8]>> {
+        self.go_to(key)?;
+        Ok(self.rows.item().filter(|(at, _)| *at == key).map(|(_, row)| row))
+    }
+
     /// The rows whose keys start with `prefix`, which must not be before one that was asked for
     /// already.
     pub(super) fn rows(&mut self, prefix: &[u8]) -> Result<Vec<RawRow>> {
@@ -167,16 +183,33 @@ impl Walk<'_> {
     }
 
     fn collect<T>(&mut self, prefix: &[u8], part: impl Fn(&[u8], &[u8]) -> T) -> Result<Vec<T>> {
-        if self.rows.key().is_none_or(|key| key < prefix) {
-            self.rows.seek(prefix);
-        }
+        self.go_to(prefix)?;
         let mut found = Vec::new();
         while let Some((key, row)) = self.rows.item().filter(|(key, _)| key.starts_with(prefix)) {
             found.push(part(key, row));
             self.rows.next();
         }
-        self.rows.status().map_err(|error| self.db.note(error))?;
+        self.status()?;
         Ok(found)
+    }
+
+    /// Goes on to the first row whose key is not before `key`.
+    fn go_to(&mut self, key: &[u8]) -> Result<()> {
+        let mut near = if self.is_begun { self.near } else { 0 };
+        while !self.is_begun || self.rows.key().is_some_and(|at| at < key) {
+            if near == 0 {
+                self.rows.seek(key);
+                self.is_begun = true;
+                break;
+            }
+            self.rows.next();
+            near -= 1;
+        }
+        self.status()
+    }
+
+    fn status(&self) -> Result<()> {
+        self.rows.status().map_err(|error| self.db.note(error))
     }
 }
 
@@ -199,8 +232,8 @@ pub(super) fn decode<T: DeserializeOwned>(family: Family, key: &[u8], bytes: &[u
 pub(super) struct Batch<'a> {
     db: &'a Db,
     changes: WriteBatch,
-    /// What [`update`](Self::update) left of rows.
-    updated: HashMap<(&'static str, Vec<u8>), Vec<u8>>,
+    /// What [`update`](Self::update) left of rows; `None` where there is none.
+    updated: HashMap<(&'static str, Vec<u8>), Option<Vec<u8>>>,
 }
 
 impl<'a> Batch<'a> {
@@ -233,20 +266,26 @@ impl<'a> Batch<'a> {
     {
         let place = (family.name(), key.to_vec());
         let old = match self.updated.get(&place) {
-            Some(bytes) => Some(bytes.clone()),
+            Some(old) => old.clone(),
             None => self.db.get_raw(family, key)?,
         };
-        let old = old.and_then(|bytes| decode(family, key, &bytes).ok());
-        let mut row: T = old.unwrap_or_default();
+        let decoded = old.as_ref().and_then(|bytes| decode(family, key, bytes).ok());
+        let mut row: T = decoded.unwrap_or_default();
         change(&mut row);
-        let bytes = encode(&row);
-        if row == T::default() {
-            self.delete(family, key);
-        } else {
-            self.put_raw(family, key, &bytes);
+        let new = (row != T::default()).then(|| encode(&row));
+        if new != old {
+            match &new {
+                Some(bytes) => self.put_raw(family, key, bytes),
+                None => self.delete(family, key),
+            }
         }
-        self.updated.insert(place, bytes);
+        self.updated.insert(place, new);
         Ok(())
+    }
+
+    /// Has [`update`](Self::update) find `row`, as it was read before, where it would read it.
+    pub(super) fn expect(&mut self, family: Family, key: &[u8], row: Vec<u8>) {
+        self.updated.entry((family.name(), key.to_vec())).or_insert(Some(row));
     }
 
     /// Writes without waiting for the disk: safe against the end of the process only.

@@ -237,11 +237,13 @@ impl Index {
         row: &LayerRow,
         was_absent: bool,
     ) -> Result<()> {
+        pins.note_reference(Pinnable::Layer(row.id));
         for blob in &row.blobs {
             pins.note_reference(Pinnable::Blob(blob.digest));
         }
         batch.put(Family::Layers, &row.id.0.to_be_bytes(), row);
         if let Some(chain) = &row.chain {
+            pins.note_reference(Pinnable::Chain(*chain));
             batch.put(Family::Links, &links::chain(chain), &row.id);
         }
         if row.presence.is_local && was_absent {
@@ -253,19 +255,29 @@ impl Index {
     /// Deletes all rows of a layer but those of its children, records and data. A mark on it
     /// is left to the next pass that makes data durable: looking for one costs more than all the rest.
     pub(super) fn delete_layer(&self, batch: &mut Batch<'_>, row: &LayerRow) -> Result<()> {
-        let key = row.id.0.to_be_bytes();
-        batch.delete(Family::Layers, &key);
-        batch.delete(Family::Uses, &key);
-        batch.delete(Family::Links, &links::shared(row.id.0));
-        for parent in &row.parents {
-            batch.delete(Family::Links, &links::child(*parent, row.id));
-        }
+        delete_layer(batch, row.id, &row.parents);
+        self.delete_chain(batch, row)
+    }
+
+    /// Deletes the link of a layer's chain, if it does not lead to another layer.
+    pub(super) fn delete_chain(&self, batch: &mut Batch<'_>, row: &LayerRow) -> Result<()> {
         if let Some(chain) = &row.chain
             && self.db.get(Family::Links, &links::chain(chain))? == Some(row.id)
         {
             batch.delete(Family::Links, &links::chain(chain));
         }
         Ok(())
+    }
+}
+
+/// Deletes the rows of a layer whose keys follow from its own row, but for its chain's.
+pub(super) fn delete_layer(batch: &mut Batch<'_>, id: LayerId, parents: &[LayerId]) {
+    let key = id.0.to_be_bytes();
+    batch.delete(Family::Layers, &key);
+    batch.delete(Family::Uses, &key);
+    batch.delete(Family::Links, &links::shared(id.0));
+    for parent in parents {
+        batch.delete(Family::Links, &links::child(*parent, id));
     }
 }
 

@@ -27,11 +27,11 @@ use crate::{key::CacheKey, layer::LayerId};
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Leads {
     /// The layers that have such a link.
-    tops: Vec<LayerId>,
+    pub(super) tops: Vec<LayerId>,
     /// The rows of [`Family::Aliases`] that lead to it.
     aliases: Vec<CacheKey>,
     /// The rows of [`Family::Steps`] that remember it.
-    steps: Vec<StepId>,
+    pub(super) steps: Vec<StepId>,
     /// How many inputs may have a list of files.
     inputs: usize,
 }
@@ -51,6 +51,18 @@ impl Leads {
         for &layer in &self.tops {
             batch.put(Family::Links, &links::record(layer, key), self);
         }
+    }
+
+    /// Deletes the record with this key, and all that leads to it.
+    pub(super) fn delete_record(&self, batch: &mut Batch<'_>, key: &CacheKey) -> Result<()> {
+        batch.delete(Family::Records, key.digest().as_bytes());
+        for &layer in &self.tops {
+            batch.delete(Family::Links, &links::record(layer, key));
+        }
+        for alias in &self.aliases {
+            batch.delete(Family::Aliases, alias.digest().as_bytes());
+        }
+        delete_parts(batch, key, &self.steps, self.inputs)
     }
 }
 
@@ -99,26 +111,26 @@ impl Index {
         Ok(())
     }
 
-    /// Deletes the record that a link leads to, and all that leads to it. `row` is the link's, if
-    /// there is one.
-    pub(super) fn delete_record_at(
-        &self,
-        batch: &mut Batch<'_>,
-        link: &[u8],
-        row: &[u8],
-    ) -> Result<()> {
-        batch.delete(Family::Links, link);
-        let Some(key) = links::trailing_key(link) else { return Ok(()) };
-        let leads = decode(Family::Links, link, row);
-        let leads = leads.or_else(|_| self.leads_from_record(&key))?;
-        batch.delete(Family::Records, key.digest().as_bytes());
-        for &layer in &leads.tops {
-            batch.delete(Family::Links, &links::record(layer, &key));
+    /// The records in whose result `layer` is on top, and what leads to them.
+    pub(super) fn records_of(&self, layer: LayerId) -> Result<Vec<(CacheKey, Leads)>> {
+        let mut records = Vec::new();
+        for row in self.db.scan_raw(Family::Links, &links::records_of(layer)) {
+            let (link, row) = row?;
+            let Some(key) = links::trailing_key(&link) else { continue };
+            records.push((key, self.leads(layer, &key, &row)?));
         }
-        for alias in &leads.aliases {
-            batch.delete(Family::Aliases, alias.digest().as_bytes());
+        Ok(records)
+    }
+
+    /// What leads to the record with this key, which `top` is said to have a link to. `row` is the
+    /// link's, if there is one.
+    pub(super) fn leads(&self, top: LayerId, key: &CacheKey, row: &[u8]) -> Result<Leads> {
+        let leads: Result<Leads> = decode(Family::Links, &links::record(top, key), row);
+        let mut leads = leads.or_else(|_| self.leads_from_record(key))?;
+        if !leads.tops.contains(&top) {
+            leads.tops.push(top);
         }
-        delete_parts(batch, &key, &leads.steps, leads.inputs)
+        Ok(leads)
     }
 
     /// What a record and its parts say, as far as they can be read. What a damaged row had to say is

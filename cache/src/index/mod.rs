@@ -31,6 +31,7 @@ mod layer;
 mod leads;
 mod links;
 mod numbers;
+mod owned;
 mod parts;
 mod pin;
 mod reconcile;

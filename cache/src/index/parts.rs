@@ -11,6 +11,7 @@ use super::{
     check::Problem,
     db::{Batch, decode},
     error::Result,
+    pin::{PinLock, Pinnable},
     record::Record,
     schema::Family,
 };
@@ -24,8 +25,8 @@ const MAX_TEXT: usize = 200;
 const REMEMBERED: usize = 4;
 
 /// What a step is known by from one build to the next, whatever becomes of its key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub struct StepId([u8; 16]);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct StepId(pub(super) [u8; 16]);
 
 impl StepId {
     /// The step that these words tell from others.
@@ -221,6 +222,7 @@ impl Index {
     /// Stores what `record` was made of; its step forgets its oldest record for it.
     pub(super) fn put_parts(
         &self,
+        pins: &mut PinLock<'_>,
         batch: &mut Batch<'_>,
         record: &Record,
         parts: &KeyParts,
@@ -228,6 +230,7 @@ impl Index {
         let key = &record.key;
         // Where those are damaged their step remembers them, until there are enough newer ones.
         if let Some(old) = self.parts(key).unwrap_or_else(|_| Some(KeyParts::default())) {
+            note_steps(pins, &old.steps);
             delete_parts(batch, key, &old.steps, old.inputs.len())?;
         }
         if parts.is_empty() {
@@ -238,6 +241,7 @@ impl Index {
                 batch.put_raw(Family::FileLists, &list_row(key, position), files.as_bytes());
             }
         }
+        note_steps(pins, &parts.steps);
         for step in &parts.steps {
             batch.update(Family::Steps, &step.0, |row: &mut StepRow| {
                 row.put(*key, record.created_at);
@@ -245,6 +249,19 @@ impl Index {
         }
         batch.put(Family::Parts, key.digest().as_bytes(), parts);
         Ok(())
+    }
+}
+
+/// Whether a row of [`Family::Steps`] remembers a record; also if it cannot be read.
+pub(super) fn remembers(step: &StepId, row: &[u8], key: &CacheKey) -> bool {
+    decode::<StepRow>(Family::Steps, &step.0, row)
+        .map_or(true, |StepRow(records)| records.iter().any(|(other, _)| other == key))
+}
+
+/// Notes that what steps remember is changed.
+pub(super) fn note_steps(pins: &mut PinLock<'_>, steps: &[StepId]) {
+    for &step in steps {
+        pins.note_reference(Pinnable::Step(step));
     }
 }
 

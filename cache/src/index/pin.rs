@@ -10,15 +10,22 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::dir::DirId;
-use crate::{digest::Digest, layer::LayerId};
+use super::{dir::DirId, parts::StepId};
+use crate::{
+    digest::Digest,
+    layer::{ChainId, LayerId},
+};
 
-/// Something that can be pinned.
+/// Something that can be pinned, or is noted when it changes while a collection goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Pinnable {
     Layer(LayerId),
     Blob(Digest),
     Dir(DirId),
+    /// The link of a chain, which is never pinned.
+    Chain(ChainId),
+    /// The row of a step, which is never pinned.
+    Step(StepId),
 }
 
 /// How many pins hold what.

@@ -169,7 +169,7 @@ impl Index {
         batch.delete(Family::Aliases, key.digest().as_bytes());
         batch.put(Family::Records, key.digest().as_bytes(), &stored);
         Leads::new(&stored, parts).put(&mut batch, &key);
-        self.put_parts(&mut batch, &stored.record, parts)?;
+        self.put_parts(&mut pins, &mut batch, &stored.record, parts)?;
         batch.write()?;
         Ok(pin_result(&mut pins, &result))
     }
@@ -214,18 +214,16 @@ impl Index {
 
     /// Deletes the records in whose result `layer` is on top; returns how many.
     pub(super) fn delete_records_of(&self, batch: &mut Batch<'_>, layer: LayerId) -> Result<usize> {
-        let mut deleted = 0;
-        for row in self.db.scan_raw(Family::Links, &links::records_of(layer)) {
-            let (link, row) = row?;
-            self.delete_record_at(batch, &link, &row)?;
-            deleted += 1;
+        let records = self.records_of(layer)?;
+        for (key, leads) in &records {
+            leads.delete_record(batch, key)?;
         }
-        Ok(deleted)
+        Ok(records.len())
     }
 
     /// Deletes one record, and all that leads to it.
     pub(super) fn delete_record(&self, batch: &mut Batch<'_>, key: &CacheKey) -> Result<()> {
-        self.delete_record_at(batch, &links::record(NO_LAYER, key), &[])
+        self.leads(NO_LAYER, key, &[])?.delete_record(batch, key)
     }
 
     /// All that is wrong with the record in a row: what it says of itself, and who leads to it.
@@ -274,9 +272,9 @@ impl Index {
     pub(super) fn delete_old_empty_records(&self, now: SystemTime) -> Result<()> {
         let mut old = Vec::new();
         for row in self.db.scan_raw(Family::Links, &links::records_of(NO_LAYER)) {
-            let (link, _) = row?;
-            if self.is_old(&link, now) {
-                old.push(link);
+            let Some(key) = links::trailing_key(&row?.0) else { continue };
+            if self.is_old(&key, now) {
+                old.push(key);
             }
         }
         for chunk in old.chunks(CHUNK) {
@@ -285,10 +283,10 @@ impl Index {
                 return Ok(());
             }
             let mut batch = Batch::new(&self.db);
-            for link in chunk {
+            for key in chunk {
                 // It may have been made anew.
-                if self.is_old(link, now) {
-                    self.delete_record_at(&mut batch, link, &[])?;
+                if self.is_old(key, now) {
+                    self.delete_record(&mut batch, key)?;
                 }
             }
             batch.write()?;
@@ -297,10 +295,9 @@ impl Index {
         Ok(())
     }
 
-    /// Whether the record that `link` leads to was made long before `now`, or cannot be read.
-    fn is_old(&self, link: &[u8], now: SystemTime) -> bool {
-        let stored = links::trailing_key(link).map(|key| self.stored(&key));
-        !matches!(stored, Some(Ok(Some(StoredRecord { record, .. })))
+    /// Whether the record with this key was made long before `now`, or cannot be read.
+    fn is_old(&self, key: &CacheKey, now: SystemTime) -> bool {
+        !matches!(self.stored(key), Ok(Some(StoredRecord { record, .. }))
             if now.duration_since(record.created_at).unwrap_or_default() < EMPTY_LIFE)
     }
 

@@ -8,10 +8,11 @@ use std::{
 
 use super::{
     DirId, DirKind, Index,
-    db::{Batch, RawRow},
+    db::Batch,
     error::Result,
-    layer::LayerRow,
     links,
+    owned::Owned,
+    parts::note_steps,
     pin::{PinLock, Pinnable},
     schema::Family,
 };
@@ -38,15 +39,6 @@ pub struct Removed {
     pub left: u64,
 }
 
-/// Rows that go with a layer.
-#[derive(Default)]
-struct OwnedRows {
-    /// In [`Family::Links`], of the records in whose result it is on top.
-    records: Vec<RawRow>,
-    /// In [`Family::LayerData`].
-    data: Vec<Box<[u8]>>,
-}
-
 impl Removed {
     /// Whether nothing was removed.
     pub fn is_empty(&self) -> bool {
@@ -61,11 +53,11 @@ impl Index {
     /// holds any more.
     pub fn prune(&self, policies: &[Policy], disk: DiskStat) -> Result<Removed> {
         let now = SystemTime::now();
-        let (rows, removed) = self.collect(|| {
+        let (mut rows, removed) = self.collect(|| {
             let rows = self.usage()?;
             self.delete_old_empty_records(now)?;
             let victims = gc::plan(&rows, policies, disk, now);
-            let removed = self.remove(&victims)?;
+            let removed = self.remove(&victims, self.owned(&victims)?)?;
             Ok((rows, removed))
         })?;
         let gone: HashSet<_> = removed
@@ -75,9 +67,14 @@ impl Index {
             .map(UsageId::Layer)
             .chain(removed.dirs.iter().copied().map(UsageId::Dir))
             .collect();
-        let (rows, left): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|row| gone.contains(&row.id));
-        let left = left.iter().fold(0, |sum: u64, row| sum.saturating_add(row.size));
+        let mut left = 0_u64;
+        rows.retain(|row| {
+            let is_gone = gone.contains(&row.id);
+            if !is_gone {
+                left = left.saturating_add(row.size);
+            }
+            is_gone
+        });
         Ok(Removed { rows, left, ..removed })
     }
 
@@ -89,11 +86,12 @@ impl Index {
         for id in self.descendants(&[id])? {
             // What is made anew in its place is not what a collection may have read of it.
             pins.note_reference(Pinnable::Layer(id));
-            self.delete_records_of(&mut batch, id)?;
-            if let Some(chain) = self.layer(id)?.and_then(|row| row.chain)
-                && self.db.get(Family::Links, &links::chain(&chain))? == Some(id)
-            {
-                batch.delete(Family::Links, &links::chain(&chain));
+            for (key, leads) in self.records_of(id)? {
+                note_steps(&mut pins, &leads.steps);
+                leads.delete_record(&mut batch, &key)?;
+            }
+            if let Some(row) = self.layer(id)? {
+                self.delete_chain(&mut batch, &row)?;
             }
         }
         batch.write()
@@ -105,7 +103,8 @@ impl Index {
         self.collect(|| {
             let mut victims: Vec<_> = self.descendants(layers)?.into_iter().collect();
             victims.sort_unstable_by_key(|&layer| std::cmp::Reverse(layer));
-            self.remove(&victims.into_iter().map(UsageId::Layer).collect::<Vec<_>>())
+            let victims: Vec<_> = victims.into_iter().map(UsageId::Layer).collect();
+            self.remove(&victims, self.owned(&victims)?)
         })
     }
 
@@ -132,15 +131,14 @@ impl Index {
         Ok(found)
     }
 
-    /// Removes layers and directories in that order, and the records whose results they are.
+    /// Removes layers and directories in that order, and what [they own](Self::owned).
     ///
     /// Of what builds on a layer, all that was there when the collection began must go before it.
     /// Those that have come to be needed since then stay, and so do layers on which others build that
     /// stay. An image of which a layer goes loses its name.
-    pub(super) fn remove(&self, victims: &[UsageId]) -> Result<Removed> {
+    pub(super) fn remove(&self, victims: &[UsageId], mut owned: Owned) -> Result<Removed> {
         let mut removed = Removed::default();
         let names = self.names_of_layers()?;
-        let mut owned = self.owned_rows(victims)?;
         let mut kept = HashSet::new();
         for chunk in victims.chunks(CHUNK) {
             let pins = self.pins.lock();
@@ -148,16 +146,12 @@ impl Index {
             for victim in chunk {
                 match *victim {
                     UsageId::Layer(id) => {
-                        let Some(row) = self.layer(id)? else { continue };
+                        let Some(rows) = owned.take(id) else { continue };
                         if kept.contains(&id) || pins.is_needed(Pinnable::Layer(id)) {
-                            kept.extend(row.parents);
+                            kept.extend(rows.parents);
                             continue;
                         }
-                        self.remove_layer(
-                            &mut batch,
-                            &row,
-                            &owned.remove(&id).unwrap_or_default(),
-                        )?;
+                        owned.delete(&pins, &mut batch, id, &rows)?;
                         for name in names.get(&id).into_iter().flatten() {
                             batch.delete(Family::Images, name.as_bytes());
                         }
@@ -185,34 +179,6 @@ impl Index {
             }
         }
         Ok(names)
-    }
-
-    /// The rows that go with layers. What is added to one later makes it needed.
-    fn owned_rows(&self, victims: &[UsageId]) -> Result<HashMap<LayerId, OwnedRows>> {
-        let layer = |victim: &UsageId| match *victim {
-            UsageId::Layer(id) => Some(id),
-            _ => None,
-        };
-        let mut layers: Vec<_> = victims.iter().filter_map(layer).collect();
-        layers.sort_unstable();
-        let (mut links, mut data) = (self.db.walk(Family::Links), self.db.walk(Family::LayerData));
-        let rows = layers.into_iter().map(|id| {
-            let records = links.rows(&links::records_of(id))?;
-            let data = data.keys(&id.0.to_be_bytes())?;
-            Ok((id, OwnedRows { records, data }))
-        });
-        rows.collect()
-    }
-
-    /// Deletes a layer, and the rows that go with it.
-    fn remove_layer(&self, batch: &mut Batch<'_>, row: &LayerRow, owned: &OwnedRows) -> Result<()> {
-        for (link, row) in &owned.records {
-            self.delete_record_at(batch, link, row)?;
-        }
-        for data in &owned.data {
-            batch.delete(Family::LayerData, data);
-        }
-        self.delete_layer(batch, row)
     }
 
     /// Removes the directories of one kind and name that nobody holds; removing them from the disk is

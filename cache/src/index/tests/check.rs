@@ -8,7 +8,7 @@ use crate::index::{
 };
 
 impl Fixture {
-    fn check(&self, layers: &[LayerId]) -> Vec<String> {
+    pub(super) fn check(&self, layers: &[LayerId]) -> Vec<String> {
         self.findings(layers).iter().map(ToString::to_string).collect()
     }
 

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::file_list::{Checksum, FileList, FileListBuilder};
+use crate::{
+    file_list::{Checksum, FileList, FileListBuilder},
+    gc::UsageId,
+};
 
 const STEP: [&str; 2] = ["project", "RUN x"];
 
@@ -91,6 +94,44 @@ fn a_step_forgets_records_that_go_together() {
     drop(pin);
     fixture.prune_all();
     assert_eq!(rows(&fixture.index, schema::Family::Steps), 0);
+}
+
+#[test]
+fn what_a_step_comes_to_know_while_a_collection_goes_on_is_what_it_knows_then() {
+    type Change = fn(&Fixture, LayerId);
+    let changes: [(&str, Change, &[&str]); 3] = [
+        (
+            "another record",
+            |fixture, _| {
+                save(fixture, "new", 0, None);
+            },
+            &["new", "other"],
+        ),
+        ("a record less", |fixture, other| fixture.index.disown_layer(other).unwrap(), &[]),
+        (
+            "a record that is another step's now",
+            |fixture, other| {
+                let parts = KeyParts { steps: vec![StepId::of(&["moved"])], ..parts("", None) };
+                drop(fixture.index.save(record("other", vec![other]), &parts, &[], &[]).unwrap());
+            },
+            &[],
+        ),
+    ];
+    for (name, change, left) in changes {
+        let fixture = Fixture::new();
+        let layers = ["old", "older"].map(|name| save(&fixture, name, 9, None));
+        let other = save(&fixture, "other", 5, None);
+        let victims = layers.map(UsageId::Layer);
+        let removed = fixture.index.collect(|| {
+            let owned = fixture.index.owned(&victims)?;
+            change(&fixture, other);
+            fixture.index.remove(&victims, owned)
+        });
+        assert_eq!(removed.unwrap().layers, layers, "{name}");
+        let remembered = fixture.index.db.get_raw(schema::Family::Steps, &StepId::of(&STEP).0);
+        assert_eq!(earlier(&fixture), left.iter().map(|name| key(name)).collect::<Vec<_>>());
+        assert_eq!(remembered.unwrap().is_some(), !left.is_empty(), "{name}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::gc::UsageId;
+use crate::{gc::UsageId, layer::ChainId};
 
 #[test]
 fn removing_a_layer_removes_the_records_that_need_it() {
@@ -235,12 +235,15 @@ fn uses_are_counted_and_count_for_all_below() {
 #[test]
 fn what_comes_to_be_needed_while_a_collection_goes_on_stays_with_all_below() {
     type Need = fn(&Fixture, LayerId);
-    let needs: [(&str, Need); 7] = [
+    let needs: [(&str, Need); 8] = [
         ("a step made on it", |fixture, top| {
             fixture.step("new", &[top]);
         }),
         ("a lookup", |fixture, _| drop(fixture.index.lookup(&[key("top")]).unwrap())),
         ("data", |fixture, top| fixture.index.put_layer_data(top, "kind", b"data").unwrap()),
+        ("a change of its row", |fixture, top| {
+            fixture.index.update_layer(top, |row| row.size = 5).unwrap();
+        }),
         ("an image", |fixture, top| {
             let blob = fixture.blob("manifest").row;
             fixture.index.put_image("name", &image(&blob, &[], &[top])).unwrap();
@@ -265,12 +268,110 @@ fn what_comes_to_be_needed_while_a_collection_goes_on_stays_with_all_below() {
         let other = fixture.step("other", &[base]);
         let victims = [top, other, base].map(UsageId::Layer);
         let removed = fixture.index.collect(|| {
+            let owned = fixture.index.owned(&victims)?;
             need(&fixture, top);
-            fixture.index.remove(&victims)
+            fixture.index.remove(&victims, owned)
         });
         assert_eq!(removed.unwrap().layers, [other], "{name}");
         assert!(fixture.hit(&key("top")).is_some(), "{name}");
         assert!(fixture.index.layer(base).unwrap().is_some(), "{name}");
+    }
+}
+
+#[test]
+fn a_chain_that_comes_to_lead_to_another_layer_while_a_collection_goes_on_still_does() {
+    let fixture = Fixture::new();
+    let chain = ChainId::new(op("chain"));
+    let save = || {
+        let row = LayerRow {
+            chain: Some(chain),
+            ..LayerRow::new(fixture.index.alloc_layer().unwrap(), Vec::new())
+        };
+        drop(fixture.index.save_layers(std::slice::from_ref(&row)).unwrap());
+        row.id
+    };
+    let leads_to = || fixture.index.layer_by_chain(&chain).unwrap().map(|hit| hit.row.id);
+    let first = save();
+    let mut second = None;
+    let removed = fixture.index.collect(|| {
+        let owned = fixture.index.owned(&[UsageId::Layer(first)])?;
+        second = Some(save());
+        fixture.index.remove(&[UsageId::Layer(first)], owned)
+    });
+    assert_eq!(removed.unwrap().layers, [first]);
+    assert_eq!(leads_to(), second);
+    let third = save();
+    let pin = fixture.index.pin_layers(&[third]);
+    assert_eq!(fixture.prune_all().layers, second.as_slice());
+    assert_eq!(leads_to(), Some(third));
+    drop(pin);
+    assert_eq!(fixture.prune_all().layers, [third]);
+    assert_eq!(leads_to(), None);
+}
+
+#[test]
+fn a_merged_result_that_is_made_anew_when_one_of_its_tops_is_gone_stays() {
+    let fixture = Fixture::new();
+    let index = &fixture.index;
+    let tops = [fixture.step("a", &[]), fixture.step("b", &[])];
+    let save = |result| index.save(record("merged", result), &KeyParts::default(), &[], &[]);
+    drop(save(tops.to_vec()).unwrap());
+    let mut owned = index.owned(&tops.map(UsageId::Layer)).unwrap();
+    let mut remove = |layer| {
+        let pins = index.pins.lock();
+        let mut batch = db::Batch::new(&index.db);
+        let rows = owned.take(layer).unwrap();
+        owned.delete(&pins, &mut batch, layer, &rows).unwrap();
+        batch.write().unwrap();
+    };
+    remove(tops[0]);
+    assert_eq!(fixture.hit(&key("merged")), None);
+    let anew = fixture.step("c", &[]);
+    drop(save(vec![anew]).unwrap());
+    remove(tops[1]);
+    assert_eq!(fixture.hit(&key("merged")).unwrap().result, [anew]);
+    assert_eq!(fixture.check(&[anew]), <[String; 0]>::default());
+}
+
+#[test]
+fn all_that_goes_with_layers_is_found_wherever_it_lies() {
+    let fixture = Fixture::new();
+    let layers: Vec<_> = (0..90)
+        .map(|number| {
+            let layer = fixture.index.alloc_layer().unwrap();
+            let mut row = LayerRow::new(layer, Vec::new());
+            row.chain = Some(ChainId::new(op(&format!("chain {number}"))));
+            let step = StepId::of(&[&format!("step {}", number / 2)]);
+            let parts = KeyParts::new(vec![step, StepId::of(&["all"])], Vec::new(), Vec::new());
+            let record = record(&number.to_string(), vec![layer]);
+            let aliases = [key(&format!("alias {number}"))];
+            drop(fixture.index.save(record, &parts, &aliases, &[row]).unwrap());
+            for kind in ["kind", "other kind"] {
+                fixture.index.put_layer_data(layer, kind, b"data").unwrap();
+            }
+            layer
+        })
+        .collect();
+    // Next to one another, a few apart, and further apart than a walk goes step by step.
+    let is_kept = |at: usize| !matches!(at, 0..=9 | 14 | 16 | 20 | 50 | 51 | 89);
+    let kept: Vec<_> = (0..layers.len()).filter(|&at| is_kept(at)).map(|at| layers[at]).collect();
+    let pin = fixture.index.pin_layers(&kept);
+    assert_eq!(fixture.prune_all().layers.len(), layers.len() - kept.len());
+    assert_eq!(fixture.check(&kept), <[String; 0]>::default());
+    for (number, layer) in layers.iter().enumerate() {
+        let chain = ChainId::new(op(&format!("chain {number}")));
+        let found = fixture.index.layer_by_chain(&chain).unwrap();
+        assert_eq!(found.map(|hit| hit.row.id), is_kept(number).then_some(*layer));
+        assert_eq!(fixture.hit(&key(&number.to_string())).is_some(), is_kept(number));
+        let data = fixture.index.layer_data(*layer, "other kind").unwrap();
+        assert_eq!(data.is_some(), is_kept(number));
+    }
+    drop(pin);
+    fixture.prune_all();
+    for family in schema::Family::ALL {
+        let is_left = fixture.index.db.scan_raw(family, &[]).next().is_some();
+        let may_be = matches!(family, schema::Family::Meta | schema::Family::Volatile);
+        assert!(may_be || !is_left, "{family:?}");
     }
 }
 
