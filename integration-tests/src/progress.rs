@@ -95,10 +95,10 @@ impl Progress {
     }
 }
 
-/// Log lines begin with seconds: `0.040`.
+/// Log lines begin with seconds, of four digits: `0.040`, `10.04`.
 fn is_time(word: &str) -> bool {
     word.split_once('.').is_some_and(|(seconds, fraction)| {
-        fraction.len() == 3
+        seconds.len() + fraction.len() == 4
             && [seconds, fraction].iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
     })
 }
@@ -122,8 +122,8 @@ mod tests {
 #3 CACHED
 
 #2 [stage-0 2/3] RUN ls -1
-#2 0.140 src
-#2 DONE 0.2s
+#2 10.14 src
+#2 DONE 10.2s
 
 #4 [stage-0 3/3] RUN false
 #4 ERROR: exit code: 1
