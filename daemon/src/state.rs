@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use kiln_cache::{ContentStore, Index, IndexError};
 use kiln_executor::SelinuxLabels;
-use kiln_snapshotter::label_tree;
+use kiln_snapshotter::label_trees;
 
 use crate::caches::CacheMounts;
 use crate::kept_dirs::KeptDirs;
@@ -77,7 +77,7 @@ impl State {
     pub(crate) fn label(&self, labels: &SelinuxLabels) -> anyhow::Result<()> {
         let layers = self.layers.overlay().root();
         for dir in [layers, self.caches.dirs.root(), self.trees.dirs.root()] {
-            label_tree(dir, &labels.file).with_context(|| dir.display().to_string())?;
+            label_trees(dir, &labels.file).with_context(|| dir.display().to_string())?;
         }
         Ok(())
     }

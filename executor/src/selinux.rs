@@ -140,22 +140,35 @@ impl SelinuxLabels {
         let process = self.process.to_string_lossy();
         let file = self.file.to_string_lossy();
         let is_enforcing = read(&kernel.join("enforce"))?.trim() != "0";
-        for (from, to, class, permission) in [
-            (own, &*process, "process", "transition"),
-            (&*process, &*file, "file", "entrypoint"),
-            (&*process, own, "fd", "use"),
-            (&*process, own, "fifo_file", "read"),
-            (&*process, own, "fifo_file", "write"),
-        ] {
-            if is_allowed(kernel, (from, to), class, permission)? {
-                continue;
-            }
+        let denied = |(from, to): (&str, &str), class: &str, permission: &str| {
+            let is_allowed = is_allowed(kernel, (from, to), class, permission)?;
             let right = format!("{class}:{permission}");
             let denied = SelinuxError::Denied { from: from.into(), right, to: to.into() };
-            if is_enforcing {
-                return Err(denied);
+            Ok((!is_allowed).then_some(denied))
+        };
+        for (between, class, permission) in [
+            ((own, own), "process", "setexec"),
+            ((own, own), "process", "setkeycreate"),
+            ((own, own), "process", "setsockcreate"),
+            ((own, &*process), "process", "transition"),
+            ((&*process, &*file), "file", "entrypoint"),
+            ((&*process, own), "fd", "use"),
+            ((&*process, own), "fifo_file", "read"),
+            ((&*process, own), "fifo_file", "write"),
+        ] {
+            match denied(between, class, permission)? {
+                Some(denied) if is_enforcing => return Err(denied),
+                Some(denied) => tracing::warn!("SELinux is permissive; if it were not: {denied}"),
+                None => {}
             }
-            tracing::warn!("SELinux is permissive; if it were not: {denied}");
+        }
+        for (permission, effect) in [
+            ("rlimitinh", "soft limits of steps (--ulimit) are lost"),
+            ("noatsecure", "the C library ignores LD_LIBRARY_PATH and the like in steps"),
+        ] {
+            if denied((own, &process), "process", permission)?.is_some() {
+                tracing::warn!("SELinux's policy does not let steps have {permission}: {effect}");
+            }
         }
         Ok(())
     }

@@ -68,7 +68,7 @@ pub mod usage;
 mod fixture;
 
 pub use error::FsError;
-pub use label::label_tree;
+pub use label::{label_tree, label_trees};
 pub use layer::{LayerDir, LayerId, OverlayMarks, ParseLayerIdError};
 pub use metadata::{Device, FileKind, Metadata, Owner, Timestamp, Xattrs};
 pub use overlay::Overlay;

@@ -256,13 +256,18 @@ impl Index {
     /// is left to the next pass that makes data durable: looking for one costs more than all the rest.
     pub(super) fn delete_layer(&self, batch: &mut Batch<'_>, row: &LayerRow) -> Result<()> {
         delete_layer(batch, row.id, &row.parents);
-        self.delete_chain(batch, row)
+        self.delete_chain(batch, row.id, row.chain.as_ref())
     }
 
     /// Deletes the link of a layer's chain, if it does not lead to another layer.
-    pub(super) fn delete_chain(&self, batch: &mut Batch<'_>, row: &LayerRow) -> Result<()> {
-        if let Some(chain) = &row.chain
-            && self.db.get(Family::Links, &links::chain(chain))? == Some(row.id)
+    pub(super) fn delete_chain(
+        &self,
+        batch: &mut Batch<'_>,
+        id: LayerId,
+        chain: Option<&ChainId>,
+    ) -> Result<()> {
+        if let Some(chain) = chain
+            && self.db.get(Family::Links, &links::chain(chain))? == Some(id)
         {
             batch.delete(Family::Links, &links::chain(chain));
         }

@@ -3,8 +3,9 @@
 //! Rows that are read in the order of their keys cost a fraction of what they cost one by one, all
 //! over the disk. They may change until they are deleted: whoever changes one notes that its layer is
 //! needed, which then stays, or, of a link of a chain and a row of a step, that it is not as it was.
+//! Names of images are asked for once more.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 use super::{
     Index,
@@ -28,6 +29,8 @@ pub(super) struct Owned {
     layers: HashMap<LayerId, OwnedRows>,
     /// Rows of [`Family::Steps`] that remember their records.
     steps: HashMap<StepId, Vec<u8>>,
+    /// Names of the images that they are part of.
+    names: HashMap<LayerId, Vec<Rc<str>>>,
 }
 
 /// Rows that go with a layer.
@@ -51,20 +54,29 @@ impl Owned {
     /// Deletes a layer, and what goes with it.
     pub(super) fn delete(
         &mut self,
+        index: &Index,
         pins: &PinLock<'_>,
         batch: &mut Batch<'_>,
         id: LayerId,
         rows: &OwnedRows,
     ) -> Result<()> {
         delete_layer(batch, id, &rows.parents);
-        // One that was noted leads to another layer now.
-        if let Some(chain) = &rows.chain
-            && !pins.is_needed(Pinnable::Chain(*chain))
-        {
-            batch.delete(Family::Links, &links::chain(chain));
+        match &rows.chain {
+            // It may lead to another layer now.
+            Some(chain) if pins.is_needed(Pinnable::Chain(*chain)) => {
+                index.delete_chain(batch, id, Some(chain))?;
+            }
+            Some(chain) => batch.delete(Family::Links, &links::chain(chain)),
+            None => {}
         }
         for data in &rows.data {
             batch.delete(Family::LayerData, data);
+        }
+        for name in self.names.get(&id).into_iter().flatten() {
+            // It may be another image's now.
+            if index.image(name)?.is_some_and(|image| image.layers.contains(&id)) {
+                batch.delete(Family::Images, name.as_bytes());
+            }
         }
         for (key, leads) in &rows.records {
             for step in &leads.steps {
@@ -129,7 +141,19 @@ impl Index {
             rows.data = data.keys(&id.0.to_be_bytes())?;
         }
         let steps = self.steps_that_remember(&mut layers)?;
-        Ok(Owned { layers, steps })
+        Ok(Owned { layers, steps, names: self.names_of_layers()? })
+    }
+
+    /// The images that each layer is part of.
+    fn names_of_layers(&self) -> Result<HashMap<LayerId, Vec<Rc<str>>>> {
+        let mut names: HashMap<_, Vec<_>> = HashMap::new();
+        for (name, image) in self.images()? {
+            let name: Rc<str> = name.into();
+            for layer in image.layers {
+                names.entry(layer).or_default().push(name.clone());
+            }
+        }
+        Ok(names)
     }
 
     /// The rows of steps that remember these records. The records forget the other steps, which do

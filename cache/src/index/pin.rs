@@ -64,7 +64,8 @@ impl PinLock<'_> {
         Pin { table: self.table.clone(), held }
     }
 
-    /// Notes that something is needed, for a collection that may be running.
+    /// Notes that something is needed, for a collection that may be running; or, of what is never
+    /// pinned, that it changes.
     pub(super) fn note_reference(&mut self, one: Pinnable) {
         if let Some(noted) = &mut self.pins.noted {
             noted.insert(one);
@@ -81,7 +82,8 @@ impl PinLock<'_> {
         self.pins.noted = None;
     }
 
-    /// Whether something is held, or came to be needed since notes were started.
+    /// Whether something is held, or came to be needed since notes were started; or, of what is never
+    /// pinned, whether it may have changed since.
     pub(super) fn is_needed(&self, one: Pinnable) -> bool {
         self.is_pinned(one) || self.pins.noted.as_ref().is_some_and(|noted| noted.contains(&one))
     }

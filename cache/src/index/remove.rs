@@ -1,10 +1,6 @@
 //! Removing layers and directories, with all that depends on them.
 
-use std::{
-    collections::{HashMap, HashSet},
-    rc::Rc,
-    time::SystemTime,
-};
+use std::{collections::HashSet, time::SystemTime};
 
 use super::{
     DirId, DirKind, Index,
@@ -87,11 +83,14 @@ impl Index {
             // What is made anew in its place is not what a collection may have read of it.
             pins.note_reference(Pinnable::Layer(id));
             for (key, leads) in self.records_of(id)? {
+                for &top in &leads.tops {
+                    pins.note_reference(Pinnable::Layer(top));
+                }
                 note_steps(&mut pins, &leads.steps);
                 leads.delete_record(&mut batch, &key)?;
             }
             if let Some(row) = self.layer(id)? {
-                self.delete_chain(&mut batch, &row)?;
+                self.delete_chain(&mut batch, id, row.chain.as_ref())?;
             }
         }
         batch.write()
@@ -138,7 +137,6 @@ impl Index {
     /// stay. An image of which a layer goes loses its name.
     pub(super) fn remove(&self, victims: &[UsageId], mut owned: Owned) -> Result<Removed> {
         let mut removed = Removed::default();
-        let names = self.names_of_layers()?;
         let mut kept = HashSet::new();
         for chunk in victims.chunks(CHUNK) {
             let pins = self.pins.lock();
@@ -151,10 +149,7 @@ impl Index {
                             kept.extend(rows.parents);
                             continue;
                         }
-                        owned.delete(&pins, &mut batch, id, &rows)?;
-                        for name in names.get(&id).into_iter().flatten() {
-                            batch.delete(Family::Images, name.as_bytes());
-                        }
+                        owned.delete(self, &pins, &mut batch, id, &rows)?;
                         removed.layers.push(id);
                     }
                     UsageId::Dir(id) if self.remove_dir(&pins, &mut batch, id)? => {
@@ -167,18 +162,6 @@ impl Index {
             pins.hand_over();
         }
         Ok(removed)
-    }
-
-    /// The images that each layer is part of.
-    fn names_of_layers(&self) -> Result<HashMap<LayerId, Vec<Rc<str>>>> {
-        let mut names: HashMap<_, Vec<_>> = HashMap::new();
-        for (name, image) in self.images()? {
-            let name: Rc<str> = name.into();
-            for layer in image.layers {
-                names.entry(layer).or_default().push(name.clone());
-            }
-        }
-        Ok(names)
     }
 
     /// Removes the directories of one kind and name that nobody holds; removing them from the disk is

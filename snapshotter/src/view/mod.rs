@@ -126,7 +126,7 @@ impl View {
         self.existing(path.as_ref(), Follow::NoLast)?.read_link()
     }
 
-    /// Extended attributes, without overlayfs's own; a last link is not followed.
+    /// Extended attributes, without those that are the host's; a last link is not followed.
     pub fn xattrs(&self, path: impl AsRef<Path>) -> Result<Xattrs, FsError> {
         self.existing(path.as_ref(), Follow::NoLast)?.xattrs()
     }

@@ -310,6 +310,46 @@ fn a_chain_that_comes_to_lead_to_another_layer_while_a_collection_goes_on_still_
 }
 
 #[test]
+fn the_link_of_a_chain_goes_with_its_layer_even_if_another_was_about_to_have_it() {
+    let fixture = Fixture::new();
+    let chain = ChainId::new(op("chain"));
+    let new_row = || LayerRow {
+        chain: Some(chain),
+        ..LayerRow::new(fixture.index.alloc_layer().unwrap(), Vec::new())
+    };
+    let first = new_row();
+    drop(fixture.index.save_layers(std::slice::from_ref(&first)).unwrap());
+    let removed = fixture.index.collect(|| {
+        let owned = fixture.index.owned(&[UsageId::Layer(first.id)])?;
+        let nowhere = LayerRow::new(LayerId(u64::MAX), vec![LayerId(u64::MAX - 1)]);
+        fixture.index.save_layers(&[new_row(), nowhere]).unwrap_err();
+        fixture.index.remove(&[UsageId::Layer(first.id)], owned)
+    });
+    assert_eq!(removed.unwrap().layers, [first.id]);
+    let link = fixture.index.db.get_raw(schema::Family::Links, &links::chain(&chain));
+    assert_eq!(link.unwrap(), None);
+}
+
+#[test]
+fn a_name_that_comes_to_be_another_images_while_a_collection_goes_on_stays() {
+    let fixture = Fixture::new();
+    let index = &fixture.index;
+    let blob = fixture.blob("manifest").row;
+    let [old, new] = ["old", "new"].map(|name| fixture.step(name, &[]));
+    for name in ["moved", "left"] {
+        index.put_image(name, &image(&blob, &[], &[old])).unwrap();
+    }
+    let removed = index.collect(|| {
+        let owned = index.owned(&[UsageId::Layer(old)])?;
+        index.put_image("moved", &image(&blob, &[], &[new])).unwrap();
+        index.remove(&[UsageId::Layer(old)], owned)
+    });
+    assert_eq!(removed.unwrap().layers, [old]);
+    assert_eq!(index.image("moved").unwrap().map(|image| image.layers), Some(vec![new]));
+    assert_eq!(index.image("left").unwrap(), None);
+}
+
+#[test]
 fn a_merged_result_that_is_made_anew_when_one_of_its_tops_is_gone_stays() {
     let fixture = Fixture::new();
     let index = &fixture.index;
@@ -321,7 +361,7 @@ fn a_merged_result_that_is_made_anew_when_one_of_its_tops_is_gone_stays() {
         let pins = index.pins.lock();
         let mut batch = db::Batch::new(&index.db);
         let rows = owned.take(layer).unwrap();
-        owned.delete(&pins, &mut batch, layer, &rows).unwrap();
+        owned.delete(index, &pins, &mut batch, layer, &rows).unwrap();
         batch.write().unwrap();
     };
     remove(tops[0]);
@@ -331,6 +371,24 @@ fn a_merged_result_that_is_made_anew_when_one_of_its_tops_is_gone_stays() {
     remove(tops[1]);
     assert_eq!(fixture.hit(&key("merged")).unwrap().result, [anew]);
     assert_eq!(fixture.check(&[anew]), <[String; 0]>::default());
+}
+
+#[test]
+fn a_merged_result_that_is_made_anew_when_one_of_its_tops_was_disowned_stays() {
+    let fixture = Fixture::new();
+    let index = &fixture.index;
+    let tops = [fixture.step("a", &[]), fixture.step("b", &[])];
+    let save = |result| index.save(record("merged", result), &KeyParts::default(), &[], &[]);
+    drop(save(tops.to_vec()).unwrap());
+    let anew = fixture.step("c", &[]);
+    let removed = index.collect(|| {
+        let owned = index.owned(&[UsageId::Layer(tops[1])])?;
+        index.disown_layer(tops[0])?;
+        drop(save(vec![anew])?);
+        index.remove(&[UsageId::Layer(tops[1])], owned)
+    });
+    assert!(removed.unwrap().layers.is_empty(), "it may have come to be the record's of another");
+    assert_eq!(fixture.hit(&key("merged")).unwrap().result, [anew]);
 }
 
 #[test]
