@@ -76,7 +76,9 @@ fn steps_are_labelled_as_the_hosts_policy_has_it_or_the_daemon_does_not_start() 
     let cached = files(&world.daemon.root().join("cachemounts"));
     assert_eq!(cached.len(), 2, "{cached:?}");
     let layers = files(&world.daemon.root().join("snapshots"));
+    // Those that were made later have the user who made them, which policies for containers ignore.
+    let without_user = |label: &str| label.split_once(':').map(|(_, rest)| rest.to_owned());
     for path in cached.into_iter().chain(layers) {
-        assert_eq!(label_of(&path), file, "{}", path.display());
+        assert_eq!(without_user(&label_of(&path)), without_user(&file), "{}", path.display());
     }
 }
