@@ -150,27 +150,28 @@ impl Daemon {
     #[track_caller]
     fn edit_configuration(&mut self, edit: impl Fn(String) -> String) {
         self.stop();
+        self.rewrite_configuration(edit);
+        self.start_again();
+    }
+
+    fn rewrite_configuration(&self, edit: impl Fn(String) -> String) {
         let path = self.folder.path().join("kilnd.toml");
         let config = std::fs::read_to_string(&path).expect("configuration");
         std::fs::write(&path, edit(config)).expect("configuration");
-        self.start_again();
     }
 
     /// Changes its configuration, for when it is started again.
     #[track_caller]
     pub fn replace_in_configuration(&mut self, old: &str, new: &str) {
-        let path = self.folder.path().join("kilnd.toml");
-        let config = std::fs::read_to_string(&path).expect("configuration");
-        assert!(config.contains(old), "{old} in {config}");
-        std::fs::write(&path, config.replace(old, new)).expect("configuration");
+        self.rewrite_configuration(|config| {
+            assert!(config.contains(old), "{old} in {config}");
+            config.replace(old, new)
+        });
     }
 
     /// Has it label its steps for SELinux, when it is started again.
     pub fn label_steps(&mut self) {
-        let path = self.folder.path().join("kilnd.toml");
-        let config = std::fs::read_to_string(&path).expect("configuration");
-        let config = config.replace("selinux = false", "selinux = true");
-        std::fs::write(&path, config).expect("configuration");
+        self.rewrite_configuration(|config| config.replace("selinux = false", "selinux = true"));
     }
 
     /// Has it listen on one more address, when it is started again.

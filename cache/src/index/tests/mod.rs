@@ -7,7 +7,7 @@ use crate::{
     content::{Blob, ContentStore},
     descriptor::Descriptor,
     digest::Digest,
-    gc::{DiskStat, Policy},
+    gc::{DiskStat, Policy, UsageId},
     key::{CacheKey, key_of},
     layer::LayerId,
     record_type::RecordType,
@@ -70,6 +70,18 @@ impl Fixture {
     fn prune_all(&self) -> Removed {
         let everything = Policy { all: true, ..Policy::default() };
         self.index.prune(&[everything], DISK).unwrap()
+    }
+
+    /// Removes layers by a collection that has read what goes with them before `change`; those that
+    /// are gone.
+    fn remove_after(&self, victims: &[LayerId], change: impl FnOnce()) -> Vec<LayerId> {
+        let victims: Vec<_> = victims.iter().copied().map(UsageId::Layer).collect();
+        let removed = self.index.collect(|| {
+            let owned = self.index.owned(&victims)?;
+            change();
+            self.index.remove(&victims, owned)
+        });
+        removed.unwrap().layers
     }
 
     fn reconcile(&self, layers: &[LayerId], boot_id: &str) -> Reconciled {

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{
-    file_list::{Checksum, FileList, FileListBuilder},
-    gc::UsageId,
-};
+use crate::file_list::{Checksum, FileList, FileListBuilder};
 
 const STEP: [&str; 2] = ["project", "RUN x"];
 
@@ -121,13 +118,8 @@ fn what_a_step_comes_to_know_while_a_collection_goes_on_is_what_it_knows_then() 
         let fixture = Fixture::new();
         let layers = ["old", "older"].map(|name| save(&fixture, name, 9, None));
         let other = save(&fixture, "other", 5, None);
-        let victims = layers.map(UsageId::Layer);
-        let removed = fixture.index.collect(|| {
-            let owned = fixture.index.owned(&victims)?;
-            change(&fixture, other);
-            fixture.index.remove(&victims, owned)
-        });
-        assert_eq!(removed.unwrap().layers, layers, "{name}");
+        let removed = fixture.remove_after(&layers, || change(&fixture, other));
+        assert_eq!(removed, layers, "{name}");
         let remembered = fixture.index.db.get_raw(schema::Family::Steps, &StepId::of(&STEP).0);
         assert_eq!(earlier(&fixture), left.iter().map(|name| key(name)).collect::<Vec<_>>());
         assert_eq!(remembered.unwrap().is_some(), !left.is_empty(), "{name}");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{gc::UsageId, layer::ChainId};
+use crate::layer::ChainId;
 
 #[test]
 fn removing_a_layer_removes_the_records_that_need_it() {
@@ -266,13 +266,8 @@ fn what_comes_to_be_needed_while_a_collection_goes_on_stays_with_all_below() {
         let top = fixture.step("top", &[base]);
         fixture.index.link(key("alias"), &key("top"), &[]).unwrap();
         let other = fixture.step("other", &[base]);
-        let victims = [top, other, base].map(UsageId::Layer);
-        let removed = fixture.index.collect(|| {
-            let owned = fixture.index.owned(&victims)?;
-            need(&fixture, top);
-            fixture.index.remove(&victims, owned)
-        });
-        assert_eq!(removed.unwrap().layers, [other], "{name}");
+        let removed = fixture.remove_after(&[top, other, base], || need(&fixture, top));
+        assert_eq!(removed, [other], "{name}");
         assert!(fixture.hit(&key("top")).is_some(), "{name}");
         assert!(fixture.index.layer(base).unwrap().is_some(), "{name}");
     }
@@ -293,12 +288,8 @@ fn a_chain_that_comes_to_lead_to_another_layer_while_a_collection_goes_on_still_
     let leads_to = || fixture.index.layer_by_chain(&chain).unwrap().map(|hit| hit.row.id);
     let first = save();
     let mut second = None;
-    let removed = fixture.index.collect(|| {
-        let owned = fixture.index.owned(&[UsageId::Layer(first)])?;
-        second = Some(save());
-        fixture.index.remove(&[UsageId::Layer(first)], owned)
-    });
-    assert_eq!(removed.unwrap().layers, [first]);
+    let removed = fixture.remove_after(&[first], || second = Some(save()));
+    assert_eq!(removed, [first]);
     assert_eq!(leads_to(), second);
     let third = save();
     let pin = fixture.index.pin_layers(&[third]);
@@ -319,13 +310,11 @@ fn the_link_of_a_chain_goes_with_its_layer_even_if_another_was_about_to_have_it(
     };
     let first = new_row();
     drop(fixture.index.save_layers(std::slice::from_ref(&first)).unwrap());
-    let removed = fixture.index.collect(|| {
-        let owned = fixture.index.owned(&[UsageId::Layer(first.id)])?;
+    let removed = fixture.remove_after(&[first.id], || {
         let nowhere = LayerRow::new(LayerId(u64::MAX), vec![LayerId(u64::MAX - 1)]);
         fixture.index.save_layers(&[new_row(), nowhere]).unwrap_err();
-        fixture.index.remove(&[UsageId::Layer(first.id)], owned)
     });
-    assert_eq!(removed.unwrap().layers, [first.id]);
+    assert_eq!(removed, [first.id]);
     let link = fixture.index.db.get_raw(schema::Family::Links, &links::chain(&chain));
     assert_eq!(link.unwrap(), None);
 }
@@ -339,12 +328,10 @@ fn a_name_that_comes_to_be_another_images_while_a_collection_goes_on_stays() {
     for name in ["moved", "left"] {
         index.put_image(name, &image(&blob, &[], &[old])).unwrap();
     }
-    let removed = index.collect(|| {
-        let owned = index.owned(&[UsageId::Layer(old)])?;
+    let removed = fixture.remove_after(&[old], || {
         index.put_image("moved", &image(&blob, &[], &[new])).unwrap();
-        index.remove(&[UsageId::Layer(old)], owned)
     });
-    assert_eq!(removed.unwrap().layers, [old]);
+    assert_eq!(removed, [old]);
     assert_eq!(index.image("moved").unwrap().map(|image| image.layers), Some(vec![new]));
     assert_eq!(index.image("left").unwrap(), None);
 }
@@ -381,13 +368,11 @@ fn a_merged_result_that_is_made_anew_when_one_of_its_tops_was_disowned_stays() {
     let save = |result| index.save(record("merged", result), &KeyParts::default(), &[], &[]);
     drop(save(tops.to_vec()).unwrap());
     let anew = fixture.step("c", &[]);
-    let removed = index.collect(|| {
-        let owned = index.owned(&[UsageId::Layer(tops[1])])?;
-        index.disown_layer(tops[0])?;
-        drop(save(vec![anew])?);
-        index.remove(&[UsageId::Layer(tops[1])], owned)
+    let removed = fixture.remove_after(&tops[1..], || {
+        index.disown_layer(tops[0]).unwrap();
+        drop(save(vec![anew]).unwrap());
     });
-    assert!(removed.unwrap().layers.is_empty(), "it may have come to be the record's of another");
+    assert!(removed.is_empty(), "what it is on top of may have changed");
     assert_eq!(fixture.hit(&key("merged")).unwrap().result, [anew]);
 }
 
