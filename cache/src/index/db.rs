@@ -2,15 +2,14 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    fs, iter,
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use parking_lot::Mutex;
 use rocksdb::{
-    Cache, ColumnFamily, DB, DBPinnableSlice, DBRawIterator, IteratorMode, PrefixRange,
-    ReadOptions, WriteBatch,
+    Cache, ColumnFamily, DB, DBPinnableSlice, DBRawIterator, PrefixRange, ReadOptions, WriteBatch,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -107,47 +106,78 @@ impl Db {
         family: Family,
         prefix: &[u8],
     ) -> impl Iterator<Item = Result<RawRow>> + use<'a> {
-        let mut options = ReadOptions::default();
-        if prefix.is_empty() {
-            // Would push the rows that builds ask for out of the small cache.
-            options.fill_cache(false);
-        } else {
-            options.set_iterate_range(PrefixRange(prefix));
-        }
-        self.rocks
-            .iterator_cf_opt(self.family(family), options, IteratorMode::Start)
-            .map(|row| row.map_err(|error| self.note(error)))
-    }
-
-    /// The same from the last row to the first, for a walk over many.
-    pub(super) fn scan_back<'a, T: DeserializeOwned>(
-        &'a self,
-        family: Family,
-        prefix: &[u8],
-    ) -> impl Iterator<Item = Result<(Box<[u8]>, T)>> + use<'a, T> {
-        let mut options = ReadOptions::default();
-        options.fill_cache(false);
-        options.set_iterate_range(PrefixRange(prefix));
-        let rows = self.rocks.iterator_cf_opt(self.family(family), options, IteratorMode::End);
-        rows.map(move |row| {
-            let (key, bytes) = row.map_err(|error| self.note(error))?;
-            let value = decode(family, &key, &bytes)?;
-            Ok((key, value))
-        })
+        self.rows(family, prefix, Order::Forward, |key, row| Ok((key.into(), row.into())))
     }
 
     /// All rows of a family whose keys start with `prefix`, in order of their keys.
-    pub(super) fn scan<'a, T: DeserializeOwned>(
+    pub(super) fn scan<'a, T: DeserializeOwned + 'a>(
         &'a self,
         family: Family,
         prefix: &[u8],
     ) -> impl Iterator<Item = Result<(Box<[u8]>, T)>> + use<'a, T> {
-        self.scan_raw(family, prefix).map(move |row| {
-            let (key, bytes) = row?;
-            let value = decode(family, &key, &bytes)?;
-            Ok((key, value))
+        self.rows(family, prefix, Order::Forward, move |key, row| {
+            Ok((key.into(), decode(family, key, row)?))
         })
     }
+
+    /// The same from the last row to the first, for a walk over many.
+    pub(super) fn scan_back<'a, T: DeserializeOwned + 'a>(
+        &'a self,
+        family: Family,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(Box<[u8]>, T)>> + use<'a, T> {
+        self.rows(family, prefix, Order::Back, move |key, row| {
+            Ok((key.into(), decode(family, key, row)?))
+        })
+    }
+
+    /// What `read` makes of all keys and rows of a family whose keys start with `prefix`.
+    fn rows<'a, T, F>(
+        &'a self,
+        family: Family,
+        prefix: &[u8],
+        order: Order,
+        read: F,
+    ) -> impl Iterator<Item = Result<T>> + use<'a, T, F>
+    where
+        F: Fn(&[u8], &[u8]) -> Result<T>,
+    {
+        let mut options = ReadOptions::default();
+        // A walk over many would push the rows that builds ask for out of the small cache.
+        options.fill_cache(!prefix.is_empty() && matches!(order, Order::Forward));
+        if !prefix.is_empty() {
+            options.set_iterate_range(PrefixRange(prefix));
+        }
+        let mut rows = self.rocks.raw_iterator_cf_opt(self.family(family), options);
+        match order {
+            Order::Forward => rows.seek_to_first(),
+            Order::Back => rows.seek_to_last(),
+        }
+        let mut is_over = false;
+        iter::from_fn(move || {
+            if is_over {
+                return None;
+            }
+            let Some((key, row)) = rows.item() else {
+                // An error would come again forever.
+                is_over = true;
+                return rows.status().err().map(|error| Err(self.note(error)));
+            };
+            let read = read(key, row);
+            match order {
+                Order::Forward => rows.next(),
+                Order::Back => rows.prev(),
+            }
+            Some(read)
+        })
+    }
+}
+
+/// From which end rows are read.
+#[derive(Clone, Copy)]
+enum Order {
+    Forward,
+    Back,
 }
 
 /// Finds rows by prefixes that are asked for in order: for many of them a small part of the work of
