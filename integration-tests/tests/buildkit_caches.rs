@@ -1,13 +1,13 @@
-//! Caches that BuildKit exported: what it has run is a hit.
+//! Caches that BuildKit exported: what it has run is a hit. And what Kiln exports is one there.
 //!
 //! `buildkit_caches/config.json` is the cache config that BuildKit 0.32.2 exports of the build below.
 //! Its records are named by digests that follow from the Dockerfile and the context alone; those of the
 //! base image, and the layers, are this test's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use kiln_integration_tests::{Context, Daemon, LayerTar, Registry, State, digest};
+use kiln_integration_tests::{Context, Daemon, LayerTar, Registry, State, busybox_layer, digest};
 use serde_json::{Value, json};
 
 const DOCKERFILE: &str = r#"
@@ -26,14 +26,34 @@ const DOCKERFILE: &str = r#"
     RUN ["/bin/true"]
 "#;
 
-/// A registry that has a base image of one layer, in which no command could be run.
-fn registry() -> (Registry, Vec<u8>) {
+/// A registry that has a base image of one layer.
+fn registry_with(layer: &[u8]) -> Registry {
     let registry = Registry::empty();
-    let layer = LayerTar::new().file("base", 0o644, b"base").finish();
     let config =
         json!({ "architecture": "amd64", "os": "linux", "config": { "Env": ["PATH=/bin"] } });
-    registry.push("base:1", std::slice::from_ref(&layer), &config);
-    (registry, layer)
+    registry.push("base:1", &[layer.to_vec()], &config);
+    registry
+}
+
+/// The same, of an image in which no command could be run.
+fn registry() -> (Registry, Vec<u8>) {
+    let layer = LayerTar::new().file("base", 0o644, b"base").finish();
+    (registry_with(&layer), layer)
+}
+
+/// The cache config of BuildKit's, with the digests of a base image.
+fn config(base: &[u8]) -> Value {
+    let text = include_str!("buildkit_caches/config.json");
+    let mut config: Value = serde_json::from_str(text).expect("a config");
+    for record in config["records"].as_array_mut().expect("records") {
+        if record["digest"] == "layers of the base" {
+            let op = digest(format!("buildkit.source.v0:{}", digest(base)).as_bytes());
+            record["digest"] = digest(format!("{op}@0").as_bytes()).into();
+        } else if record["digest"] == "manifest of the base" {
+            record["digest"] = digest(b"manifest").into();
+        }
+    }
+    config
 }
 
 fn context(registry: &Registry) -> Context {
@@ -62,8 +82,7 @@ impl Store {
     fn with_cache(base: &[u8]) -> Self {
         let store = Self(Context::new());
         fs::create_dir_all(store.0.at("blobs/sha256")).expect("a folder");
-        let text = include_str!("buildkit_caches/config.json");
-        let mut config: Value = serde_json::from_str(text).expect("a config");
+        let mut config = config(base);
         let mut layers = BTreeMap::new();
         for layer in config["layers"].as_array_mut().expect("layers") {
             let name = layer["blob"].as_str().expect("a name").to_owned();
@@ -75,14 +94,6 @@ impl Store {
             blob["annotations"] = json!({ "containerd.io/uncompressed": digest(&tar) });
             layer["blob"] = blob["digest"].clone();
             layers.insert(name, blob);
-        }
-        for record in config["records"].as_array_mut().expect("records") {
-            if record["digest"] == "layers of the base" {
-                let op = digest(format!("buildkit.source.v0:{}", digest(base)).as_bytes());
-                record["digest"] = digest(format!("{op}@0").as_bytes()).into();
-            } else if record["digest"] == "manifest of the base" {
-                record["digest"] = digest(b"manifest").into();
-            }
         }
         let config =
             store.put("application/vnd.buildkit.cacheconfig.v0", config.to_string().as_bytes());
@@ -143,4 +154,70 @@ fn what_buildkit_has_not_run_is_no_hit() {
         .fails();
     assert_eq!(build.ran(), ["COPY *.txt dir /app/"], "{}", build.stderr);
     build.step_is("WORKDIR /app", &State::Cached);
+}
+
+/// Where BuildKit finds, in a cache with `records`, what it knows by the one at `number` of its own.
+///
+/// A record is found by its digest, from those of its inputs: each has several, of which one is
+/// enough.
+fn found(number: usize, own: &[Value], records: &[Value]) -> BTreeSet<usize> {
+    let inputs = |record: &Value| record["inputs"].as_array().cloned().unwrap_or_default();
+    let keys = |input: &Value| input.as_array().cloned().unwrap_or_default();
+    let link = |key: &Value| usize::try_from(key["link"].as_u64().expect("a link")).expect("small");
+    let wanted: Vec<BTreeSet<_>> = inputs(&own[number])
+        .iter()
+        .map(|input| {
+            let keys = keys(input).into_iter();
+            keys.flat_map(|key| {
+                let linked = found(link(&key), own, records).into_iter();
+                linked.map(move |at| (key["selector"].to_string(), at))
+            })
+            .collect()
+        })
+        .collect();
+    let is_found = |record: &Value| {
+        let inputs = inputs(record);
+        record["digest"] == own[number]["digest"]
+            && inputs.len() == wanted.len()
+            && inputs.iter().zip(&wanted).all(|(input, wanted)| {
+                let keys = keys(input).into_iter();
+                keys.into_iter()
+                    .any(|key| wanted.contains(&(key["selector"].to_string(), link(&key))))
+            })
+    };
+    (0..records.len()).filter(|&at| is_found(&records[at])).collect()
+}
+
+#[test]
+fn buildkit_finds_every_step_in_a_cache_that_kiln_exports() {
+    let base = busybox_layer();
+    let registry = registry_with(&base);
+    let daemon = Daemon::start(&registry);
+    let cache = format!("type=registry,ref={},mode=max", registry.reference("cache:1"));
+    daemon
+        .build(&context(&registry))
+        .args(["--platform", "linux/amd64", "--cache-to", &cache])
+        .succeeds();
+    let parsed = |bytes: Vec<u8>| serde_json::from_slice::<Value>(&bytes).expect("JSON");
+    let manifest = parsed(registry.manifest("cache:1"));
+    let digest = manifest["config"]["digest"].as_str().expect("a digest");
+    let exported = parsed(registry.content("cache", digest));
+    let records = exported["records"].as_array().expect("records");
+
+    let own = config(&base);
+    let own = own["records"].as_array().expect("records");
+    let has_result = |record: &Value| {
+        ["layers", "chains"]
+            .iter()
+            .any(|kind| record[kind].as_array().is_some_and(|it| !it.is_empty()))
+    };
+    let with_result = own.iter().enumerate().filter(|(_, record)| has_result(record));
+    assert_eq!(with_result.clone().count(), 9, "the base, and each step that has made something");
+    for (number, record) in with_result {
+        let found = found(number, own, records);
+        assert!(
+            found.iter().any(|&at| has_result(&records[at])),
+            "{record} is not in {exported:#}"
+        );
+    }
 }
