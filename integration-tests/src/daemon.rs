@@ -187,8 +187,13 @@ impl Daemon {
     /// Starts it again with another value of a variable of its environment.
     #[track_caller]
     pub fn start_again_with(&mut self, variable: &'static str, value: impl Into<OsString>) {
-        self.variables.push((variable, value.into()));
+        self.set(variable, value);
         self.start_again();
+    }
+
+    /// Gives a variable of its environment a value, for when it is started again.
+    pub fn set(&mut self, variable: &'static str, value: impl Into<OsString>) {
+        self.variables.push((variable, value.into()));
     }
 
     /// Starts it again on the same root, after [`Daemon::stop`] or [`Daemon::kill`].

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use kiln_integration_tests::object_server::{ACCESS_KEY, ObjectServer, SECRET_KEY, SESSION_TOKEN};
+use kiln_integration_tests::object_server::{
+    ACCESS_KEY, CLIENT_SECRET, FEDERATED_TOKEN, ObjectServer, SECRET_KEY, SESSION_TOKEN,
+};
 use kiln_integration_tests::{Context, Daemon, Invocation, World};
 
 const DOCKERFILE: &str = "
@@ -157,6 +159,64 @@ fn a_wrong_key_is_named_when_exporting_and_costs_only_time_when_importing() {
         cache.with("--cache-to", ignored, world.build(&context)).succeeds();
         cache.import(world.build(&context)).succeeds().says(says);
     }
+}
+
+#[test]
+fn without_a_key_a_store_is_asked_as_the_machine_that_the_daemon_runs_on() {
+    let mut world = World::start();
+    let context = project();
+    let server = ObjectServer::start();
+    let [account, metadata, authority] = server.azure();
+    let token = Context::new().file("token", FEDERATED_TOKEN);
+    let token = token.at("token").to_str().expect("UTF-8").to_owned();
+    let (tenant, client) = ("tenant".to_owned(), "client".to_owned());
+    let cache =
+        |name| Cache { attributes: format!("type=azblob,name={name}"), environment: Vec::new() };
+    world.daemon.set("BUILDKIT_AZURE_STORAGE_ACCOUNT_URL", &account);
+    // Each of them goes before those that were there already.
+    let identities = [
+        ("machine", vec![("AZURE_IMDS_ENDPOINT", metadata)], "/metadata/"),
+        (
+            "workload",
+            vec![
+                ("AZURE_AUTHORITY_HOST", authority),
+                ("AZURE_TENANT_ID", tenant),
+                ("AZURE_CLIENT_ID", client),
+                ("AZURE_FEDERATED_TOKEN_FILE", token),
+            ],
+            "/tenant/",
+        ),
+        ("application", vec![("AZURE_CLIENT_SECRET", CLIENT_SECRET.to_owned())], "/tenant/"),
+    ];
+    for (name, variables, asked) in identities {
+        for (variable, value) in variables {
+            world.daemon.set(variable, value);
+        }
+        world.daemon.stop();
+        world.daemon.start_again();
+        let before = server.asked("POST", asked) + server.asked("GET", asked);
+        cache(name).export(world.build(&context)).succeeds();
+        cache(name).import(world.build(&context)).succeeds().says("importing cache manifest");
+        assert!(server.asked("POST", asked) + server.asked("GET", asked) > before, "{name}");
+        assert_eq!(server.asked("PUT", &format!("/manifests/{name}")), 1);
+    }
+
+    // Who asks for a token could go on as the machine.
+    let elsewhere = cache("machine").attributes + ",account_url=" + &account + "/elsewhere";
+    let refused = world.build(&context).args(["--cache-to", &elsewhere]).fails();
+    refused.says("secret_access_key is missing").says(&account);
+
+    world.daemon.set("AZURE_IMDS_ENDPOINT", format!("{account}/nowhere"));
+    world.daemon.set("AZURE_CLIENT_ID", "another");
+    world.daemon.stop();
+    world.daemon.start_again();
+    let refused = cache("machine").export(world.build(&context)).fails();
+    refused.says("neither the client nor this machine has any for Azure");
+    world.daemon.set("AWS_EC2_METADATA_DISABLED", "true");
+    world.daemon.stop();
+    world.daemon.start_again();
+    let refused = world.build(&context).args(["--cache-to", &server.s3()]).fails();
+    refused.says("neither the client nor this machine has any for AWS");
 }
 
 #[test]

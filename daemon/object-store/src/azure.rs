@@ -3,24 +3,24 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures::future::{BoxFuture, try_join_all};
+use futures::future::try_join_all;
 use http::Method;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue};
-use http::request::Parts;
-use reqsign_core::hash::base64_hmac_sha256;
+use reqsign_azure_storage::{
+    Credential, DefaultCredentialProvider, RequestSigner, StaticCredentialProvider,
+};
 use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::block_blob::{self, BlockBlob, PARALLELISM, request};
 use crate::download::download;
-use crate::error::Error;
+use crate::error::{Error, shown};
 use crate::http_client::HttpClient;
-use crate::request::{Sign, read_limited};
+use crate::identity::Identity;
+use crate::request::read_limited;
 use crate::store::{Blob, BlobReader, MAX_INDEX};
 
 /// Where a cache in a storage account is.
@@ -30,8 +30,11 @@ pub struct AzureConfig {
     pub account_url: String,
     /// The account's name.
     pub account_name: String,
-    /// The account's key, in base64.
-    pub secret_access_key: String,
+    /// The account's key, in base64. Without one, requests are made as the machine that this runs
+    /// on: as what its environment names, a workload's identity, or its managed identity.
+    pub secret_access_key: Option<String>,
+    /// An account's address to which the machine's identity may be shown though it is not in Azure.
+    pub trusted_url: Option<String>,
     /// The container, which is made if it is not there.
     pub container: String,
     /// The folder of all blobs.
@@ -55,7 +58,7 @@ impl fmt::Debug for AzureConfig {
 pub struct Azure {
     config: AzureConfig,
     container: Url,
-    key: Arc<SharedKey>,
+    signer: Arc<Identity<Credential>>,
     http: HttpClient,
     uploads: Semaphore,
 }
@@ -70,7 +73,8 @@ impl Azure {
     /// Talks with nobody yet.
     ///
     /// # Errors
-    /// [`Error::Setting`] if the address or the key is not valid.
+    /// [`Error::Setting`] if the address or the key is not valid, [`Error::Credentials`] if there is
+    /// no key and this machine's identity may not be shown at the address.
     pub fn new(config: AzureConfig, http: &HttpClient) -> Result<Self, Error> {
         let invalid =
             |setting, problem: &str| Error::Setting { setting, problem: problem.to_owned() };
@@ -84,14 +88,10 @@ impl Azure {
         if config.container.is_empty() || !config.container.chars().all(is_usual) {
             return Err(invalid("container", "it is not a container's name"));
         }
+        let signer = Arc::new(identity(&config, &container, http)?);
         push(&mut container, &[&config.container]);
-        // The reason would show a part of the key.
-        let key = STANDARD
-            .decode(&config.secret_access_key)
-            .map_err(|_| invalid("secret_access_key", "it is not base64"))?;
-        let key = Arc::new(SharedKey { account: config.account_name.clone(), key });
         let (http, uploads) = (http.clone(), Semaphore::new(PARALLELISM));
-        Ok(Self { config, container, key, http, uploads })
+        Ok(Self { config, container, signer, http, uploads })
     }
 
     pub(crate) fn place(&self) -> String {
@@ -127,7 +127,7 @@ impl Azure {
     pub(crate) async fn indexes(&self) -> Result<Vec<Bytes>, Error> {
         let all = self.config.names.iter().map(async |name| {
             let url = self.at(&self.config.manifests_prefix, name);
-            match request(Method::GET, url.clone())?.send(&self.http, &*self.key).await {
+            match request(Method::GET, url.clone())?.send(&self.http, &*self.signer).await {
                 Ok(response) => read_limited(response, &url, MAX_INDEX).await.map(Some),
                 Err(error) if error.is_not_found() => Ok(None),
                 Err(error) => Err(error),
@@ -140,7 +140,7 @@ impl Azure {
         for name in &self.config.names {
             let url = self.at(&self.config.manifests_prefix, name);
             self.make_container().await?;
-            BlockBlob { http: &self.http, url, sign: &*self.key }.put(json.clone()).await?;
+            BlockBlob { http: &self.http, url, sign: &*self.signer }.put(json.clone()).await?;
         }
         Ok(())
     }
@@ -149,12 +149,12 @@ impl Azure {
     async fn make_container(&self) -> Result<(), Error> {
         let mut url = self.container.clone();
         url.query_pairs_mut().append_pair("restype", "container");
-        match request(Method::HEAD, url.clone())?.send(&self.http, &*self.key).await {
+        match request(Method::HEAD, url.clone())?.send(&self.http, &*self.signer).await {
             Ok(_) => return Ok(()),
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
         }
-        match request(Method::PUT, url)?.send(&self.http, &*self.key).await {
+        match request(Method::PUT, url)?.send(&self.http, &*self.signer).await {
             // Somebody else was faster.
             Err(error) if error.is_conflict() => Ok(()),
             outcome => outcome.map(drop),
@@ -163,7 +163,7 @@ impl Azure {
 
     pub(crate) async fn has_blob(&self, blob: Blob<'_>) -> Result<bool, Error> {
         let url = self.blob_url(blob);
-        match request(Method::HEAD, url)?.send(&self.http, &*self.key).await {
+        match request(Method::HEAD, url)?.send(&self.http, &*self.signer).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),
@@ -172,14 +172,15 @@ impl Azure {
 
     pub(crate) async fn blob(&self, blob: Blob<'_>) -> Result<BlobReader, Error> {
         let url = self.blob_url(blob);
-        let (http, asked, key) = (self.http.clone(), url.clone(), self.key.clone());
-        let ask = move |offset| block_blob::ask(http.clone(), asked.clone(), key.clone(), offset);
+        let (http, asked, signer) = (self.http.clone(), url.clone(), self.signer.clone());
+        let ask =
+            move |offset| block_blob::ask(http.clone(), asked.clone(), signer.clone(), offset);
         download(url, blob.size, Box::new(ask)).await
     }
 
     pub(crate) async fn save_blob(&self, blob: Blob<'_>, path: &Path) -> Result<(), Error> {
         let url = self.blob_url(blob);
-        let target = BlockBlob { http: &self.http, url, sign: &*self.key };
+        let target = BlockBlob { http: &self.http, url, sign: &*self.signer };
         match target.put_file(path, blob.size, &self.uploads).await {
             Err(error) if error.is_not_found() => {
                 self.make_container().await?;
@@ -197,83 +198,64 @@ fn push(url: &mut Url, parts: &[&str]) {
     }
 }
 
-/// Signs requests with an account's key ("Authorize with Shared Key" in the service's reference).
-struct SharedKey {
-    account: String,
-    key: Vec<u8>,
-}
+/// Where storage accounts are in Azure's clouds.
+const HOSTS: [&str; 4] = [
+    ".blob.core.windows.net",
+    ".blob.storage.azure.net",
+    ".blob.core.usgovcloudapi.net",
+    ".blob.core.chinacloudapi.cn",
+];
 
-impl SharedKey {
-    /// What is signed.
-    fn text(&self, parts: &Parts) -> String {
-        let header = |name: &str| {
-            let value = parts.headers.get(name).and_then(|value| value.to_str().ok());
-            value.unwrap_or_default().to_owned()
+/// The identity that a cache is asked with ("Authorize requests to Azure Storage" in the service's
+/// reference).
+fn identity(
+    config: &AzureConfig,
+    url: &Url,
+    http: &HttpClient,
+) -> Result<Identity<Credential>, Error> {
+    let signer = RequestSigner::new();
+    if let Some(key) = &config.secret_access_key {
+        // The reason would show a part of the key.
+        let invalid = |_| Error::Setting {
+            setting: "secret_access_key",
+            problem: "it is not base64".to_owned(),
         };
-        let length = Some(header(CONTENT_LENGTH.as_str())).filter(|length| length != "0");
-        let mut lines = vec![
-            parts.method.to_string(),
-            header("content-encoding"),
-            header("content-language"),
-            length.unwrap_or_default(),
-            header("content-md5"),
-            header("content-type"),
-            // The date is in a header of the service's own.
-            String::new(),
-            header("if-modified-since"),
-            header("if-match"),
-            header("if-none-match"),
-            header("if-unmodified-since"),
-            header("range"),
-        ];
-        let own = parts.headers.keys().map(http::HeaderName::as_str);
-        let mut own: Vec<_> = own.filter(|name| name.starts_with("x-ms-")).collect();
-        own.sort_unstable();
-        lines.extend(own.into_iter().map(|name| format!("{name}:{}", header(name).trim())));
-        lines.push(format!("/{}{}", self.account, parts.uri.path()));
-        let query = parts.uri.query().unwrap_or_default();
-        let pairs = url::form_urlencoded::parse(query.as_bytes());
-        let mut pairs: Vec<_> =
-            pairs.map(|(name, value)| format!("{}:{value}", name.to_lowercase())).collect();
-        pairs.sort_unstable();
-        lines.extend(pairs);
-        lines.join("\n")
+        STANDARD.decode(key).map_err(invalid)?;
+        let provider = StaticCredentialProvider::new_shared_key(&config.account_name, key);
+        return Ok(Identity::given(provider, signer));
     }
-}
-
-impl Sign for SharedKey {
-    fn sign<'a>(&'a self, parts: &'a mut Parts) -> BoxFuture<'a, Result<(), Error>> {
-        let date = httpdate::fmt_http_date(SystemTime::now());
-        let invalid = |_| Error::Credentials("the account's name is not valid".to_owned());
-        let mut sign = move || {
-            parts.headers.insert("x-ms-date", HeaderValue::from_str(&date).map_err(invalid)?);
-            let signature = base64_hmac_sha256(&self.key, self.text(parts).as_bytes());
-            let value = format!("SharedKey {}:{signature}", self.account);
-            let mut value = HeaderValue::from_str(&value).map_err(invalid)?;
-            value.set_sensitive(true);
-            parts.headers.insert(AUTHORIZATION, value);
-            Ok(())
-        };
-        Box::pin(std::future::ready(sign()))
+    // A token is not bound to an address: who is shown one can go on as this machine.
+    let is_azures = url.scheme() == "https"
+        && url.host_str().is_some_and(|host| HOSTS.iter().any(|end| host.ends_with(end)));
+    let is_trusted = config.trusted_url.as_ref() == Some(&config.account_url);
+    if !is_azures && !is_trusted {
+        return Err(Error::Credentials(format!(
+            "secret_access_key is missing, and the identity of the daemon's machine is shown to \
+             Azure and to the BUILDKIT_AZURE_STORAGE_ACCOUNT_URL of its environment only, not to \
+             {}",
+            shown(url)
+        )));
     }
+    let provider = DefaultCredentialProvider::builder().no_azure_cli().no_azure_pipelines().build();
+    Identity::of_machine("Azure", provider, signer, http)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn azure(account_url: &str, prefix: &str) -> Azure {
-        let config = AzureConfig {
+    fn config(account_url: &str, prefix: &str) -> AzureConfig {
+        AzureConfig {
             account_url: account_url.to_owned(),
             account_name: "account".to_owned(),
-            secret_access_key: STANDARD.encode("key"),
+            secret_access_key: Some(STANDARD.encode("key")),
+            trusted_url: None,
             container: "cache".to_owned(),
             prefix: prefix.to_owned(),
             manifests_prefix: "manifests".to_owned(),
             blobs_prefix: "blobs".to_owned(),
             names: vec!["buildkit".to_owned()],
-        };
-        Azure::new(config, &HttpClient::default()).unwrap()
+        }
     }
 
     #[test]
@@ -287,24 +269,33 @@ mod tests {
             ),
             ("http://127.0.0.1:1/a/", "x/../y/", "http://127.0.0.1:1/a/cache/y/blobs/sha256:1"),
         ] {
-            assert_eq!(azure(account, prefix).blob_url(blob).as_str(), expected);
+            let azure = Azure::new(config(account, prefix), &HttpClient::default()).unwrap();
+            assert_eq!(azure.blob_url(blob).as_str(), expected);
         }
     }
 
     #[test]
-    fn the_text_to_sign_has_headers_resource_and_query_in_order() {
-        let azure = azure("http://127.0.0.1:1/account", "");
-        let request = http::Request::put("http://h/account/c/b?comp=block&blockid=a%3D%3D")
-            .header("x-ms-version", "v")
-            .header("x-ms-date", "d")
-            .header("content-length", "0")
-            .header("range", "bytes=1-")
-            .body(())
-            .unwrap();
-        assert_eq!(
-            azure.key.text(&request.into_parts().0),
-            "PUT\n\n\n\n\n\n\n\n\n\n\nbytes=1-\nx-ms-date:d\nx-ms-version:v\n\
-             /account/account/c/b\nblockid:a==\ncomp:block"
-        );
+    fn the_machines_identity_is_shown_to_azure_and_to_an_address_of_the_daemons_own_only() {
+        let is_shown = |account_url: &str, trusted_url: Option<&str>| {
+            let config = AzureConfig {
+                secret_access_key: None,
+                trusted_url: trusted_url.map(str::to_owned),
+                ..config(account_url, "")
+            };
+            Azure::new(config, &HttpClient::default()).is_ok()
+        };
+        assert!(is_shown("https://a.blob.core.windows.net", None));
+        assert!(is_shown("https://a.z01.blob.storage.azure.net/", None));
+        assert!(is_shown("http://127.0.0.1:1/a", Some("http://127.0.0.1:1/a")));
+        for other in [
+            "http://a.blob.core.windows.net",
+            "https://a.blob.core.windows.net.example.com",
+            "https://blob.core.windows.net@example.com/",
+            "https://example.com/.blob.core.windows.net",
+            "http://127.0.0.1:1/a",
+        ] {
+            assert!(!is_shown(other, None), "{other}");
+            assert!(!is_shown(other, Some("http://127.0.0.1:2/a")), "{other}");
+        }
     }
 }

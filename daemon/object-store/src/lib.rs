@@ -35,6 +35,7 @@ mod s3;
 mod block_blob;
 mod download;
 mod http_client;
+mod identity;
 mod patience;
 mod request;
 

@@ -23,6 +23,9 @@ const GITHUB_TIMEOUT: Duration = Duration::from_mins(10);
 /// In the address of the service that speaks the newer protocol, for clients that do not say so.
 const GITHUB_V2_HOST: &str = "results-receiver.actions.githubusercontent.com";
 
+/// Where the account's address is in the daemon's environment.
+const AZURE_URL: &str = "BUILDKIT_AZURE_STORAGE_ACCOUNT_URL";
+
 /// A cache in an object store.
 pub(crate) struct ObjectCache {
     kind: &'static str,
@@ -190,9 +193,8 @@ fn s3(attributes: &mut Reader) -> anyhow::Result<S3Config> {
 }
 
 fn azblob(attributes: &mut Reader) -> anyhow::Result<AzureConfig> {
-    let account_url = attributes
-        .take_or_env("account_url", "BUILDKIT_AZURE_STORAGE_ACCOUNT_URL")
-        .context("account_url is missing")?;
+    let account_url =
+        attributes.take_or_env("account_url", AZURE_URL).context("account_url is missing")?;
     let in_host = || {
         let url = url::Url::parse(&account_url).ok()?;
         url.host_str()?.split('.').next().map(str::to_owned)
@@ -202,9 +204,8 @@ fn azblob(attributes: &mut Reader) -> anyhow::Result<AzureConfig> {
             .take_or_env("account_name", "BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME")
             .or_else(in_host)
             .context("account_name is missing")?,
-        secret_access_key: attributes.take("secret_access_key").context(
-            "secret_access_key is missing: identities of this daemon's machine are not supported",
-        )?,
+        secret_access_key: attributes.take("secret_access_key"),
+        trusted_url: std::env::var(AZURE_URL).ok(),
         container: attributes
             .take_or_env("container", "BUILDKIT_AZURE_STORAGE_CONTAINER")
             .unwrap_or_else(|| "buildkit-cache".to_owned()),
@@ -285,7 +286,7 @@ mod tests {
                 "not a duration",
             ),
             ("s3", with(&[("secret_access_key", "s"), ("colour", "red")]), "colour"),
-            ("azblob", vec![("account_url", "https://a.host")], "secret_access_key is missing"),
+            ("azblob", vec![("account_name", "a")], "account_url is missing"),
             ("gha", vec![("url", "https://host")], "token is missing"),
             ("gha", vec![("token", "t")], "url is missing"),
             ("gha", vec![("token", "t"), ("version", "3")], "neither 1 nor 2"),
@@ -301,6 +302,10 @@ mod tests {
         let error = format!("{:#}", cache.store().unwrap_err());
         assert!(error.contains("not that of a job"), "{error}");
         assert!(!format!("{cache:?}{error}").contains("secret"));
+
+        let cache = parse("azblob", &[("account_url", "https://a.host")]).unwrap();
+        let error = format!("{:#}", cache.store().unwrap_err());
+        assert!(error.contains("secret_access_key is missing"), "{error}");
     }
 
     #[test]

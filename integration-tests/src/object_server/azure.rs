@@ -1,8 +1,11 @@
-//! Azure Blob Storage: containers of one account, requests with a shared key; and what its blobs are
-//! like, for GitHub's cache has its entries there.
+//! Azure Blob Storage: containers of one account, requests with a shared key or a token, and those who
+//! hand out tokens; and what its blobs are like, for GitHub's cache has its entries there.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
 
 use super::request::{Answer, Request, hmac};
 use super::{ACCESS_KEY, Object, SECRET_KEY, State};
@@ -10,6 +13,45 @@ use super::{ACCESS_KEY, Object, SECRET_KEY, State};
 /// The account's key as users have it.
 pub(super) fn secret() -> String {
     STANDARD.encode(SECRET_KEY)
+}
+
+/// What a token is handed out for: an application's secret, or a statement of who runs a workload.
+pub const CLIENT_SECRET: &str = "client secret";
+/// The statement.
+pub const FEDERATED_TOKEN: &str = "a.federated.token";
+/// Where a machine is given a token.
+pub(super) const METADATA: &str = "/metadata/identity/oauth2/token";
+/// Where an application of a tenant is.
+pub(super) const TENANT: &str = "/tenant/oauth2/v2.0/token";
+/// A token for the account.
+const TOKEN: &str = "a.bearer.token";
+
+/// Hands out tokens to machines and applications that may use the account.
+pub(super) fn answer_identity(request: &Request) -> Answer {
+    let form = request.form();
+    let is = |name, value: &str| form.get(name).is_some_and(|it| it == value);
+    let is_allowed = if request.path == METADATA {
+        request.header("metadata") == "true"
+            && request.query("resource") == "https://storage.azure.com/"
+    } else {
+        is("grant_type", "client_credentials")
+            && is("client_id", "client")
+            && is("scope", "https://storage.azure.com/.default")
+            && (is("client_secret", CLIENT_SECRET) || is("client_assertion", FEDERATED_TOKEN))
+    };
+    if !is_allowed {
+        return Answer::new(401);
+    }
+    let expires_on = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    Answer::new(200).body(
+        json!({
+            "access_token": TOKEN,
+            "token_type": "Bearer",
+            "expires_in": if request.path == METADATA { json!("3600") } else { json!(3600) },
+            "expires_on": (expires_on + 3600).to_string(),
+        })
+        .to_string(),
+    )
 }
 
 pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
@@ -81,7 +123,7 @@ pub(super) fn put(state: &mut State, request: &Request) -> Result<Option<Vec<u8>
     }
 }
 
-/// "Authorize with Shared Key" in the service's reference.
+/// "Authorize with Shared Key" and "with Microsoft Entra ID" in the service's reference.
 fn is_signed(request: &Request) -> bool {
     let length = Some(request.header("content-length")).filter(|&length| length != "0");
     let mut text = format!("{}\n\n\n{}\n", request.method, length.unwrap_or_default());
@@ -108,5 +150,8 @@ fn is_signed(request: &Request) -> bool {
     let is_dated = !request.header("x-ms-date").is_empty();
     let is_versioned = !request.header("x-ms-version").is_empty();
     let expected = format!("SharedKey {ACCESS_KEY}:{signature}");
-    is_dated && is_versioned && request.header("authorization") == expected
+    let authorization = request.header("authorization");
+    is_dated
+        && is_versioned
+        && (authorization == expected || authorization == format!("Bearer {TOKEN}"))
 }

@@ -15,6 +15,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+pub use azure::{CLIENT_SECRET, FEDERATED_TOKEN};
 use request::{Answer, Request};
 
 use crate::served::{self, Served};
@@ -100,6 +101,13 @@ impl ObjectServer {
         )
     }
 
+    /// The address of the server's account in Azure, and of those who hand out tokens for it: to a
+    /// machine, and to applications of a tenant called `tenant`, of which one is called `client`.
+    pub fn azure(&self) -> [String; 3] {
+        let address = format!("http://{}", self.served.address());
+        [format!("{address}/{ACCESS_KEY}"), format!("{address}{}", azure::METADATA), address]
+    }
+
     /// The variables that a job of GitHub Actions finds in its environment.
     pub fn job(&self, is_v2: bool) -> Vec<(&'static str, String)> {
         let url = format!("http://{}/", self.served.address());
@@ -162,6 +170,8 @@ impl Shared {
             github::answer(&mut state, &request, &self.address)
         } else if path.starts_with("/entries/") {
             github::answer_entry(&mut state, &request)
+        } else if [azure::METADATA, azure::TENANT].contains(&path) {
+            azure::answer_identity(&request)
         } else if path.starts_with(&format!("/{ACCESS_KEY}/")) {
             azure::answer(&mut state, &request)
         } else {

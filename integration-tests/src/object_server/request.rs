@@ -41,9 +41,7 @@ impl Request {
             body = read_chunks(&mut reader)?;
         }
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-        let pairs = query.split('&').filter(|pair| !pair.is_empty());
-        let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        let query = pairs.map(|(name, value)| (decode(name), decode(value))).collect();
+        let query = pairs(query);
         let path = path.to_owned();
         Ok(Some(Self { method, target, path, query, headers, body }))
     }
@@ -54,6 +52,11 @@ impl Request {
 
     pub(super) fn query(&self, name: &str) -> &str {
         self.query.get(name).map_or("", String::as_str)
+    }
+
+    /// The pairs of a form that was sent.
+    pub(super) fn form(&self) -> BTreeMap<String, String> {
+        pairs(&String::from_utf8_lossy(&self.body))
     }
 
     /// A whole object, or the end of it from where `Range` begins.
@@ -110,6 +113,12 @@ impl Answer {
         }
         stream.flush()
     }
+}
+
+fn pairs(text: &str) -> BTreeMap<String, String> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.map(|(name, value)| (decode(name), decode(value))).collect()
 }
 
 fn read_chunks(reader: &mut impl BufRead) -> std::io::Result<Vec<u8>> {

@@ -11,15 +11,16 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::Method;
 use http::header::{CONTENT_LENGTH, LAST_MODIFIED};
+use reqsign_aws_v4::Credential;
 use tokio::sync::Semaphore;
 use url::Url;
 
 use self::address::Address;
 pub use self::credentials::AwsCredentials;
-use self::credentials::AwsSigner;
 use crate::download::download;
 use crate::error::Error;
 use crate::http_client::HttpClient;
+use crate::identity::Identity;
 use crate::patience::Patience;
 use crate::request::{Payload, Piece, Request, read_limited};
 use crate::store::{Blob, BlobReader, MAX_INDEX};
@@ -83,7 +84,7 @@ impl S3Config {
 pub struct S3 {
     config: S3Config,
     address: Address,
-    signer: AwsSigner,
+    signer: Identity<Credential>,
     http: HttpClient,
     uploads: Semaphore,
 }
@@ -107,7 +108,7 @@ impl S3 {
     /// [`Error::Setting`] if no address can be made of the configuration.
     pub fn new(config: S3Config, http: &HttpClient) -> Result<Self, Error> {
         let address = Address::of(&config)?;
-        let signer = AwsSigner::new(&config, http)?;
+        let signer = credentials::identity(&config, http)?;
         let uploads = Semaphore::new(config.upload_parallelism.max(1));
         Ok(Self { config, address, signer, http: http.clone(), uploads })
     }
