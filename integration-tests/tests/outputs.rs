@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 
 use kiln_integration_tests::{Context, World, docker_archive, oci_archive, unpack_archive};
 use serde_json::Value;
@@ -173,4 +174,18 @@ fn a_folder_gets_links_and_modes_as_the_image_has_them() {
     let stat = |path: &str| fs::metadata(out.at(path)).expect("file");
     assert_eq!(stat("x/sub/file").mode() & 0o777, 0o640);
     assert_eq!(stat("x/sub/file").ino(), stat("x/hard").ino());
+}
+
+#[test]
+fn an_image_of_many_layers_is_packed_with_few_open_files() {
+    let world = World::start();
+    let limit = Command::new("prlimit")
+        .args(["--pid", &world.daemon.id().to_string(), "--nofile=400:400"])
+        .status()
+        .expect("prlimit");
+    assert!(limit.success());
+    let steps = (0..60).map(|nth| format!("\nRUN : {nth}")).collect::<Vec<_>>().concat();
+    let context = Context::new().dockerfile(&format!("FROM busybox{steps}"));
+    let (_, image) = world.pushed("app:1", world.build(&context));
+    assert!(image.has("bin/busybox"));
 }

@@ -168,12 +168,13 @@ async fn pack(
     let below = layers.below(&row)?;
     let whole = below.with(row.id, daemon.index.pin_layers(&[row.id]));
     layers.fetch(build, &Snapshot::Layers(whole)).await?;
+    // Taken before anything is opened: an image of five hundred layers has as many that wait.
+    let _turn = daemon.pack_turns.acquire().await;
     let is_below = stack.ids()[..position].ends_with(below.ids());
     let lower = is_below.then(|| layers.view_of(below.ids())).transpose()?;
     let dir = layers.overlay().layer(kiln_snapshotter::LayerId(row.id.0))?;
     let ingest = daemon.content.ingest()?;
     let (format, diff_options) = (options.format, DiffOptions { max_mtime: options.max_mtime });
-    let _turn = daemon.pack_turns.acquire().await;
     let task = tokio::task::spawn_blocking(move || {
         let mut encoder = Encoder::new(format, ingest)?;
         diff(&dir, lower.as_ref(), &mut encoder, &diff_options)?;
