@@ -326,7 +326,7 @@ fn namespaces_are_where_apparmor_lets_pasta_look_and_do_not_stay_there() {
 fn the_way_outside_is_made_anew_when_its_program_has_ended() {
     let _host = Host::enter();
     let world = World::start_rootless();
-    let page = format!("RUN wget -q -O- http://{}/", Host::WORLD);
+    let page = format!("RUN timeout 10 wget -q -O- http://{}/", Host::WORLD);
     assert_eq!(said(&world, &page), [Host::ADDRESS]);
     let before = children_of(world.daemon.id());
     let program = before.iter().find(|pid| {
@@ -337,7 +337,7 @@ fn the_way_outside_is_made_anew_when_its_program_has_ended() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(program), nix::sys::signal::SIGKILL)
         .expect("a process");
     assert!(ends_within(program, Duration::from_secs(10)));
-    // The first step may have been given a network before.
+    // The first step may have been given a network before, in which it waits for answers in vain.
     let context = Context::new().dockerfile(&format!("FROM busybox\n{page}"));
     world.build(&context).arg("--no-cache").run();
     assert_eq!(said(&world, &page), [Host::ADDRESS]);
