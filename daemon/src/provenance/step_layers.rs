@@ -1,8 +1,9 @@
 //! The layers that steps made.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
-use kiln_cache::Descriptor;
+use kiln_cache::{Descriptor, LayerId};
 
 use super::build_config::Steps;
 use crate::solver::{Build, Snapshot, Stack};
@@ -13,12 +14,12 @@ pub(super) fn of_steps(
     build: &Build,
     steps: &Steps,
 ) -> anyhow::Result<BTreeMap<String, Vec<Vec<Descriptor>>>> {
-    let mut layers = BTreeMap::new();
+    let (mut layers, mut blobs) = (BTreeMap::new(), Blobs::default());
     for vertex in &steps.vertices {
         let Some(outputs) = build.known_outputs(vertex.digest()) else { continue };
         for (output, snapshot) in outputs.snapshots.iter().enumerate() {
             let Snapshot::Layers(stack) = snapshot else { continue };
-            if let Some(blobs) = blobs(build, stack)?
+            if let Some(blobs) = blobs.of_stack(build, stack)?
                 && let Some(name) = steps.output_name(vertex.digest(), output)
             {
                 layers.insert(name, vec![blobs]);
@@ -28,15 +29,36 @@ pub(super) fn of_steps(
     Ok(layers)
 }
 
-/// None if a layer has no blob, or if there is no layer.
-fn blobs(build: &Build, stack: &Stack) -> anyhow::Result<Option<Vec<Descriptor>>> {
-    let mut blobs = Vec::with_capacity(stack.ids().len());
-    for &layer in stack.ids() {
-        let row = build.daemon.index.layer(layer)?;
-        let Some(blob) = row.and_then(|row| row.blobs.into_iter().next()) else {
-            return Ok(None);
-        };
-        blobs.push(Descriptor::new(blob.media_type, blob.digest, blob.size));
+/// The blobs of layers that were asked about: each step has the layers of those before it, too.
+#[derive(Default)]
+struct Blobs(HashMap<LayerId, Option<Descriptor>>);
+
+impl Blobs {
+    /// None if a layer has no blob, or if there is no layer.
+    fn of_stack(
+        &mut self,
+        build: &Build,
+        stack: &Stack,
+    ) -> anyhow::Result<Option<Vec<Descriptor>>> {
+        let mut blobs = Vec::with_capacity(stack.ids().len());
+        for &layer in stack.ids() {
+            let Some(blob) = self.of_layer(build, layer)? else { return Ok(None) };
+            blobs.push(blob.clone());
+        }
+        Ok((!blobs.is_empty()).then_some(blobs))
     }
-    Ok((!blobs.is_empty()).then_some(blobs))
+
+    fn of_layer(&mut self, build: &Build, layer: LayerId) -> anyhow::Result<Option<&Descriptor>> {
+        let blob = match self.0.entry(layer) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let row = build.daemon.index.layer(layer)?;
+                let blob = row.and_then(|row| row.blobs.into_iter().next());
+                unknown.insert(
+                    blob.map(|blob| Descriptor::new(blob.media_type, blob.digest, blob.size)),
+                )
+            }
+        };
+        Ok(blob.as_ref())
+    }
 }
