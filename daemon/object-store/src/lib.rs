@@ -12,6 +12,8 @@
 //!   that are cut; its digest is for the caller to check;
 //! - nothing waits for ever, and trouble that may pass is met with patience;
 //! - no error message carries a credential or a signed address, and no redirect is followed with one;
+//! - a token of this machine's is shown to nobody but the service that it is for, or whom the machine's
+//!   owner has named;
 //! - nothing that a server sends (sizes, addresses, documents) is trusted.
 //!
 //! ```

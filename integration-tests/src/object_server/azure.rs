@@ -47,7 +47,7 @@ pub(super) fn answer_identity(request: &Request) -> Answer {
         json!({
             "access_token": TOKEN,
             "token_type": "Bearer",
-            "expires_in": if request.path == METADATA { json!("3600") } else { json!(3600) },
+            "expires_in": 3600,
             "expires_on": (expires_on + 3600).to_string(),
         })
         .to_string(),
