@@ -1,5 +1,7 @@
 //! The history of builds, as clients of BuildKit's API read it.
 
+use std::fmt::Write as _;
+
 use kiln_integration_tests::{Context, Daemon, World, digest};
 use kiln_proto::content::ReadContentRequest;
 use kiln_proto::content::content_client::ContentClient;
@@ -10,6 +12,7 @@ use kiln_proto::control::{
 };
 use kiln_proto::rpc;
 use prost::Message as _;
+use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Streaming};
 
@@ -198,4 +201,27 @@ async fn blobs_of_a_record_survive_a_prune_and_go_with_the_record() {
     let request = ReadContentRequest { digest: logs.digest, offset: 0, size: 0 };
     let gone = client.content.read(request).await.expect_err("the blob is gone");
     assert_eq!(gone.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_record_of_many_steps_lists_the_layers_of_the_last_ones_and_stays_small() {
+    const STEPS: usize = 200;
+    let world = World::start();
+    let mut dockerfile = "FROM scratch\n".to_owned();
+    for step in 0..STEPS {
+        writeln!(dockerfile, "COPY f /{step}").expect("in memory");
+    }
+    let context = Context::new().dockerfile(&dockerfile).file("f", "f");
+    world.build(&context).args(["-t", "app"]).succeeds();
+    let mut client = Client::connect(&world.daemon).await;
+    let record = client.records().await.remove(0);
+    let provenance = &record.result.expect("a result").attestations[0];
+    let predicate: Value = serde_json::from_slice(&client.read(provenance).await).expect("JSON");
+    let layers = &predicate["runDetails"]["metadata"]["buildkit_metadata"]["layers"];
+    let of_one = |layers: &Value| layers[0].as_array().map_or(0, Vec::len);
+    let mut lengths: Vec<_> = layers.as_object().expect("steps").values().map(of_one).collect();
+    lengths.sort_unstable();
+    let listed = lengths.iter().sum::<usize>();
+    assert!((4800..=5000).contains(&listed), "{lengths:?}");
+    assert_eq!(lengths, (STEPS - lengths.len() + 1..=STEPS).collect::<Vec<_>>());
 }

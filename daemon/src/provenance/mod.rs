@@ -144,7 +144,7 @@ impl Provenance {
                 let usage = self.options.captures_usage.then(|| build.usage(step)).flatten()?;
                 Some(ResourceUsage::from(&usage))
             };
-            let layers = |steps: &_| step_layers::of_steps(build, steps);
+            let layers = |steps: &_| step_layers::of_steps(build, steps, self.options.most_layers);
             predicate.add_build_config(config, layers, usage)?;
         }
         Ok(match self.options.version {

@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::attributes::boolean;
 
+/// How many layers a record lists. Each step has those of the steps before it, too, so that the list
+/// grows with the square of the steps: this many are those of a hundred steps, and a megabyte; of
+/// five hundred they would be thirty, after each build.
+const LAYERS_OF_RECORD: usize = 5000;
+
 /// How provenance is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ProvenanceOptions {
@@ -14,6 +19,8 @@ pub(crate) struct ProvenanceOptions {
     pub(super) complete_materials: bool,
     /// Whether steps say what they used.
     pub(super) captures_usage: bool,
+    /// How many layers may be listed, of all steps together.
+    pub(super) most_layers: usize,
     pub(super) builder_id: String,
     pub(super) filename: String,
 }
@@ -65,6 +72,7 @@ impl Default for ProvenanceOptions {
             reproducible: false,
             complete_materials: false,
             captures_usage: false,
+            most_layers: usize::MAX,
             builder_id: String::new(),
             filename: "provenance.json".to_owned(),
         }
@@ -72,10 +80,11 @@ impl Default for ProvenanceOptions {
 }
 
 impl ProvenanceOptions {
-    /// All that is known, for the daemon's own records.
+    /// All that is known, but for layers of very many steps, for the daemon's own records.
     pub(super) fn of_record(wanted: Option<&Self>) -> Self {
         let builder_id = wanted.map(|wanted| wanted.builder_id.clone()).unwrap_or_default();
-        Self { builder_id, captures_usage: true, ..Self::default() }
+        let most_layers = LAYERS_OF_RECORD;
+        Self { builder_id, captures_usage: true, most_layers, ..Self::default() }
     }
 
     /// Reads the options of `attest:provenance`.

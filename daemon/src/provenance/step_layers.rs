@@ -9,20 +9,23 @@ use super::build_config::Steps;
 use crate::solver::{Build, Snapshot, Stack};
 
 /// The blobs of the outputs of `steps`, as far as there are any: what was made here has none until
-/// it is exported.
+/// it is exported. No more than `most` in all: what is left out is of the first steps.
 pub(super) fn of_steps(
     build: &Build,
     steps: &Steps,
+    most: usize,
 ) -> anyhow::Result<BTreeMap<String, Vec<Vec<Descriptor>>>> {
-    let (mut layers, mut blobs) = (BTreeMap::new(), Blobs::default());
-    for vertex in &steps.vertices {
+    let (mut layers, mut blobs, mut left) = (BTreeMap::new(), Blobs::default(), most);
+    for vertex in steps.vertices.iter().rev() {
         let Some(outputs) = build.known_outputs(vertex.digest()) else { continue };
         for (output, snapshot) in outputs.snapshots.iter().enumerate() {
             let Snapshot::Layers(stack) = snapshot else { continue };
+            let Some(remaining) = left.checked_sub(stack.ids().len()) else { return Ok(layers) };
             if let Some(blobs) = blobs.of_stack(build, stack)?
                 && let Some(name) = steps.output_name(vertex.digest(), output)
             {
                 layers.insert(name, vec![blobs]);
+                left = remaining;
             }
         }
     }
