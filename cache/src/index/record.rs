@@ -103,9 +103,10 @@ impl StoredRecord {
     }
 }
 
-fn pin_result(pins: &mut PinLock<'_>, result: &[LayerId]) -> Pin {
-    let empty = result.is_empty().then_some(NO_LAYER);
-    pins.pin(result.iter().copied().chain(empty).map(Pinnable::Layer))
+/// Holds a result by its tops: a chain of five hundred steps has five hundred results, of which each
+/// has all layers of the one before.
+fn pin_result(pins: &mut PinLock<'_>, tops: &[LayerId]) -> Pin {
+    pins.pin(tops.iter().copied().map(Pinnable::Layer))
 }
 
 impl Index {
@@ -113,8 +114,8 @@ impl Index {
     pub fn lookup(&self, keys: &[CacheKey]) -> Result<Option<Hit<Record>>> {
         let mut pins = self.pins.lock();
         for key in keys {
-            let record = match self.find(key) {
-                Ok(Some(stored)) => stored.record,
+            let StoredRecord { record, tops, .. } = match self.find(key) {
+                Ok(Some(stored)) => stored,
                 Ok(None) => continue,
                 Err(error) if error.is_damage() => {
                     tracing::warn!(%error, "a cache record cannot be read and is not used");
@@ -122,7 +123,7 @@ impl Index {
                 }
                 Err(error) => return Err(error),
             };
-            let pin = pin_result(&mut pins, &record.result);
+            let pin = pin_result(&mut pins, &tops);
             drop(pins);
             self.touch(record.result.last().copied());
             return Ok(Some(Hit { row: record, pin }));
@@ -154,8 +155,7 @@ impl Index {
         self.put_layers(&mut pins, &mut batch, layers)?;
 
         let key = record.key;
-        let result = record.result.clone();
-        let tops = self.tops(&result, layers)?;
+        let tops = self.tops(&record.result, layers)?;
         let mut stored = StoredRecord { record, tops, aliases: Vec::new() };
         if let Some(old) = self.stored(&key)? {
             leads::note_tops(&mut pins, &old);
@@ -171,7 +171,7 @@ impl Index {
         Leads::new(&stored, parts).put(&mut batch, &key);
         self.put_parts(&mut pins, &mut batch, &stored.record, parts)?;
         batch.write()?;
-        Ok(pin_result(&mut pins, &result))
+        Ok(pin_result(&mut pins, &stored.tops))
     }
 
     /// Makes the record with the primary key `primary` findable under `alias` too, and remembers the

@@ -71,7 +71,7 @@ impl Control for ControlService {
         let progress = self.0.builds.progress(&id).await;
         let progress = progress.ok_or_else(|| Status::not_found(format!("no such build {id}")))?;
         let stream = futures::stream::unfold(progress.watch(), |mut watcher| async move {
-            let events = watcher.next().await?;
+            let events = watcher.next_few().await?;
             Some((Ok(to_response(events)), watcher))
         });
         Ok(Response::new(stream.boxed()))

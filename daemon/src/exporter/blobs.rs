@@ -100,8 +100,8 @@ impl From<&ImageOptions> for BlobOptions {
 /// Says in a manifest that no file of a layer is newer than this.
 const REWRITTEN: &str = "buildkit/rewritten-timestamp";
 
-/// The blob of the layer at `position` of a stack. Who asks for the same one twice in a build, waits
-/// for the same work.
+/// The blob of the layer at `position` of a stack. Who asks for one that has to be made, waits for the
+/// same work.
 pub(crate) async fn blob(
     build: &Arc<Build>,
     stack: &Stack,
@@ -109,22 +109,25 @@ pub(crate) async fn blob(
     options: &BlobOptions,
 ) -> anyhow::Result<LayerBlob> {
     let (id, options) = (stack.ids()[position], *options);
+    let row = match find(build, id, &options)? {
+        Ok(found) => return Ok(found),
+        Err(row) => row,
+    };
     let make = || {
         let (build, stack) = (build.clone(), stack.clone());
-        async move { Ok(Arc::new(find_or_pack(&build, &stack, position, &options).await?)) }.boxed()
+        async move { Ok(Arc::new(pack(&build, &stack, position, row, &options).await?)) }.boxed()
     };
     let made = build.blobs.get((id, options), make).await.map_err(SolveError::into_cause)?;
     Ok(LayerBlob::clone(&made))
 }
 
-async fn find_or_pack(
-    build: &Arc<Build>,
-    stack: &Stack,
-    position: usize,
+/// The blob of a layer if there is one already, or else the layer's row.
+fn find(
+    build: &Build,
+    id: LayerId,
     options: &BlobOptions,
-) -> anyhow::Result<LayerBlob> {
+) -> anyhow::Result<Result<LayerBlob, LayerRow>> {
     let index = &build.daemon.index;
-    let id = stack.ids()[position];
     let row = index.layer(id)?.with_context(|| format!("{id:?} is unknown"))?;
     let fits = |known: &&Descriptor| {
         let format = format_of(&known.media_type);
@@ -146,10 +149,10 @@ async fn find_or_pack(
                 media_type(format, options.oci)?.clone_into(&mut descriptor.media_type);
             }
             descriptor.annotations.clear();
-            return Ok(LayerBlob { id, descriptor, diff_id, row });
+            return Ok(Ok(LayerBlob { id, descriptor, diff_id, row }));
         }
     }
-    pack(build, stack, position, row, options).await
+    Ok(Err(row))
 }
 
 /// Packs, compresses and stores a layer.

@@ -11,6 +11,7 @@ use kiln_cache::remote::ExportRecord;
 use kiln_cache::{CacheKey, Digest, Hit, LayerId, Pin, Record, Remote};
 use kiln_proto::session::methods;
 use parking_lot::Mutex;
+use rustc_hash::FxHashSet;
 use tokio::sync::mpsc;
 
 use super::memo::{Answer, Memo};
@@ -56,7 +57,7 @@ pub(crate) struct Build {
     guesses: Memo<VertexDigest, Probe>,
     probes: Memo<VertexDigest, Probe>,
     results: Memo<VertexDigest, Outputs>,
-    /// Layers as blobs, by how those are to be.
+    /// Layers that were packed into blobs, by how those are to be.
     pub(crate) blobs: Memo<(LayerId, BlobOptions), LayerBlob>,
     /// Hears of results, as soon as there is one.
     watcher: OnceLock<mpsc::UnboundedSender<Stack>>,
@@ -77,7 +78,7 @@ pub(crate) struct Build {
     /// Places that did not have a layer that they should have.
     lost_places: Mutex<HashSet<String>>,
     /// Layers whose files this build can have: found out once, for each step has all those below.
-    obtainable: Mutex<HashSet<LayerId>>,
+    obtainable: Mutex<FxHashSet<LayerId>>,
     /// Held until the build ends.
     pins: Mutex<Vec<Pin>>,
     /// What the processes of steps used that ran in this build.

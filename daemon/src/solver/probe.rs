@@ -63,8 +63,8 @@ impl Probe {
         self.outputs.is_some() || self.recipe.is_some()
     }
 
-    fn hit(outputs: Outputs, build: &Build, vertex: &Vertex) -> Self {
-        build.progress.vertex(vertex).cached();
+    fn hit(outputs: Outputs, progress: &VertexProgress) -> Self {
+        progress.cached();
         Self { keys: outputs.keys.clone(), outputs: Some(Arc::new(outputs)), recipe: None }
     }
 
@@ -159,9 +159,9 @@ impl Probe {
 /// guessed first, so this is also where it is refused if the build has no right to it.
 pub(super) async fn guess(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Probe, SolveError> {
     let at = |cause: anyhow::Error| SolveError::at(vertex, cause);
-    let progress = build.progress.vertex(vertex);
+    let progress = &build.progress.vertex(vertex);
     if ops::is_source(vertex) {
-        return source(build, vertex, &progress).await;
+        return source(build, vertex, progress).await;
     }
     ops::require_entitlements(build, vertex).map_err(|refused| at(refused.into()))?;
     let map = ops::cache_map(vertex).map_err(at)?;
@@ -170,8 +170,8 @@ pub(super) async fn guess(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Pr
     let mut keys = output_keys(&map, &links);
     if vertex.meta().ignore_cache {
         keys = salted(build, &keys);
-    } else if let Some(outputs) = lookup(build, vertex, &map, &keys).await.map_err(at)? {
-        return Ok(Probe::hit(outputs, build, vertex));
+    } else if let Some(outputs) = lookup(build, vertex, progress, &map, &keys).await.map_err(at)? {
+        return Ok(Probe::hit(outputs, progress));
     } else if let Some(imported) = build.imported_primaries(&keys).await {
         // A cache with the results of the last steps alone still knows the keys of those before.
         keys = imported;
@@ -196,8 +196,8 @@ async fn source(
         Loaded::Key(map) => map,
     };
     let keys = output_keys(&map, &[]);
-    if let Some(outputs) = lookup(build, vertex, &map, &keys).await.map_err(at)? {
-        return Ok(Probe::hit(outputs, build, vertex));
+    if let Some(outputs) = lookup(build, vertex, progress, &map, &keys).await.map_err(at)? {
+        return Ok(Probe::hit(outputs, progress));
     }
     let recipe = Recipe { map, inputs: Vec::new(), files: Vec::new(), known: vec![keys.clone()] };
     Ok(Probe { keys: Some(keys), outputs: None, recipe: Some(recipe) })
@@ -206,6 +206,7 @@ async fn source(
 /// Looks under all keys of a vertex whose guess was a miss.
 pub(super) async fn run(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Probe, SolveError> {
     let at = |cause: anyhow::Error| SolveError::at(vertex, cause);
+    let progress = &build.progress.vertex(vertex);
     let map = ops::cache_map(vertex).map_err(at)?;
     let edges = vertex.inputs();
     let inputs = edges.iter().zip(&map.deps).map(async |(edge, dep)| {
@@ -228,9 +229,9 @@ pub(super) async fn run(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Prob
     let mut links = vec![definition];
     let mut known = vec![output_keys(&map, &links[0])];
     if !ignores_cache
-        && let Some(outputs) = lookup(build, vertex, &map, &known[0]).await.map_err(at)?
+        && let Some(outputs) = lookup(build, vertex, progress, &map, &known[0]).await.map_err(at)?
     {
-        return Ok(Probe::hit(outputs, build, vertex));
+        return Ok(Probe::hit(outputs, progress));
     }
     if is_by_content {
         let each = edges.iter().enumerate().zip(&inputs).zip(&map.deps);
@@ -239,12 +240,12 @@ pub(super) async fn run(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Prob
         let content = try_join_all(content).await?;
         let keys = output_keys(&map, &content);
         if !ignores_cache
-            && let Some(outputs) = lookup(build, vertex, &map, &keys).await.map_err(at)?
+            && let Some(outputs) = lookup(build, vertex, progress, &map, &keys).await.map_err(at)?
         {
             for (alias, primary) in known[0].iter().zip(outputs.keys.iter().flatten()) {
                 build.daemon.index.link(*alias, primary, &links[0])?;
             }
-            return Ok(Probe::hit(outputs, build, vertex));
+            return Ok(Probe::hit(outputs, progress));
         }
         // What holds for content is first: it holds for more.
         links.insert(0, content);
@@ -363,10 +364,10 @@ async fn content_of(
 async fn lookup(
     build: &Arc<Build>,
     vertex: &Vertex,
+    progress: &VertexProgress,
     map: &CacheMap,
     keys: &[CacheKey],
 ) -> anyhow::Result<Option<Outputs>> {
-    let progress = build.progress.vertex(vertex);
     let mut hits = Vec::with_capacity(keys.len());
     for (output, &key) in keys.iter().enumerate() {
         let hit = match local(build, key)? {
@@ -374,7 +375,7 @@ async fn lookup(
             None => {
                 let (op, output) = (map.op, output as u32);
                 let wanted = Wanted { key, op, output, description: vertex.name() };
-                build.imported(&progress, &wanted).await?
+                build.imported(progress, &wanted).await?
             }
         };
         let Some(hit) = hit else { return Ok(None) };

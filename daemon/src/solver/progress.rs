@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use prost_types::Timestamp;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::CANCELED;
 use crate::graph::{Vertex as GraphVertex, VertexDigest};
@@ -22,20 +23,19 @@ pub(crate) const MAX_LOG_BYTES: usize = 2 << 20;
 /// than its text does.
 const LOG_PIECE: usize = 32;
 
+/// How long after a message to a client the next one follows at the earliest, unless the build ends.
+const PACE: Duration = Duration::from_millis(20);
+
 /// The progress of one build. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Progress(Arc<Inner>);
 
 struct Inner {
     state: Mutex<State>,
-    /// Counts events and tells watchers that there are more; closed events end their streams.
-    signal: watch::Sender<Signal>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Signal {
-    events: usize,
-    closed: bool,
+    /// Counts events and tells watchers that there are more.
+    count: watch::Sender<usize>,
+    /// There will be no more of them.
+    closed: CancellationToken,
 }
 
 #[derive(Default)]
@@ -61,8 +61,8 @@ pub(crate) enum Event {
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        let (signal, _) = watch::channel(Signal::default());
-        Self(Arc::new(Inner { state: Mutex::default(), signal }))
+        let (count, _) = watch::channel(0);
+        Self(Arc::new(Inner { state: Mutex::default(), count, closed: CancellationToken::new() }))
     }
 
     fn push(&self, state: &mut State, event: Event) {
@@ -70,8 +70,7 @@ impl Progress {
             return;
         }
         state.events.push(event);
-        let events = state.events.len();
-        self.0.signal.send_modify(|signal| signal.events = events);
+        self.0.count.send_replace(state.events.len());
     }
 
     /// Announces a graph vertex; announcing twice is the same as once.
@@ -126,28 +125,39 @@ impl Progress {
         }
         state.is_closed = true;
         drop(state);
-        self.0.signal.send_modify(|signal| signal.closed = true);
+        self.0.closed.cancel();
     }
 
     /// A watcher at the first event.
     pub(crate) fn watch(&self) -> Watcher {
-        Watcher { progress: self.clone(), signal: self.0.signal.subscribe(), next: 0 }
+        Watcher { progress: self.clone(), count: self.0.count.subscribe(), next: 0 }
     }
 }
 
 /// Reads a build's events in order, from the first.
 pub(crate) struct Watcher {
     progress: Progress,
-    signal: watch::Receiver<Signal>,
+    count: watch::Receiver<usize>,
     next: usize,
 }
 
 impl Watcher {
+    /// The [next](Self::next) events, a moment after the last ones: a build that finds five hundred
+    /// steps in the cache has a few messages for its client, not a thousand.
+    pub(crate) async fn next_few(&mut self) -> Option<Vec<Event>> {
+        if self.next > 0 {
+            let _ = tokio::time::timeout(PACE, self.progress.0.closed.cancelled()).await;
+        }
+        self.next().await
+    }
+
     /// The events since the last call, at least one; `None` when the build has ended.
     pub(crate) async fn next(&mut self) -> Option<Vec<Event>> {
         let next = self.next;
-        let wanted = |signal: &Signal| signal.events > next || signal.closed;
-        self.signal.wait_for(wanted).await.ok()?;
+        tokio::select! {
+            count = self.count.wait_for(|&count| count > next) => drop(count.ok()?),
+            () = self.progress.0.closed.cancelled() => {}
+        }
         let state = self.progress.0.state.lock();
         let mut bytes = 0;
         let fits = |event: &&Event| {
