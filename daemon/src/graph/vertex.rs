@@ -159,6 +159,14 @@ impl Vertex {
 
     /// This vertex and all that it needs, each after its inputs.
     pub(crate) fn with_inputs(self: &Arc<Self>) -> Vec<Arc<Self>> {
+        self.with_inputs_of(|_| true)
+    }
+
+    /// The same without those that are not `wanted`, and what only they need.
+    pub(crate) fn with_inputs_of(
+        self: &Arc<Self>,
+        wanted: impl Fn(&Self) -> bool,
+    ) -> Vec<Arc<Self>> {
         let mut order = Vec::new();
         let (mut entered, mut done) = (HashSet::new(), HashSet::new());
         // Not by recursion: graphs can be deep.
@@ -166,7 +174,8 @@ impl Vertex {
         while let Some(vertex) = stack.last().cloned() {
             if entered.insert(vertex.digest) {
                 let inputs = vertex.inputs.iter().map(|edge| edge.vertex.clone());
-                stack.extend(inputs.filter(|input| !entered.contains(&input.digest)));
+                let is_new = |input: &Arc<Self>| !entered.contains(&input.digest);
+                stack.extend(inputs.filter(|input| is_new(input) && wanted(input)));
                 continue;
             }
             stack.pop();

@@ -386,10 +386,21 @@ impl Build {
 
     /// What can be said of a vertex without running anything.
     pub(super) fn guess(self: &Arc<Self>, vertex: &Arc<Vertex>) -> Answer<Probe> {
-        let (build, task_vertex) = (self.clone(), vertex.clone());
-        let compute =
-            || async move { probe::guess(&build, &task_vertex).await.map(Arc::new) }.boxed();
-        self.guesses.get(vertex.digest(), compute)
+        let work = |vertex: Arc<Vertex>| {
+            let build = self.clone();
+            async move { probe::guess(&build, &vertex).await.map(Arc::new) }.boxed()
+        };
+        let is_new = |vertex: &Vertex| !self.guesses.is_asked(&vertex.digest());
+        if is_new(vertex) {
+            let new = vertex.with_inputs_of(is_new);
+            // Sources have much to do, each for itself.
+            let (sources, steps): (Vec<_>, _) = new.into_iter().partition(|it| ops::is_source(it));
+            for source in sources {
+                drop(self.guesses.get(source.digest(), || work(source)));
+            }
+            self.guesses.get_all(steps.into_iter().map(|step| (step.digest(), work(step))));
+        }
+        self.guesses.get(vertex.digest(), || work(vertex.clone()))
     }
 
     /// The keys of a vertex and whether it is cached; its inputs are made if it takes them to tell.

@@ -161,7 +161,9 @@ pub(super) async fn guess(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Pr
     let at = |cause: anyhow::Error| SolveError::at(vertex, cause);
     let progress = &build.progress.vertex(vertex);
     if ops::is_source(vertex) {
-        return source(build, vertex, progress).await;
+        // Boxed, and so are the questions to imported caches: there are as many guesses at a time as
+        // steps, and few of them come here.
+        return Box::pin(source(build, vertex, progress)).await;
     }
     ops::require_entitlements(build, vertex).map_err(|refused| at(refused.into()))?;
     let map = ops::cache_map(vertex).map_err(at)?;
@@ -172,7 +174,7 @@ pub(super) async fn guess(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Pr
         keys = salted(build, &keys);
     } else if let Some(outputs) = lookup(build, vertex, progress, &map, &keys).await.map_err(at)? {
         return Ok(Probe::hit(outputs, progress));
-    } else if let Some(imported) = build.imported_primaries(&keys).await {
+    } else if let Some(imported) = Box::pin(build.imported_primaries(&keys)).await {
         // A cache with the results of the last steps alone still knows the keys of those before.
         keys = imported;
     }
@@ -326,7 +328,7 @@ async fn content_link(
         let content = dep.content.clone();
         async move { content_of(&build, &vertex, position, content).await.map(Arc::new) }.boxed()
     };
-    let content = build.contents.get((vertex.digest(), position), compute).await?;
+    let content = build.contents.get_at_once((vertex.digest(), position), compute).await?;
     // Where more was hashed than the files that matter, the selector has to say which those are.
     let selectors = dep.content.is_none().then(|| link_selector(dep));
     Ok(Link { key: content.key, selector: selectors.unwrap_or_default() })
@@ -375,7 +377,7 @@ async fn lookup(
             None => {
                 let (op, output) = (map.op, output as u32);
                 let wanted = Wanted { key, op, output, description: vertex.name() };
-                build.imported(progress, &wanted).await?
+                Box::pin(build.imported(progress, &wanted)).await?
             }
         };
         let Some(hit) = hit else { return Ok(None) };

@@ -18,11 +18,12 @@ pub(in crate::history) const MEDIA_TYPE: &str = "application/vnd.buildkit.otlp.j
 pub(in crate::history) fn to_json(groups: impl Iterator<Item = ResourceSpans>) -> Vec<u8> {
     let mut text = Vec::new();
     for group in groups {
-        let resource = group.resource.unwrap_or_default().attributes;
+        let resource = attributes(&group.resource.unwrap_or_default().attributes);
         for ScopeSpans { scope, spans, schema_url } in &group.scope_spans {
             let scope = scope_of(scope.as_ref(), schema_url);
             for span in spans {
-                text.extend(stub(span, &resource, &scope).to_string().into_bytes());
+                // Neither the values nor a vector can fail.
+                let _ = serde_json::to_writer(&mut text, &stub(span, &resource, &scope));
                 text.push(b'\n');
             }
         }
@@ -30,7 +31,7 @@ pub(in crate::history) fn to_json(groups: impl Iterator<Item = ResourceSpans>) -
     text
 }
 
-fn stub(span: &Span, resource: &[KeyValue], scope: &Value) -> Value {
+fn stub(span: &Span, resource: &[Value], scope: &Value) -> Value {
     let id = |span_id: &[u8]| context(&span.trace_id, span_id, span.flags, &span.trace_state);
     json!({
         "Name": span.name,
@@ -47,7 +48,7 @@ fn stub(span: &Span, resource: &[KeyValue], scope: &Value) -> Value {
         "DroppedEvents": span.dropped_events_count,
         "DroppedLinks": span.dropped_links_count,
         "ChildSpanCount": 0,
-        "Resource": attributes(resource),
+        "Resource": resource,
         "InstrumentationScope": scope,
         "InstrumentationLibrary": scope,
     })
