@@ -77,6 +77,8 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let _lock = serve::lock_root(&config.root)?;
     // Forks, so it has to come before the first thread.
     let zygote = kiln_executor::start_zygote().context("cannot start the executor")?;
+    // After it: steps have the limits that the daemon was started with.
+    sys::files::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve::run(config, zygote))?;
     Ok(ExitCode::SUCCESS)

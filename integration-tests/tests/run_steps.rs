@@ -1,6 +1,9 @@
 //! What the process of a RUN step finds around itself.
 
+use std::fs;
+
 use kiln_integration_tests::{Context, Signal, State, World};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 
 /// Runs `script` as a step that must succeed and returns what it says.
@@ -74,6 +77,20 @@ fn orphans_are_reaped() {
     let script = "(sleep 0.1 & ) ; (sleep 0.1 & ) ; sleep 0.5; grep -c 'State:.Z' /proc/[0-9]*/status \
                   | grep -vc ':0' || true";
     assert_eq!(said(&world, script), ["0"]);
+}
+
+#[test]
+fn the_daemon_may_open_many_files_and_a_step_those_that_the_daemon_was_started_with() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = Some(512);
+    setrlimit(Resource::Nofile, limit).expect("a lower limit");
+    let world = World::start();
+    assert_eq!(said(&world, "ulimit -Sn"), ["512"]);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", world.daemon.id()));
+    let limits = limits.expect("the limits of the daemon");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect(&limits);
+    let values: Vec<_> = files.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(values[0], values[1], "{files}");
 }
 
 #[test]
