@@ -275,6 +275,9 @@ mod tests {
         };
         assert_eq!(order.len(), 4);
         assert!(at(&a) < at(&middle) && at(&b) < at(&middle) && at(&middle) < at(&root));
+        let rest = root.with_inputs_of(|vertex| vertex.digest() != middle.digest());
+        let names: Vec<_> = rest.iter().map(|vertex| vertex.digest()).collect();
+        assert_eq!(names, [a.digest(), root.digest()]);
     }
 
     #[test]

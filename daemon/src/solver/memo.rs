@@ -92,6 +92,9 @@ impl<K: Eq + Hash, T: Send + Sync + 'static> Memo<K, T> {
                 receivers.push((key, receiver));
             }
         }
+        if receivers.is_empty() {
+            return;
+        }
         let task = AbortOnDropHandle::new(tokio::spawn(batch.for_each(ready)));
         let died = async { task.await.err().map_or_else(SolveError::canceled, SolveError::lost) };
         let died = died.boxed().shared();
