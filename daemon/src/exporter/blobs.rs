@@ -109,10 +109,10 @@ pub(crate) async fn blob(
     options: &BlobOptions,
 ) -> anyhow::Result<LayerBlob> {
     let (id, options) = (stack.ids()[position], *options);
-    let row = match find(build, id, &options)? {
-        Ok(found) => return Ok(found),
-        Err(row) => row,
-    };
+    let row = build.daemon.index.layer(id)?.with_context(|| format!("{id:?} is unknown"))?;
+    if let Some((descriptor, diff_id)) = existing(build, &row, &options)? {
+        return Ok(LayerBlob { id, descriptor, diff_id, row });
+    }
     let make = || {
         let (build, stack) = (build.clone(), stack.clone());
         async move { Ok(Arc::new(pack(&build, &stack, position, row, &options).await?)) }.boxed()
@@ -121,38 +121,34 @@ pub(crate) async fn blob(
     Ok(LayerBlob::clone(&made))
 }
 
-/// The blob of a layer if there is one already, or else the layer's row.
-fn find(
+/// The blob of a layer, and what it is unpacked, if there is one already.
+fn existing(
     build: &Build,
-    id: LayerId,
+    row: &LayerRow,
     options: &BlobOptions,
-) -> anyhow::Result<Result<LayerBlob, LayerRow>> {
-    let index = &build.daemon.index;
-    let row = index.layer(id)?.with_context(|| format!("{id:?} is unknown"))?;
+) -> anyhow::Result<Option<(Descriptor, DiffId)>> {
     let fits = |known: &&Descriptor| {
         let format = format_of(&known.media_type);
         !options.force || format.is_none_or(|format| format.is_like(options.format))
     };
-    if options.max_mtime.is_none()
-        && let Some(known) = row.blobs.iter().find(fits)
-        && let Some(diff_id) = row.diff_id
-    {
-        let stored = index.blob(&known.digest)?;
-        let mut remotes = row.presence.remotes.iter();
-        let is_remote = remotes.any(|remote| remote.blob == known.digest);
-        if stored.is_some() || is_remote {
-            if let Some(stored) = stored {
-                build.hold(stored.pin);
-            }
-            let mut descriptor = known.clone();
-            if let Some(format) = format_of(&known.media_type) {
-                media_type(format, options.oci)?.clone_into(&mut descriptor.media_type);
-            }
-            descriptor.annotations.clear();
-            return Ok(Ok(LayerBlob { id, descriptor, diff_id, row }));
-        }
+    let known = row.blobs.iter().find(fits).zip(row.diff_id);
+    let Some((known, diff_id)) = known.filter(|_| options.max_mtime.is_none()) else {
+        return Ok(None);
+    };
+    let stored = build.daemon.index.blob(&known.digest)?;
+    let mut remotes = row.presence.remotes.iter();
+    if stored.is_none() && !remotes.any(|remote| remote.blob == known.digest) {
+        return Ok(None);
     }
-    Ok(Err(row))
+    if let Some(stored) = stored {
+        build.hold(stored.pin);
+    }
+    let mut descriptor = known.clone();
+    if let Some(format) = format_of(&known.media_type) {
+        media_type(format, options.oci)?.clone_into(&mut descriptor.media_type);
+    }
+    descriptor.annotations.clear();
+    Ok(Some((descriptor, diff_id)))
 }
 
 /// Packs, compresses and stores a layer.

@@ -398,7 +398,7 @@ impl Build {
             for source in sources {
                 drop(self.guesses.get(source.digest(), || work(source)));
             }
-            self.guesses.get_all(steps.into_iter().map(|step| (step.digest(), work(step))));
+            self.guesses.start_all(steps.into_iter().map(|step| (step.digest(), work(step))));
         }
         self.guesses.get(vertex.digest(), || work(vertex.clone()))
     }

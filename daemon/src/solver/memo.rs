@@ -79,7 +79,7 @@ impl<K: Eq + Hash, T: Send + Sync + 'static> Memo<K, T> {
     /// Has one task compute the answers of those of `works` that nobody asked for before. Short works
     /// of which each waits for another, as those of a chain of cached steps do, are done much sooner
     /// than by tasks of their own, which wake one another across threads.
-    pub(super) fn get_all(&self, works: impl IntoIterator<Item = (K, Work<T>)>) {
+    pub(super) fn start_all(&self, works: impl IntoIterator<Item = (K, Work<T>)>) {
         let mut answers = self.answers.lock();
         if answers.is_closed {
             return;
@@ -178,9 +178,9 @@ mod tests {
             work.boxed()
         };
         // The last first: each of the others waits for one that comes after it.
-        memo.get_all((0..1000).rev().map(|key: u32| (key, after(key.checked_sub(1)))));
+        memo.start_all((0..1000).rev().map(|key: u32| (key, after(key.checked_sub(1)))));
         assert_eq!(*memo.get(999, || panic!("asked already")).await.unwrap(), 999);
-        memo.get_all([(999, ready(Ok(Arc::new(7))).boxed())]);
+        memo.start_all([(999, ready(Ok(Arc::new(7))).boxed())]);
         assert_eq!(memo.known(&999).as_deref(), Some(&999));
     }
 

@@ -45,7 +45,6 @@ struct State {
     logged: HashMap<String, usize>,
     /// How many things are done for a vertex after its own work.
     reopened: HashMap<String, usize>,
-    is_closed: bool,
 }
 
 /// One thing that happened.
@@ -66,7 +65,7 @@ impl Progress {
     }
 
     fn push(&self, state: &mut State, event: Event) {
-        if state.is_closed {
+        if self.0.closed.is_cancelled() {
             return;
         }
         state.events.push(event);
@@ -123,8 +122,7 @@ impl Progress {
         for vertex in ended {
             self.push(&mut state, Event::Vertex(vertex));
         }
-        state.is_closed = true;
-        drop(state);
+        // Before anybody has the state again, so that nothing is added.
         self.0.closed.cancel();
     }
 

@@ -1,4 +1,4 @@
-//! Calls of the system that have no safe interface elsewhere.
+//! What the daemon's process asks of the system for itself.
 
 pub(crate) mod files;
 pub(crate) mod memory;
