@@ -38,6 +38,37 @@ fn a_step_finds_the_world_by_name_and_has_the_hosts_address_there() {
 }
 
 #[test]
+fn the_way_outside_stays_the_same_for_a_step_while_others_come() {
+    let (world, _host) = world();
+    // A step remembers for a while by which hardware address its gateway is reached.
+    let way =
+        format!("wget -q -O- http://{}/ && awk '/eth0/ {{print $4}}' /proc/net/arp", Host::WORLD);
+    let first = said(&world, &format!("RUN {way}"));
+    assert_eq!((first.len(), &*first[0]), (2, Host::ADDRESS));
+    // The others wait for one another, so that each has a network of its own.
+    let steps: Vec<String> = (1..=12)
+        .map(|number| {
+            format!(
+                "RUN --mount=type=cache,target=/met touch /met/{number} && \
+                 until [ $(ls /met | wc -l) = 12 ]; do sleep 0.1; done && {way}"
+            )
+        })
+        .collect();
+    let stages =
+        steps.iter().enumerate().map(|(n, step)| format!("FROM busybox AS s{n}\n{step}\n"));
+    let mounts = (0..steps.len()).map(|n| format!("--mount=from=s{n},target=/{n} "));
+    let dockerfile = format!(
+        "{}FROM busybox\nRUN {}true",
+        stages.collect::<String>(),
+        mounts.collect::<String>()
+    );
+    let build = world.build(&Context::new().dockerfile(&dockerfile)).succeeds();
+    for step in &steps {
+        assert_eq!(build.step(step).log, first);
+    }
+}
+
+#[test]
 fn ipv6_loopback_works_in_every_network() {
     let (world, _host) = world();
     for flag in ["default", "none"] {

@@ -38,6 +38,9 @@ const LONGEST_LENGTH: u8 = 28;
 const UPLINK: &str = "uplink";
 const BRIDGE: &str = "steps";
 
+/// The bridge's, which only its ports see: a locally administered one, so that it is no device's.
+const BRIDGE_ADDRESS: [u8; 6] = *b"\x02kilnd";
+
 /// How to make the bridge.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BridgeConfig {
@@ -172,7 +175,7 @@ fn route(
         route::new_address(index, places.host, link),
         route::new_route(places.steps, places.router),
     ])?;
-    in_router.request([route::new_bridge(BRIDGE, mtu)])?;
+    in_router.request([route::new_bridge(BRIDGE, BRIDGE_ADDRESS, mtu)])?;
     let ports = name_to_index(&*in_router, BRIDGE)?;
     let index = name_to_index(&*in_router, UPLINK)?;
     in_router.request([

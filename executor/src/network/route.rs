@@ -12,6 +12,7 @@ const NEW_ADDRESS: u16 = 20;
 const NEW_ROUTE: u16 = 24;
 
 // Attributes of interfaces.
+const HARDWARE_ADDRESS: u16 = 1;
 const NAME: u16 = 3;
 const MTU: u16 = 4;
 const MASTER: u16 = 10;
@@ -66,11 +67,13 @@ pub(super) fn set_up(index: u32) -> Message {
     Message::new(NEW_LINK, 0).fixed(&interface(index, UP))
 }
 
-/// Makes a bridge, which is up.
-pub(super) fn new_bridge(name: &str, mtu: u32) -> Message {
+/// Makes a bridge, which is up. Without an address of its own it would have the lowest of its ports',
+/// and so another one when ports come and go; who has asked for it before would send to nobody.
+pub(super) fn new_bridge(name: &str, hardware_address: [u8; 6], mtu: u32) -> Message {
     Message::new(NEW_LINK, CREATE)
         .fixed(&interface(0, UP))
         .text(NAME, name)
+        .attribute(HARDWARE_ADDRESS, &hardware_address)
         .attribute(MTU, &mtu.to_ne_bytes())
         .nested(INFO, |message| message.text(INFO_KIND, "bridge"))
 }
