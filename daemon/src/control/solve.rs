@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::try_join_all;
 use kiln_proto::control::{SolveRequest, SolveResponse};
+use kiln_proto::pb;
 use tonic::Status;
 
 use super::error::{from_rpc, to_rpc};
@@ -80,8 +81,14 @@ async fn run(
         .map_err(invalid)?;
     let cache_exports = remote::Exports::parse(&cache.exports, &daemon.stores).map_err(invalid)?;
     let build = Arc::new(build.with_imports(&imports));
-    let is_gateway = request.frontend.is_empty()
-        && request.definition.as_ref().is_none_or(|definition| definition.def.is_empty());
+    let has_steps = |definition: &pb::Definition| !definition.def.is_empty();
+    if !request.frontend.is_empty() && request.definition.as_ref().is_some_and(has_steps) {
+        return Err(Status::invalid_argument(
+            "both a definition and a frontend are given: only one of them can say what to build",
+        ));
+    }
+    // A definition without ops is one of a file system without files.
+    let is_gateway = request.frontend.is_empty() && request.definition.is_none();
     let asked = asked(&request, is_gateway).map_err(|error| invalid(error.into()))?;
     let work = Assignment::new(build.clone(), asked.clone());
     let gateway = is_gateway
@@ -211,7 +218,9 @@ async fn run_frontend(
     request: &SolveRequest,
     asked: Request,
 ) -> Result<FrontendResult, SolveError> {
-    if let Some(definition) = request.definition.as_ref().filter(|d| !d.def.is_empty()) {
+    if request.frontend.is_empty()
+        && let Some(definition) = &request.definition
+    {
         let edge = from_definition(definition)?;
         let refs = Refs::Single(edge.map(|edge| Ref { edge, work: work.clone() }));
         return Ok(FrontendResult { refs, ..FrontendResult::default() });

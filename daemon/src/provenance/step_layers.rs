@@ -19,7 +19,7 @@ pub(super) fn of_steps(
     for vertex in steps.vertices.iter().rev() {
         let Some(outputs) = build.known_outputs(vertex.digest()) else { continue };
         for (output, snapshot) in outputs.snapshots.iter().enumerate() {
-            let Snapshot::Layers(stack) = snapshot else { continue };
+            let Some(Snapshot::Layers(stack)) = snapshot else { continue };
             let Some(remaining) = left.checked_sub(stack.ids().len()) else { return Ok(layers) };
             if let Some(blobs) = blobs.of_stack(build, stack)?
                 && let Some(name) = steps.output_name(vertex.digest(), output)

@@ -216,9 +216,9 @@ impl Export {
     async fn select(&self, build: &Arc<Build>, refs: &Refs) -> anyhow::Result<Selected> {
         let (mut keys, mut in_result) = (Vec::new(), HashSet::new());
         for edge in refs.edges() {
-            let outputs = build.result(&edge.vertex).await.map_err(SolveError::into_cause)?;
+            let outputs = build.outputs(edge).await.map_err(SolveError::into_cause)?;
             keys.extend(outputs.keys.as_ref().and_then(|keys| keys.get(edge.output)));
-            if let Some(Snapshot::Layers(stack)) = outputs.snapshots.get(edge.output) {
+            if let Some(Snapshot::Layers(stack)) = outputs.snapshot(edge.output) {
                 in_result.extend(stack.ids().iter().copied());
             }
         }

@@ -28,7 +28,7 @@ pub(crate) async fn inline_cache(
     edge: &Edge,
     layers: &[LayerBlob],
 ) -> anyhow::Result<Option<String>> {
-    let outputs = build.result(&edge.vertex).await.map_err(SolveError::into_cause)?;
+    let outputs = build.outputs(edge).await.map_err(SolveError::into_cause)?;
     let key = outputs.keys.as_ref().and_then(|keys| keys.get(edge.output).copied());
     let by_id: HashMap<_, _> = layers.iter().map(|layer| (layer.id, layer)).collect();
     let mut chains = HashMap::new();

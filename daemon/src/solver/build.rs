@@ -15,7 +15,7 @@ use rustc_hash::FxHashSet;
 use tokio::sync::mpsc;
 
 use super::memo::{Answer, Memo};
-use super::probe::{self, Content, Probe};
+use super::probe::{self, Content, Enough, Probe};
 use super::{
     FailedSteps, LeftBehind, OpFailure, Outputs, Progress, Snapshot, SolveError, Stack,
     VertexProgress,
@@ -57,6 +57,8 @@ pub(crate) struct Build {
     guesses: Memo<VertexDigest, Probe>,
     probes: Memo<VertexDigest, Probe>,
     results: Memo<VertexDigest, Outputs>,
+    /// All outputs of vertices of which a cache had some, but not the ones that it took.
+    completed: Memo<VertexDigest, Outputs>,
     /// Layers that were packed into blobs, by how those are to be.
     pub(crate) blobs: Memo<(LayerId, BlobOptions), LayerBlob>,
     /// Hears of results, as soon as there is one.
@@ -133,6 +135,7 @@ impl Build {
             guesses: Memo::new(),
             probes: Memo::new(),
             results: Memo::new(),
+            completed: Memo::new(),
             blobs: Memo::new(),
             watcher: OnceLock::new(),
             http: Memo::new(),
@@ -377,11 +380,20 @@ impl Build {
     /// The snapshot that an edge stands for, made if need be. Its layers may still be remote.
     pub(crate) async fn solve(self: &Arc<Self>, edge: &Edge) -> Result<Snapshot, SolveError> {
         let edge = self.admit(edge).await?;
-        let outputs = self.result(&edge.vertex).await?;
-        outputs.snapshots.get(edge.output).cloned().ok_or_else(|| {
+        let outputs = self.outputs(&edge).await?;
+        outputs.snapshot(edge.output).cloned().ok_or_else(|| {
             let cause = anyhow::anyhow!("step has no output {}", edge.output);
             SolveError::at(&edge.vertex, cause)
         })
+    }
+
+    /// Outputs of a vertex, the one of an edge among them, made if need be.
+    pub(crate) async fn outputs(self: &Arc<Self>, edge: &Edge) -> Result<Arc<Outputs>, SolveError> {
+        let outputs = self.result(&edge.vertex).await?;
+        match outputs.snapshots.get(edge.output) {
+            Some(None) => self.complete(&edge.vertex).await,
+            _ => Ok(outputs),
+        }
     }
 
     /// What can be said of a vertex without running anything.
@@ -412,24 +424,45 @@ impl Build {
                 if guess.is_final() {
                     return Ok(guess);
                 }
-                probe::run(&build, &task_vertex).await.map(Arc::new)
+                probe::run(&build, &task_vertex, Enough::Some).await.map(Arc::new)
             }
             .boxed()
         };
         self.probes.get(vertex.digest(), compute)
     }
 
-    /// The outputs of a vertex, made if need be.
-    pub(crate) fn result(self: &Arc<Self>, vertex: &Arc<Vertex>) -> Answer<Outputs> {
+    /// The outputs of a vertex, made if need be; if a cache has one of them, those that it has.
+    fn result(self: &Arc<Self>, vertex: &Arc<Vertex>) -> Answer<Outputs> {
         let (build, task_vertex) = (self.clone(), vertex.clone());
-        let compute = || async move { build.make(&task_vertex).await }.boxed();
+        let compute = || {
+            async move {
+                let probe = build.probe(&task_vertex).await?;
+                build.make(&task_vertex, &probe).await
+            }
+            .boxed()
+        };
         self.results.get(vertex.digest(), compute)
+    }
+
+    /// All outputs of a vertex, made if need be.
+    fn complete(self: &Arc<Self>, vertex: &Arc<Vertex>) -> Answer<Outputs> {
+        let (build, task_vertex) = (self.clone(), vertex.clone());
+        let compute = || {
+            async move {
+                let probe = probe::run(&build, &task_vertex, Enough::All).await?;
+                build.make(&task_vertex, &Arc::new(probe)).await
+            }
+            .boxed()
+        };
+        self.completed.get(vertex.digest(), compute)
     }
 
     /// The outputs of a vertex, if they are known already.
     pub(crate) fn known_outputs(&self, vertex: VertexDigest) -> Option<Arc<Outputs>> {
+        let made = [&self.completed, &self.results];
+        let made = made.into_iter().find_map(|made| made.known(&vertex));
         let probes = [&self.probes, &self.guesses];
-        self.results.known(&vertex).or_else(|| {
+        made.or_else(|| {
             probes.into_iter().find_map(|probes| probes.known(&vertex)?.outputs.clone())
         })
     }
@@ -472,6 +505,7 @@ impl Build {
         self.guesses.close();
         self.probes.close();
         self.results.close();
+        self.completed.close();
         self.blobs.close();
         self.http.close();
         self.git.close();
@@ -484,13 +518,18 @@ impl Build {
         self.guesses.clear();
         self.probes.clear();
         self.results.clear();
+        self.completed.clear();
         self.blobs.clear();
         self.http.clear();
         self.git.clear();
     }
 
-    async fn make(self: &Arc<Self>, vertex: &Arc<Vertex>) -> Result<Arc<Outputs>, SolveError> {
-        let probe = self.probe(vertex).await?;
+    /// What was found by `probe`, or what a run makes.
+    async fn make(
+        self: &Arc<Self>,
+        vertex: &Arc<Vertex>,
+        probe: &Arc<Probe>,
+    ) -> Result<Arc<Outputs>, SolveError> {
         if let Some(outputs) = &probe.outputs {
             return Ok(outputs.clone());
         }

@@ -39,6 +39,14 @@ pub(crate) struct Probe {
     recipe: Option<Recipe>,
 }
 
+/// How much of a vertex has to be in a cache for a hit. Who wants another output than those that are
+/// there has all of them made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Enough {
+    Some,
+    All,
+}
+
 /// What a record of a vertex holds besides its outputs.
 pub(super) struct Recipe {
     pub(super) map: CacheMap,
@@ -61,6 +69,11 @@ impl Probe {
     /// Whether looking further would find nothing more.
     pub(super) fn is_final(&self) -> bool {
         self.outputs.is_some() || self.recipe.is_some()
+    }
+
+    /// Whether there is nothing to do for an output.
+    fn has(&self, output: usize) -> bool {
+        self.outputs.as_ref().is_some_and(|outputs| outputs.snapshot(output).is_some())
     }
 
     fn hit(outputs: Outputs, progress: &VertexProgress) -> Self {
@@ -151,6 +164,7 @@ impl Probe {
             let _pin = build.daemon.index.save(record, &parts, &aliases, &[])?;
             build.made(stack);
         }
+        let snapshots = snapshots.into_iter().map(Some).collect();
         Ok(Outputs { keys: Some(keys.clone()), snapshots })
     }
 }
@@ -172,7 +186,9 @@ pub(super) async fn guess(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Pr
     let mut keys = output_keys(&map, &links);
     if vertex.meta().ignore_cache {
         keys = salted(build, &keys);
-    } else if let Some(outputs) = lookup(build, vertex, progress, &map, &keys).await.map_err(at)? {
+    } else if let Some(outputs) =
+        lookup(build, vertex, progress, &map, &keys, Enough::Some).await.map_err(at)?
+    {
         return Ok(Probe::hit(outputs, progress));
     } else if let Some(imported) = Box::pin(build.imported_primaries(&keys)).await {
         // A cache with the results of the last steps alone still knows the keys of those before.
@@ -198,7 +214,8 @@ async fn source(
         Loaded::Key(map) => map,
     };
     let keys = output_keys(&map, &[]);
-    if let Some(outputs) = lookup(build, vertex, progress, &map, &keys).await.map_err(at)? {
+    let found = lookup(build, vertex, progress, &map, &keys, Enough::All).await;
+    if let Some(outputs) = found.map_err(at)? {
         return Ok(Probe::hit(outputs, progress));
     }
     let recipe = Recipe { map, inputs: Vec::new(), files: Vec::new(), known: vec![keys.clone()] };
@@ -206,7 +223,11 @@ async fn source(
 }
 
 /// Looks under all keys of a vertex whose guess was a miss.
-pub(super) async fn run(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Probe, SolveError> {
+pub(super) async fn run(
+    build: &Arc<Build>,
+    vertex: &Arc<Vertex>,
+    enough: Enough,
+) -> Result<Probe, SolveError> {
     let at = |cause: anyhow::Error| SolveError::at(vertex, cause);
     let progress = &build.progress.vertex(vertex);
     let map = ops::cache_map(vertex).map_err(at)?;
@@ -214,7 +235,7 @@ pub(super) async fn run(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Prob
     let inputs = edges.iter().zip(&map.deps).map(async |(edge, dep)| {
         let probe = build.probe(&edge.vertex).await?;
         // Of an input that nobody ever had, neither had anybody what is made of it.
-        if dep.content.is_some() || probe.outputs.is_none() {
+        if dep.content.is_some() || !probe.has(edge.output) {
             build.solve(edge).await?;
         }
         Ok::<_, SolveError>(probe)
@@ -230,9 +251,10 @@ pub(super) async fn run(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Prob
     let ignores_cache = vertex.meta().ignore_cache;
     let mut links = vec![definition];
     let mut known = vec![output_keys(&map, &links[0])];
-    if !ignores_cache
-        && let Some(outputs) = lookup(build, vertex, progress, &map, &known[0]).await.map_err(at)?
-    {
+    let look = async |keys: &[CacheKey]| {
+        lookup(build, vertex, progress, &map, keys, enough).await.map_err(at)
+    };
+    if !ignores_cache && let Some(outputs) = look(&known[0]).await? {
         return Ok(Probe::hit(outputs, progress));
     }
     if is_by_content {
@@ -241,10 +263,9 @@ pub(super) async fn run(build: &Arc<Build>, vertex: &Arc<Vertex>) -> Result<Prob
             each.map(|((edge, input), dep)| content_link(build, vertex, edge, input, dep));
         let content = try_join_all(content).await?;
         let keys = output_keys(&map, &content);
-        if !ignores_cache
-            && let Some(outputs) = lookup(build, vertex, progress, &map, &keys).await.map_err(at)?
-        {
-            for (alias, primary) in known[0].iter().zip(outputs.keys.iter().flatten()) {
+        if !ignores_cache && let Some(outputs) = look(&keys).await? {
+            let found = known[0].iter().zip(outputs.keys.iter().flatten()).zip(&outputs.snapshots);
+            for ((alias, primary), _) in found.filter(|(_, snapshot)| snapshot.is_some()) {
                 build.daemon.index.link(*alias, primary, &links[0])?;
             }
             return Ok(Probe::hit(outputs, progress));
@@ -361,14 +382,15 @@ async fn content_of(
     Ok(Content { key: content_key(&digest), files })
 }
 
-/// Finds all outputs under their keys, in the daemon's own index or in the caches that the
-/// client named; nothing if one is missing.
+/// Finds outputs under their keys, in the daemon's own index or in the caches that the client named;
+/// nothing if those are not `enough`.
 async fn lookup(
     build: &Arc<Build>,
     vertex: &Vertex,
     progress: &VertexProgress,
     map: &CacheMap,
     keys: &[CacheKey],
+    enough: Enough,
 ) -> anyhow::Result<Option<Outputs>> {
     let mut hits = Vec::with_capacity(keys.len());
     for (output, &key) in keys.iter().enumerate() {
@@ -380,10 +402,27 @@ async fn lookup(
                 Box::pin(build.imported(progress, &wanted)).await?
             }
         };
-        let Some(hit) = hit else { return Ok(None) };
+        if hit.is_none() && enough == Enough::All {
+            return Ok(None);
+        }
         hits.push(hit);
     }
-    Ok(Some(outputs(hits)))
+    if hits.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    let (mut all, mut snapshots) = (Vec::with_capacity(keys.len()), Vec::with_capacity(keys.len()));
+    for (&key, hit) in keys.iter().zip(hits) {
+        let (key, snapshot) = match hit {
+            Some(hit) => snapshot_of(hit),
+            None => {
+                let known = Box::pin(build.imported_primaries(&[key])).await;
+                (known.map_or(key, |primaries| primaries[0]), None)
+            }
+        };
+        all.push(key);
+        snapshots.push(snapshot);
+    }
+    Ok(Some(Outputs { keys: Some(all), snapshots }))
 }
 
 /// A record of the daemon's own index whose files this build can have.
@@ -393,8 +432,10 @@ fn local(build: &Build, key: CacheKey) -> anyhow::Result<Option<Hit<Record>>> {
 }
 
 fn outputs(hits: Vec<Hit<Record>>) -> Outputs {
-    let layers =
-        |hit: Hit<Record>| (hit.row.key, Snapshot::Layers(Stack::new(hit.row.result, hit.pin)));
-    let (keys, snapshots) = hits.into_iter().map(layers).unzip();
+    let (keys, snapshots) = hits.into_iter().map(snapshot_of).unzip();
     Outputs { keys: Some(keys), snapshots }
+}
+
+fn snapshot_of(hit: Hit<Record>) -> (CacheKey, Option<Snapshot>) {
+    (hit.row.key, Some(Snapshot::Layers(Stack::new(hit.row.result, hit.pin))))
 }

@@ -119,7 +119,19 @@ impl Stack {
 pub(crate) struct Outputs {
     /// One key an output; none where the outputs are known by content only (local files).
     pub(crate) keys: Option<Vec<CacheKey>>,
-    pub(crate) snapshots: Vec<Snapshot>,
+    /// One an output; none for those that a cache does not have while it has others.
+    pub(crate) snapshots: Vec<Option<Snapshot>>,
+}
+
+impl Outputs {
+    /// Those of a vertex that has one.
+    pub(crate) fn single(key: Option<CacheKey>, snapshot: Snapshot) -> Self {
+        Self { keys: key.map(|key| vec![key]), snapshots: vec![Some(snapshot)] }
+    }
+
+    pub(crate) fn snapshot(&self, output: usize) -> Option<&Snapshot> {
+        self.snapshots.get(output)?.as_ref()
+    }
 }
 
 #[cfg(test)]

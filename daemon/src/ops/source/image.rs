@@ -66,5 +66,5 @@ pub(super) fn outputs(
         })?),
     };
     let key = key_of(&op, 0, &[]);
-    Ok(Outputs { keys: Some(vec![key]), snapshots: vec![Snapshot::Layers(stack)] })
+    Ok(Outputs::single(Some(key), Snapshot::Layers(stack)))
 }

@@ -58,5 +58,5 @@ pub(super) async fn load(
     let digest = hasher.finish();
     let stack = layers.commit(layer, &Stack::default(), "uploaded by the client".into()).await?;
     let key = key_of(&Digest::of(format!("upload\0{digest}\0{path}\0{mode:o}")), 0, &[]);
-    Ok(Outputs { keys: Some(vec![key]), snapshots: vec![Snapshot::Layers(stack)] })
+    Ok(Outputs::single(Some(key), Snapshot::Layers(stack)))
 }

@@ -41,8 +41,8 @@ pub(super) async fn load(
     if resolved.was_here {
         return Ok(Loaded::Key(CacheMap::of_source(resolved.op(&source)?, vertex.name())));
     }
-    let keys = Some(vec![resolved.key(&source)?]);
-    Ok(Loaded::Outputs(Outputs { keys, snapshots: vec![Snapshot::Layers(resolved.files.clone())] }))
+    let files = Snapshot::Layers(resolved.files.clone());
+    Ok(Loaded::Outputs(Outputs::single(Some(resolved.key(&source)?), files)))
 }
 
 /// Downloads a file that is known by its checksum.

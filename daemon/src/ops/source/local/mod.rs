@@ -51,8 +51,7 @@ pub(super) async fn load(
     let is_broken = matches!(received, Err(ReceiveError::Sink(_)));
     let tree = receiver.close(is_broken).await?;
     received.with_context(|| format!("cannot receive {name}"))?;
-    let snapshot = Snapshot::Tree(Arc::new(tree));
-    Ok(Outputs { keys: None, snapshots: vec![snapshot] })
+    Ok(Outputs::single(None, Snapshot::Tree(Arc::new(tree))))
 }
 
 /// A list as LLB's attributes hold it: in JSON.
