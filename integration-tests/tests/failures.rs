@@ -65,6 +65,21 @@ fn a_base_that_does_not_exist_is_an_error_that_names_it() {
 }
 
 #[test]
+fn an_image_that_is_here_is_not_had_by_the_name_of_a_repository_that_does_not_have_it() {
+    let World { daemon, registry } = World::start();
+    let digest = registry.image("library/busybox:latest").digest;
+    let file = |repository: &str| format!("FROM {repository}@{digest}\nRUN true");
+    let context = Context::new().dockerfile(&file("busybox")).file("other", file("my/secret"));
+    let build = || daemon.build(&context).arg("--no-cache");
+    build().succeeds();
+    let other = build().arg("--file").arg(context.at("other")).fails();
+    other.says(&format!("docker.io/my/secret@{digest}: not found"));
+    // Where it came from needs not be asked again.
+    drop(registry);
+    build().succeeds();
+}
+
+#[test]
 fn a_program_that_does_not_exist_is_an_error_that_names_it() {
     let world = World::start();
     let context = Context::new().dockerfile("FROM busybox\nRUN [\"/no/such/program\"]");

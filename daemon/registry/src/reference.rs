@@ -120,6 +120,11 @@ impl ImageRef {
         format!("{}/{}", self.host, self.repository)
     }
 
+    /// Whether both name something of one repository.
+    pub fn is_of_same_repository(&self, other: &Self) -> bool {
+        (&self.host, &self.repository) == (&other.host, &other.repository)
+    }
+
     /// The name as users write it: `busybox`, `user/app`, `ghcr.io/org/app`.
     pub fn familiar_name(&self) -> String {
         if self.host != DOCKER_HUB {

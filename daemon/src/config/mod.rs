@@ -205,9 +205,7 @@ impl Config {
     /// Fails if the frontend in `image` may not be used.
     pub(crate) fn check_frontend(&self, image: &ImageRef) -> Result<(), FrontendError> {
         let gateway = &self.frontends.gateway;
-        let is_named = |allowed: &file::Repository| {
-            allowed.0.host() == image.host() && allowed.0.repository() == image.repository()
-        };
+        let is_named = |allowed: &file::Repository| allowed.0.is_of_same_repository(image);
         if gateway.enabled == Some(false) {
             return Err(FrontendError::Disabled("gateway.v0"));
         }

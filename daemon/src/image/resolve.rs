@@ -63,7 +63,8 @@ pub(crate) async fn resolve(
         return read(build, None, own.target.clone(), platform).await;
     }
     let origin = Origin::Registry(image.clone());
-    // What is named by digest and known needs no registry.
+    // What is named by digest and known to be of that repository needs no registry. Others may not
+    // be shown what a digest stands for: who builds may have no right to the repository it is in.
     let known = image.digest().and_then(|digest| digest.to_string().parse::<Digest>().ok());
     if let Some(digest) = known
         && mode != Resolve::Pull
@@ -71,7 +72,11 @@ pub(crate) async fn resolve(
         && let Some(media_type) = media_type_of(&bytes)
     {
         let target = Descriptor::new(media_type, digest, bytes.len() as u64);
-        return read(build, Some(origin), target, platform).await;
+        if let Ok(found) = read(build, Some(origin.clone()), target, platform).await
+            && (found.is_known_of(build, image)? || is_own(build, image, digest)?)
+        {
+            return Ok(found);
+        }
     }
     let (descriptor, bytes) = match (build.registry.resolve(image).await, own) {
         (Ok(found), _) => found,
@@ -85,6 +90,15 @@ pub(crate) async fn resolve(
     let media_type = descriptor.media_type().to_string();
     let target = Descriptor::new(media_type, digest, bytes.len() as u64);
     read(build, Some(origin), target, platform).await
+}
+
+/// Whether an image of that digest was built here under a name of the same repository.
+fn is_own(build: &Build, image: &ImageRef, digest: Digest) -> anyhow::Result<bool> {
+    let images = build.daemon.index.images()?;
+    Ok(images.iter().any(|(name, own)| {
+        own.target.digest == digest
+            && name.parse().is_ok_and(|own: ImageRef| own.is_of_same_repository(image))
+    }))
 }
 
 /// Resolves the image that `target` names, of which all blobs come from `origin`, or are here.
@@ -162,6 +176,16 @@ impl ResolvedImage {
         unfetched(build, &self.layers, self.origin.as_ref(), description)
     }
 
+    /// Whether its layers are known to be in the repository of `image`.
+    fn is_known_of(&self, build: &Build, image: &ImageRef) -> anyhow::Result<bool> {
+        let Some(chain) = self.chain_id() else { return Ok(false) };
+        let Some(top) = build.daemon.index.layer_by_chain(&chain)? else { return Ok(false) };
+        Ok(top.row.presence.remotes.iter().any(|remote| match remote.origin.parse() {
+            Ok(Origin::Registry(known)) => known.is_of_same_repository(image),
+            _ => false,
+        }))
+    }
+
     /// What its layers are together; `None` if there are none.
     pub(crate) fn chain_id(&self) -> Option<ChainId> {
         let diff_ids: Vec<DiffId> = self.layers.iter().map(|(_, diff_id)| *diff_id).collect();
@@ -191,7 +215,7 @@ pub(crate) fn unfetched(
         if let Some(hit) = index.layer_by_chain(&next)? {
             let id = hit.row.id;
             if let Some(remote) = &remote
-                && !hit.row.presence.is_local
+                && !(hit.row.presence.is_local && hit.row.presence.remotes.contains(remote))
             {
                 index.update_layer(id, |row| {
                     // The newest first: what was known before may be gone.
