@@ -12,6 +12,8 @@ use crate::{digest::Digest, layer::DiffId};
 pub const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 /// The annotation that gives the time at which a layer was made, in RFC 3339.
 pub const CREATED_AT: &str = "buildkit/createdat";
+/// The annotation that says how a layer was made.
+pub const DESCRIPTION: &str = "buildkit/description";
 
 /// A blob's type, digest and size. Its JSON is OCI's.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]

@@ -63,7 +63,7 @@ mod index;
 pub mod remote;
 
 pub use content::{Blob, ContentError, ContentStore, Expected, Ingest};
-pub use descriptor::{CREATED_AT, Descriptor, UNCOMPRESSED};
+pub use descriptor::{CREATED_AT, DESCRIPTION, Descriptor, UNCOMPRESSED};
 pub use digest::{Digest, Hasher, InvalidDigest};
 pub use file_list::{Checksum, FileChange, FileList, FileListBuilder};
 pub use index::{

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use kiln_cache::{ChainId, Descriptor, DiffId, Digest, LayerRow, Pin, Presence, Remote};
+use kiln_cache::{
+    ChainId, DESCRIPTION, Descriptor, DiffId, Digest, LayerRow, Pin, Presence, Remote,
+};
 use kiln_registry::ImageRef;
 
 use super::manifest::{self, Index, MAX_DEPTH, Manifest};
@@ -194,7 +196,8 @@ impl ResolvedImage {
 }
 
 /// A chain of layers, bottom first, as rows of the index, made where they are new. Nothing is
-/// fetched before it is needed; then it comes from `origin`.
+/// fetched before it is needed; then it comes from `origin`. `description` is of those that do not
+/// come with one.
 pub(crate) fn unfetched(
     build: &Build,
     layers: &[(Descriptor, DiffId)],
@@ -235,9 +238,11 @@ pub(crate) fn unfetched(
         let mut row = LayerRow::new(id, parents);
         row.chain = Some(next);
         row.diff_id = Some(*diff_id);
-        row.blobs = vec![descriptor.clone()];
+        let mut blob = descriptor.clone();
+        row.description =
+            blob.annotations.remove(DESCRIPTION).unwrap_or_else(|| description.to_owned());
+        row.blobs = vec![blob];
         row.presence = Presence::lazy(remote);
-        description.clone_into(&mut row.description);
         if let Some(time) = descriptor.created_at() {
             row.created_at = time.into();
         }

@@ -46,6 +46,15 @@ pub(crate) fn require_entitlements(build: &Build, vertex: &Vertex) -> Result<(),
     }
 }
 
+/// What is said of the layer that an output of `vertex` adds, where images list how they were made.
+/// It is the same wherever the layer comes from, for it is part of their digests.
+pub(crate) fn description(vertex: &Vertex, output: u32) -> String {
+    match vertex.op() {
+        Op::Exec(op) => exec::description(op, output),
+        _ => vertex.name(),
+    }
+}
+
 /// Runs `vertex`, to which the build is entitled, on its inputs; one snapshot an output.
 pub(crate) async fn execute(
     build: &Arc<Build>,

@@ -42,6 +42,9 @@ pub(crate) struct Wanted {
     pub(crate) key: CacheKey,
     pub(crate) op: Digest,
     pub(crate) output: u32,
+    /// The step's name.
+    pub(crate) name: String,
+    /// What is said of the layer of this output.
     pub(crate) description: String,
 }
 
@@ -227,7 +230,7 @@ impl ImportedCache {
             output: wanted.output,
             inputs,
             result: stack.ids().to_vec(),
-            description: wanted.description.clone(),
+            description: wanted.name.clone(),
             record_type: RecordType::Regular,
             created_at: created_at.into(),
             duration: None,

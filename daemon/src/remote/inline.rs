@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kiln_cache::remote::{ExportGraph, INLINE_CACHE, ImportedCache as Keys};
-use kiln_cache::{CREATED_AT, Descriptor, DiffId, Digest, UNCOMPRESSED};
+use kiln_cache::{CREATED_AT, DESCRIPTION, Descriptor, DiffId, Digest, UNCOMPRESSED};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -70,6 +70,7 @@ struct Config {
 #[derive(Deserialize)]
 struct Step {
     created: Option<String>,
+    created_by: Option<String>,
     #[serde(default)]
     empty_layer: bool,
 }
@@ -116,11 +117,14 @@ fn of_image(config: &[u8], mut layers: Vec<Descriptor>) -> anyhow::Result<Option
     if diff_ids.len() != layers.len() {
         bail!("its config has {} layers, its manifest {}", diff_ids.len(), layers.len());
     }
-    let mut times = config.history.iter().filter(|step| !step.empty_layer);
+    let mut steps = config.history.into_iter().filter(|step| !step.empty_layer);
     for (layer, diff_id) in layers.iter_mut().zip(diff_ids) {
-        layer.annotations.insert(UNCOMPRESSED.to_owned(), diff_id.to_string());
-        if let Some(time) = times.next().and_then(|step| step.created.clone()) {
-            layer.annotations.insert(CREATED_AT.to_owned(), time);
+        let (time, description) = steps.next().map_or((None, None), |s| (s.created, s.created_by));
+        let diff_id = Some(diff_id.to_string());
+        for (key, value) in
+            [(UNCOMPRESSED, diff_id), (CREATED_AT, time), (DESCRIPTION, description)]
+        {
+            layer.annotations.extend(value.map(|value| (key.to_owned(), value)));
         }
     }
     Ok(Some(Keys::parse_inline(&records, &layers)?))
@@ -147,7 +151,7 @@ mod tests {
         let config = json!({
             "rootfs": { "diff_ids": [digest("a.tar"), digest("b.tar")] },
             "history": [
-                { "created": "2024-01-01T00:00:00Z" },
+                { "created": "2024-01-01T00:00:00Z", "created_by": "mkdir" },
                 { "created": "2024-01-01T00:00:01Z", "empty_layer": true },
                 { "created": "2024-01-01T00:00:02Z" },
             ],
@@ -159,6 +163,8 @@ mod tests {
         let [hit] = hits.as_slice() else { panic!("{hits:?}") };
         let times: Vec<_> = hit.blobs.iter().map(|blob| &*blob.annotations[CREATED_AT]).collect();
         assert_eq!(times, ["2024-01-01T00:00:00Z", "2024-01-01T00:00:02Z"]);
+        let [first, second] = [0, 1].map(|layer| hit.blobs[layer].annotations.get(DESCRIPTION));
+        assert_eq!((first.map(String::as_str), second), (Some("mkdir"), None));
         let diff_ids: Vec<_> = hit.blobs.iter().map(|blob| blob.diff_id().unwrap()).collect();
         assert_eq!(diff_ids, ["a.tar", "b.tar"].map(|name| DiffId::new(Digest::of(name))));
         assert!(of_image(b"{}", layers.clone()).unwrap().is_none());

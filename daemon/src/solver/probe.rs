@@ -398,7 +398,8 @@ async fn lookup(
             Some(hit) => Some(hit),
             None => {
                 let (op, output) = (map.op, output as u32);
-                let wanted = Wanted { key, op, output, description: vertex.name() };
+                let (name, description) = (vertex.name(), ops::description(vertex, output));
+                let wanted = Wanted { key, op, output, name, description };
                 Box::pin(build.imported(progress, &wanted)).await?
             }
         };

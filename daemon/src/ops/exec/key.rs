@@ -46,6 +46,14 @@ pub(crate) fn cache_map(vertex: &Vertex, exec: &pb::ExecOp) -> anyhow::Result<Ca
     Ok(CacheMap { op, deps, outputs, parts: parts(meta) })
 }
 
+/// What is said of the layer that an output adds, in BuildKit's words.
+pub(in crate::ops) fn description(exec: &pb::ExecOp, output: u32) -> String {
+    let mount = exec.mounts.iter().find(|mount| mount.output == i64::from(output));
+    let dest = mount.map_or("/", |mount| &mount.dest);
+    let args = exec.meta.as_ref().map(|meta| meta.args.join(" ")).unwrap_or_default();
+    format!("mount {dest} from exec {args}")
+}
+
 fn invalid(mount: &pb::Mount) -> String {
     let (dest, input, output) = (&mount.dest, mount.input, mount.output);
     format!("invalid mount {dest:?}: input {input}, output {output}")

@@ -15,5 +15,5 @@ mod terminal;
 pub(crate) use container::{Container, ContainerProcess, Streams, streams};
 pub(crate) use entitlements::Refused;
 pub(super) use entitlements::require as require_entitlements;
-pub(super) use key::cache_map;
+pub(super) use key::{cache_map, description};
 pub(super) use run::execute;

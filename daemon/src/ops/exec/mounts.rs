@@ -9,7 +9,7 @@ use kiln_proto::pb;
 use kiln_snapshotter::View;
 
 use super::caches::Caches;
-use super::key::NONE;
+use super::key::{NONE, description};
 use crate::caches::CacheLease;
 use crate::layers::NewLayer;
 use crate::ops::agent::AgentSocket;
@@ -242,7 +242,7 @@ impl Mounts {
     pub(super) async fn commit(
         self,
         build: &Arc<Build>,
-        description: &str,
+        exec: &pb::ExecOp,
         outputs: usize,
     ) -> anyhow::Result<Vec<Snapshot>> {
         let layers = &build.daemon.layers;
@@ -250,9 +250,10 @@ impl Mounts {
         let root = (self.root_output, self.base, self.root);
         let others = self.written.into_iter().map(|one| (one.output, one.base, one.layer));
         for (output, base, layer) in std::iter::once(root).chain(others) {
-            if let Some(output) = output.and_then(|output| made.get_mut(output)) {
-                let stack = layers.commit(layer, &base, description.to_owned()).await?;
-                *output = Some(Snapshot::Layers(stack));
+            if let Some((output, made)) = output.and_then(|o| Some((o, made.get_mut(o)?))) {
+                let description = description(exec, u32::try_from(output)?);
+                let stack = layers.commit(layer, &base, description).await?;
+                *made = Some(Snapshot::Layers(stack));
             }
         }
         made.into_iter().collect::<Option<_>>().context("exec op with an output that no mount has")

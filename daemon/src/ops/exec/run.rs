@@ -40,8 +40,7 @@ pub(crate) async fn execute(
         let left = is_kept.then(|| mounts.leave(exec, inputs));
         return Err(OpFailure { cause, left });
     }
-    let description = format!("mount / from exec {}", meta.args.join(" "));
-    Ok(mounts.commit(build, &description, cache_map(vertex, exec)?.outputs).await?)
+    Ok(mounts.commit(build, exec, cache_map(vertex, exec)?.outputs).await?)
 }
 
 /// Runs the process on its mounts, and fails if it does.
