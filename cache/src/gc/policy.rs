@@ -1,6 +1,6 @@
 //! Rules of garbage collection.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{Filter, Space, space::DiskStat};
 
@@ -15,6 +15,18 @@ pub struct Policy {
     pub keep_duration: Duration,
     /// How much space the cache may take up.
     pub limits: Limits,
+}
+
+impl Policy {
+    /// Whether something that was last used then goes, whatever it is and however much space there
+    /// is.
+    pub(crate) fn is_of_everything(&self, used_at: SystemTime, now: SystemTime) -> bool {
+        let idle = now.duration_since(used_at).unwrap_or_default();
+        self.all
+            && self.filters.is_empty()
+            && self.limits == Limits::default()
+            && idle >= self.keep_duration
+    }
 }
 
 /// How much space the cache may take up; zero is no limit.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::{Index, IndexError, db::Batch, error::Result, pin::Pinnable, schema::Family};
-use crate::{descriptor::Descriptor, digest::Digest, layer::LayerId};
+use crate::{descriptor::Descriptor, digest::Digest, gc::Policy, layer::LayerId};
 
 /// An image that has a name here.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -16,7 +16,8 @@ pub struct ImageRow {
     /// name does.
     pub blobs: Vec<Digest>,
     /// The image's layers. A garbage collection spares them unless it must take everything into
-    /// account (`all`); when one of them goes, so does the name.
+    /// account (`all`); when one of them goes, so does the name. Without any, the name goes when
+    /// everything does.
     pub layers: Vec<LayerId>,
     /// Whether a registry was given it under this name, and has the last word about it.
     pub is_pushed: bool,
@@ -59,6 +60,28 @@ impl Index {
         batch.delete(Family::Images, name.as_bytes());
         batch.write()?;
         Ok(existed)
+    }
+
+    /// Takes the names from images without layers, if a policy removes everything.
+    pub(super) fn remove_images_without_layers(
+        &self,
+        policies: &[Policy],
+        now: SystemTime,
+    ) -> Result<()> {
+        let is_due = |image: &ImageRow| {
+            image.layers.is_empty()
+                && policies.iter().any(|policy| policy.is_of_everything(image.updated_at, now))
+        };
+        for (name, _) in self.images()?.into_iter().filter(|(_, image)| is_due(image)) {
+            let _pins = self.pins.lock();
+            // It may be another image's now.
+            if self.image(&name)?.as_ref().is_some_and(is_due) {
+                let mut batch = Batch::new(&self.db);
+                batch.delete(Family::Images, name.as_bytes());
+                batch.write()?;
+            }
+        }
+        Ok(())
     }
 
     /// All images by name.

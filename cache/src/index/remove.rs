@@ -52,6 +52,7 @@ impl Index {
         let (mut rows, removed) = self.collect(|| {
             let rows = self.usage()?;
             self.delete_old_empty_records(now)?;
+            self.remove_images_without_layers(policies, now)?;
             let victims = gc::plan(&rows, policies, disk, now);
             let removed = self.remove(&victims, self.owned(&victims)?)?;
             Ok((rows, removed))

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::layer::ChainId;
+use crate::{
+    gc::{Limits, Space},
+    layer::ChainId,
+};
 
 #[test]
 fn removing_a_layer_removes_the_records_that_need_it() {
@@ -115,6 +118,31 @@ fn a_blob_goes_when_neither_layer_nor_image_nor_history_nor_build_needs_it() {
     assert_eq!(collected(&fixture), [last]);
     assert_eq!(fixture.store.list().unwrap(), []);
     assert!(fixture.index.blob(&last).unwrap().is_none());
+}
+
+#[test]
+fn an_image_without_layers_goes_when_everything_does() {
+    let fixture = Fixture::new();
+    let blob = fixture.blob("target").row;
+    let layer = fixture.step("a", &[]);
+    fixture.index.put_image("without", &image(&blob, &[], &[])).unwrap();
+    fixture.index.put_image("with", &image(&blob, &[], &[layer])).unwrap();
+    let left = |policy: Policy| {
+        fixture.index.prune(&[policy], DISK).unwrap();
+        fixture.index.images().unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    let everything = Policy { all: true, ..Policy::default() };
+    let hour = Duration::from_secs(3600);
+    let roomy = Limits { max_used_space: Space::Percent(50), ..Limits::default() };
+    for some in [
+        Policy::default(),
+        Policy { keep_duration: hour, ..everything.clone() },
+        Policy { limits: roomy, ..everything.clone() },
+        Policy { filters: vec!["private".parse().unwrap()], ..everything.clone() },
+    ] {
+        assert_eq!(left(some.clone()), ["with", "without"], "{some:?}");
+    }
+    assert_eq!(left(everything), [""; 0]);
 }
 
 #[test]
