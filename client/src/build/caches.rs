@@ -1,6 +1,7 @@
 //! External caches: what the daemon is told, and what the session serves of them.
 
 use super::cache_credentials;
+use crate::args::boolean;
 use crate::args::cache::Cache;
 use crate::args::invalid::Invalid;
 use crate::session::{Layout, LayoutError, Name, Stores};
@@ -20,10 +21,18 @@ pub(super) struct Caches {
     pub(super) options: CacheOptions,
     /// Layouts to serve.
     pub(super) stores: Stores,
-    /// Layouts that get a new image, and its name in each.
-    exported: Vec<(Layout, Name)>,
+    exported: Vec<Exported>,
     /// What the user should know: a cache that is not there is no error.
     pub(super) notes: Vec<String>,
+}
+
+/// A layout that gets a new cache.
+#[derive(Debug)]
+struct Exported {
+    layout: Layout,
+    name: Name,
+    /// Whether what no name leads to is to be removed.
+    resets: bool,
 }
 
 impl Caches {
@@ -32,7 +41,8 @@ impl Caches {
         let mut caches = Self::default();
         for cache in to {
             let Some(cache) = caches.complete(cache, env).await else { continue };
-            caches.add_export(&cache).with_context(|| format!("--cache-to type={}", cache.kind))?;
+            let kind = format!("--cache-to type={}", cache.kind);
+            caches.add_export(cache).context(kind)?;
         }
         for cache in from {
             let Some(cache) = caches.complete(cache, env).await else { continue };
@@ -65,19 +75,18 @@ impl Caches {
         Some(cache)
     }
 
-    fn add_export(&mut self, cache: &Cache) -> Result<()> {
+    fn add_export(&mut self, mut cache: Cache) -> Result<()> {
         if cache.kind == "local" {
-            let dest = required(cache, "dest")?;
-            if cache.attributes.contains_key("reset") {
-                return Err(Invalid::Unsupported("reset".to_owned()).into());
-            }
+            let resets = cache.attributes.remove("reset");
+            let resets = resets.map(|value| boolean::parse(&value)).transpose().context("reset")?;
+            let dest = required(&cache, "dest")?;
             let layout = Layout::new(dest);
             layout.create()?;
             self.stores.insert(store_name(dest), layout.clone());
-            let tag = cache.get("tag").unwrap_or(DEFAULT_TAG);
-            self.exported.push((layout, Name::Tag(tag.to_owned())));
+            let name = Name::Tag(cache.get("tag").unwrap_or(DEFAULT_TAG).to_owned());
+            self.exported.push(Exported { layout, name, resets: resets.unwrap_or(false) });
         }
-        self.options.exports.push(entry(cache));
+        self.options.exports.push(entry(&cache));
         Ok(())
     }
 
@@ -114,8 +123,11 @@ impl Caches {
 
     /// Enters the cache that was exported into the layouts that hold it now.
     pub(super) fn finish(&self, manifest: &Value) -> Result<(), LayoutError> {
-        for (layout, name) in &self.exported {
+        for Exported { layout, name, resets } in &self.exported {
             layout.enter(manifest, std::slice::from_ref(name))?;
+            if *resets {
+                layout.remove_unnamed()?;
+            }
         }
         Ok(())
     }

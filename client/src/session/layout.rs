@@ -5,6 +5,7 @@
 use crate::args::reference;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,13 @@ const INDEX: &str = "index.json";
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const IMAGE_NAME: &str = "io.containerd.image.name";
+/// The types of blobs that name others.
+const MANIFESTS: [&str; 4] = [
+    INDEX_TYPE,
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
 
 /// A layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,14 +105,60 @@ impl Layout {
             .ok_or_else(|| LayoutError::NoImage { path, tag: tag.to_owned() })
     }
 
+    /// Removes the blobs that no name leads to. If it cannot be told which these are, none is.
+    pub(crate) fn remove_unnamed(&self) -> Result<(), LayoutError> {
+        let _lock = self.lock()?;
+        let mut named = HashSet::new();
+        let mut left = vec![self.root.join(INDEX)];
+        while let Some(path) = left.pop() {
+            let data = std::fs::read(&path)
+                .map_err(|source| LayoutError::Io { path: path.clone(), source })?;
+            let json: Value = serde_json::from_slice(&data)
+                .map_err(|source| LayoutError::Malformed { path: path.clone(), source })?;
+            let lists = ["manifests", "layers"].map(|key| json[key].as_array());
+            let descriptors = lists.into_iter().flatten().flatten().chain([&json["config"]]);
+            for descriptor in descriptors {
+                let blob = descriptor["digest"].as_str().and_then(|digest| self.blob(digest));
+                let is_manifest =
+                    descriptor["mediaType"].as_str().is_some_and(|kind| MANIFESTS.contains(&kind));
+                left.extend(blob.clone().filter(|blob| is_manifest && !named.contains(blob)));
+                named.extend(blob);
+            }
+        }
+        let path = self.root.join("blobs");
+        self.remove_others(&path, &named).map_err(|source| LayoutError::Io { path, source })
+    }
+
+    /// Removes the blobs that are not `kept`. What is being written has no blob's name yet.
+    fn remove_others(&self, blobs: &Path, kept: &HashSet<PathBuf>) -> io::Result<()> {
+        for algorithm in std::fs::read_dir(blobs)? {
+            let algorithm = algorithm?;
+            for file in std::fs::read_dir(algorithm.path())? {
+                let (name, algorithm) = (file?.file_name(), algorithm.file_name());
+                let digest = format!("{}:{}", algorithm.display(), name.display());
+                if let Some(blob) = self.blob(&digest).filter(|blob| !kept.contains(blob)) {
+                    std::fs::remove_file(blob)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps other builds from changing the layout: two may write to one.
+    fn lock(&self) -> Result<File, LayoutError> {
+        let lock = || {
+            let directory = File::open(&self.root)?;
+            flock(&directory, FlockOperation::LockExclusive)?;
+            Ok(directory)
+        };
+        lock().map_err(|source| LayoutError::Io { path: self.root.clone(), source })
+    }
+
     /// Enters an image into the index under names, which it takes from images that had them.
     pub(crate) fn enter(&self, descriptor: &Value, names: &[Name]) -> Result<(), LayoutError> {
         let path = self.root.join(INDEX);
         let io_error = |source| LayoutError::Io { path: path.clone(), source };
-        // Two builds may write to one layout.
-        let directory = File::open(&self.root).map_err(io_error)?;
-        flock(&directory, FlockOperation::LockExclusive).map_err(|errno| io_error(errno.into()))?;
-
+        let _lock = self.lock()?;
         let mut index: Map<String, Value> = match std::fs::read(&path) {
             Ok(data) if !data.is_empty() => serde_json::from_slice(&data)
                 .map_err(|source| LayoutError::Malformed { path: path.clone(), source })?,
@@ -208,6 +262,42 @@ mod tests {
         layout.enter(&json!({ "digest": digest("a") }), &[Name::Tag("x".to_owned())]).unwrap();
         assert_eq!(layout.resolve("latest", true).unwrap(), digest("a"));
         assert!(layout.resolve("latest", false).is_err());
+    }
+
+    #[test]
+    fn what_no_name_leads_to_can_be_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        layout.create().unwrap();
+        let write = |letter: &str, content: &Value| {
+            std::fs::write(layout.blob(&digest(letter)).unwrap(), content.to_string()).unwrap();
+        };
+        let descriptor = |letter: &str, kind: &str| json!({ "digest": digest(letter), "mediaType": kind, "size": 1 });
+        let [config, layer] = ["b", "c"].map(|letter| descriptor(letter, "other"));
+        write("a", &json!({ "config": config, "layers": [layer] }));
+        write("d", &json!({ "manifests": [descriptor("a", MANIFESTS[1])] }));
+        ["b", "c", "e"]
+            .iter()
+            .for_each(|letter| write(letter, &json!({ "layers": [digest("d")] })));
+        let left = || {
+            let blobs = std::fs::read_dir(root.path().join("blobs/sha256")).unwrap();
+            let name = |blob: io::Result<std::fs::DirEntry>| blob.unwrap().file_name();
+            let mut names: Vec<_> = blobs.map(|blob| name(blob).into_string().unwrap()).collect();
+            names.sort();
+            names.iter().map(|name| name[..1].to_owned()).collect::<String>()
+        };
+        let tag = |name: &str| [Name::Tag(name.to_owned())];
+        layout.enter(&descriptor("d", INDEX_TYPE), &tag("x")).unwrap();
+        layout.enter(&descriptor("f", INDEX_TYPE), &tag("y")).unwrap();
+        layout.remove_unnamed().unwrap_err();
+        assert_eq!(left(), "abcde", "what the lost image had is not known");
+        layout.enter(&descriptor("d", INDEX_TYPE), &tag("y")).unwrap();
+        layout.remove_unnamed().unwrap();
+        assert_eq!(left(), "abcd");
+        layout.enter(&descriptor("a", MANIFESTS[1]), &tag("x")).unwrap();
+        layout.enter(&descriptor("a", MANIFESTS[1]), &tag("y")).unwrap();
+        layout.remove_unnamed().unwrap();
+        assert_eq!(left(), "abc");
     }
 
     #[test]

@@ -156,8 +156,10 @@ impl Export {
             // It has no manifest, and its names are the store's.
             Place::Store(_) => oci,
             Place::Registry { .. } | Place::Directory(_) => {
-                // It is the client that gives the new cache its name in the directory.
+                // It is the client that gives the new cache its name in the directory, and removes
+                // what others have left there.
                 attributes.take("tag");
+                attributes.flag("reset", false)?;
                 attributes.flag("image-manifest", oci)?
             }
         };

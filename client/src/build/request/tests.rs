@@ -133,8 +133,8 @@ async fn the_flag_that_is_wrong_is_named() {
             "--iidfile: what goes to a directory or a tar file of files is no image",
         ),
         (
-            &["--cache-to", "type=local,dest=d,reset=true"],
-            "--cache-to type=local: reset is not supported yet",
+            &["--cache-to", "type=local,dest=d,reset=yes"],
+            r#"--cache-to type=local: reset: "yes" is not a boolean (true or false)"#,
         ),
     ] {
         let error = plan(arguments).await.map(drop).unwrap_err();
