@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::image::{Assembled, AssembledImage, assemble, response};
 use super::options::ImageOptions;
-use super::{Exported, Parts, push, send};
+use super::{Exported, Parts, send};
 use crate::attributes::Attributes;
 use crate::solver::Build;
 
@@ -52,7 +52,7 @@ pub(super) async fn export(
         for one in &assembled.images {
             for layer in &one.layers {
                 if build.daemon.index.blob(&layer.descriptor.digest)?.is_none() {
-                    push::fetch_blob(build, layer).await?;
+                    build.daemon.layers.fetch_blob(build, &layer.row, &layer.descriptor).await?;
                 }
             }
         }

@@ -28,7 +28,7 @@ use crate::image::Platform;
 use crate::solver::{Build, SolveError, Stack};
 
 pub(crate) use blobs::{BlobOptions, LayerBlob, blob, blobs_by_layer};
-pub(crate) use push::{fetch_blob, push_layer, push_manifest, push_stored};
+pub(crate) use push::{push_layer, push_manifest, push_stored};
 
 /// What is exported.
 struct Parts {

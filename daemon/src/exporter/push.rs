@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::blobs::LayerBlob;
 use super::image::Assembled;
-use crate::image::{Origin, manifest, open_blob, to_oci};
+use crate::image::{Origin, manifest, to_oci};
 use crate::solver::{Build, VertexProgress};
 
 pub(super) async fn push(
@@ -110,31 +110,7 @@ pub(crate) async fn push_layer(
                 return Ok(());
             }
         }
-        fetch_blob(build, layer).await?;
+        build.daemon.layers.fetch_blob(build, &layer.row, descriptor).await?;
     }
     push_stored(build, registry, image, descriptor).await
-}
-
-/// Brings the blob of a layer that was never needed here into the content store.
-pub(crate) async fn fetch_blob(build: &Arc<Build>, layer: &LayerBlob) -> anyhow::Result<()> {
-    use kiln_cache::Expected;
-    use tokio::io::AsyncReadExt as _;
-    let descriptor = &layer.descriptor;
-    let mut reader = open_blob(build, &layer.row, descriptor).await?.take(descriptor.size + 1);
-    let mut ingest = build.daemon.content.ingest()?;
-    loop {
-        let mut piece = Vec::with_capacity(1 << 20);
-        while piece.len() < 1 << 20 && reader.read_buf(&mut piece).await? > 0 {}
-        if piece.is_empty() {
-            break;
-        }
-        ingest = tokio::task::spawn_blocking(move || {
-            std::io::Write::write_all(&mut ingest, &piece).map(|()| ingest)
-        })
-        .await??;
-    }
-    let expected = Expected { digest: descriptor.digest, size: descriptor.size };
-    let stored = build.daemon.index.commit_blob(ingest, Some(expected))?;
-    build.hold(stored.pin);
-    Ok(())
 }

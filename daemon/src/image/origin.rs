@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use kiln_cache::{Descriptor, Digest, LayerId, LayerRow, Remote};
+use kiln_cache::{Descriptor, Digest, LayerId, Remote};
 use kiln_registry::ImageRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -122,25 +122,7 @@ impl Origin {
 #[error("cannot fetch layer {0}")]
 pub(crate) struct LostLayer(pub(crate) Digest);
 
-/// The bytes of one of a layer's blobs, from the first place that has it. Their digest is not
-/// checked yet.
-pub(crate) async fn open_blob(
-    build: &Arc<Build>,
-    layer: &LayerRow,
-    blob: &Descriptor,
-) -> anyhow::Result<BlobReader> {
-    let mut why = None;
-    for remote in layer.presence.remotes.iter().filter(|remote| remote.blob == blob.digest) {
-        match open_at(build, layer.id, remote, blob).await {
-            Ok(reader) => return Ok(reader),
-            Err(error) => why.get_or_insert(error),
-        };
-    }
-    let nobody = || anyhow::anyhow!("nobody is known to have it").context(LostLayer(blob.digest));
-    Err(why.unwrap_or_else(nobody))
-}
-
-/// The same from one place.
+/// The bytes of one of a layer's blobs, from one place. Their digest is not checked yet.
 pub(crate) async fn open_at(
     build: &Arc<Build>,
     layer: LayerId,

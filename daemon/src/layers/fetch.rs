@@ -17,7 +17,7 @@ use super::{Layers, NewLayer};
 use crate::compression::Decoder;
 use crate::damage;
 use crate::image::{BlobReader, LostLayer, lose, open_at};
-use crate::solver::{Build, Snapshot, SolveError, VertexProgress};
+use crate::solver::{Build, Snapshot, SolveError, StatusProgress, VertexProgress};
 
 /// Size of the pieces in which a blob is read.
 const PIECE: usize = 256 << 10;
@@ -95,6 +95,30 @@ impl Layers {
         Err(why.unwrap_or_else(|| anyhow::anyhow!("nobody is known to have {:?}", row.id)))
     }
 
+    /// Brings the blob of a layer whose files are not needed here into the content store, from the
+    /// first place that has it.
+    pub(crate) async fn fetch_blob(
+        &self,
+        build: &Arc<Build>,
+        row: &LayerRow,
+        blob: &Descriptor,
+    ) -> anyhow::Result<()> {
+        let mut why = None;
+        for remote in row.presence.remotes.iter().filter(|remote| remote.blob == blob.digest) {
+            let download = async {
+                let reader = open_at(build, row.id, remote, blob).await?;
+                self.download(build, row, (remote, blob), reader, None).await
+            };
+            match download.await {
+                Ok(ingest) => return self.store(build, ingest, blob).await,
+                Err(error) => why.get_or_insert(error),
+            };
+        }
+        let nobody =
+            || anyhow::anyhow!("nobody is known to have it").context(LostLayer(blob.digest));
+        Err(why.unwrap_or_else(nobody))
+    }
+
     /// From where a layer can be unpacked, best first: what is here, then what is elsewhere.
     fn sources(&self, row: &LayerRow) -> anyhow::Result<Vec<Source>> {
         let mut sources = Vec::new();
@@ -151,23 +175,20 @@ impl Layers {
         };
         let reader = open_at(build, row.id, remote, descriptor).await?;
         let (pieces, queue) = mpsc::channel(QUEUE);
+        let status = progress.action(digest.to_string(), "downloading");
+        status.total(descriptor.size);
+        let unpacker = Unpacker { status, pieces };
         let extracting = progress.action(format!("extracting {digest}"), "extract");
         let unpacking = tokio::task::spawn_blocking(move || {
             let unpacked = unpack(Box::new(Pieces { queue, current: Bytes::new() }));
             drop(extracting);
             unpacked
         });
-        let ingest = self.content.ingest()?;
-        let downloaded = download(reader, descriptor, ingest, pieces, progress).await;
+        let downloaded =
+            self.download(build, row, (remote, descriptor), reader, Some(unpacker)).await;
         let unpacked = unpacking.await?;
         // A broken download breaks unpacking too: it is the cause.
-        let ingest = match downloaded {
-            Ok(ingest) => ingest,
-            Err(error) => {
-                lose(build, row.id, remote, error.is::<WrongContent>())?;
-                return Err(error).context(LostLayer(digest));
-            }
-        };
+        let ingest = downloaded?;
         let applied = match unpacked {
             Ok(applied) => applied,
             Err(error) if error.is::<WrongContent>() => {
@@ -176,12 +197,36 @@ impl Layers {
             }
             Err(error) => return Err(error).with_context(cannot_unpack),
         };
-        let expected = Expected { digest, size: descriptor.size };
+        self.store(build, ingest, descriptor).await?;
+        Ok((layer, applied))
+    }
+
+    /// Reads a blob to its end, and notes it if the place does not have it after all.
+    async fn download(
+        &self,
+        build: &Build,
+        row: &LayerRow,
+        (remote, blob): (&Remote, &Descriptor),
+        reader: BlobReader,
+        unpacker: Option<Unpacker>,
+    ) -> anyhow::Result<Ingest> {
+        match download(reader, blob, self.content.ingest()?, unpacker).await {
+            Ok(ingest) => Ok(ingest),
+            Err(error) => {
+                lose(build, row.id, remote, error.is::<WrongContent>())?;
+                Err(error).context(LostLayer(blob.digest))
+            }
+        }
+    }
+
+    /// Keeps what was downloaded, for as long as the build at least.
+    async fn store(&self, build: &Build, ingest: Ingest, blob: &Descriptor) -> anyhow::Result<()> {
+        let expected = Expected { digest: blob.digest, size: blob.size };
         let index = self.index.clone();
         let stored = tokio::task::spawn_blocking(move || index.commit_blob(ingest, Some(expected)))
             .await??;
         build.hold(stored.pin);
-        Ok((layer, applied))
+        Ok(())
     }
 
     /// Completes a layer with what the layers below it have.
@@ -219,16 +264,19 @@ enum WrongContent {
     Blob { actual: Digest, size: u64, expected: u64 },
 }
 
-/// Reads a blob to its end: into the content store, and to whoever unpacks it.
+/// Who unpacks a blob while it is downloaded.
+struct Unpacker {
+    status: StatusProgress,
+    pieces: mpsc::Sender<Bytes>,
+}
+
+/// Reads a blob to its end: into the content store, and to who unpacks it meanwhile.
 async fn download(
     mut reader: BlobReader,
     descriptor: &Descriptor,
     mut ingest: Ingest,
-    pieces: mpsc::Sender<Bytes>,
-    progress: &VertexProgress,
+    unpacker: Option<Unpacker>,
 ) -> anyhow::Result<Ingest> {
-    let status = progress.action(descriptor.digest.to_string(), "downloading");
-    status.total(descriptor.size);
     let mut hash = Hasher::new();
     let mut size = 0u64;
     loop {
@@ -241,7 +289,6 @@ async fn download(
         if size > descriptor.size {
             return Err(WrongContent::TooLarge(descriptor.size).into());
         }
-        status.add(piece.len() as u64);
         let piece = piece.freeze();
         let kept = piece.clone();
         ingest = tokio::task::spawn_blocking(move || {
@@ -249,8 +296,11 @@ async fn download(
         })
         .await??;
         hash.update(&piece);
-        // Whoever unpacks may have given up already: then only the digest is of interest.
-        let _ = pieces.send(piece).await;
+        if let Some(Unpacker { status, pieces }) = &unpacker {
+            status.add(piece.len() as u64);
+            // It may have given up already: then only the digest is of interest.
+            let _ = pieces.send(piece).await;
+        }
     }
     let actual: Digest = hash.finish();
     if actual != descriptor.digest || size != descriptor.size {

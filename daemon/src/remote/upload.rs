@@ -9,7 +9,7 @@ use kiln_registry::{Client, ImageRef};
 use tokio::sync::Semaphore;
 
 use super::{Place, store_id};
-use crate::exporter::{LayerBlob, fetch_blob, push_layer, push_manifest, push_stored};
+use crate::exporter::{LayerBlob, push_layer, push_manifest, push_stored};
 use crate::solver::{Build, Memo, SolveError};
 
 /// How many layers are brought to one place at once. How much of each is on its way is bounded by the
@@ -62,6 +62,7 @@ impl Uploads {
         let _turn = self.turns.acquire().await;
         let Descriptor { digest, size, .. } = layer.descriptor;
         let is_here = || anyhow::Ok(build.daemon.index.blob(&digest)?.is_some());
+        let fetch = || build.daemon.layers.fetch_blob(build, &layer.row, &layer.descriptor);
         match &self.place {
             Place::Registry { image, is_insecure } => {
                 push_layer(build, &registry(build, image, *is_insecure), image, layer).await
@@ -71,7 +72,7 @@ impl Uploads {
                 let blob = Blob { digest: &name, size };
                 if !store.has_blob(blob).await? {
                     if !is_here()? {
-                        fetch_blob(build, layer).await?;
+                        fetch().await?;
                     }
                     build.open_blob(digest).await?;
                     store.save_blob(blob, &build.daemon.content.path(&digest)).await?;
@@ -80,7 +81,7 @@ impl Uploads {
             }
             Place::Directory(_) => {
                 if !is_here()? {
-                    fetch_blob(build, layer).await?;
+                    fetch().await?;
                 }
                 self.send_small(build, &layer.descriptor).await
             }
