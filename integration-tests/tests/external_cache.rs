@@ -1,5 +1,6 @@
 //! `--cache-to` and `--cache-from`: a builder with an empty disk starts where another ended.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use kiln_integration_tests::{Context, Daemon, Registry, World};
@@ -174,6 +175,60 @@ fn a_cache_in_a_folder_serves_an_empty_daemon() {
         .build(&context)
         .args(["--cache-from", &format!("type=local,src={cache}")])
         .succeeds();
+    assert_eq!(build.ran(), <[&str; 0]>::default(), "{}", build.stderr);
+}
+
+#[test]
+fn a_cache_with_half_a_layer_is_exported_again_all_the_same() {
+    let world = World::start();
+    let context = project();
+    let folder = Context::new();
+    let to = |name: &str| format!("type=local,dest={},mode=max", folder.at(name).display());
+    let from = |name: &str| format!("type=local,src={}", folder.at(name).display());
+    let uncompressed = format!("{},compression=uncompressed", to("first"));
+    world.build(&context).args(["--cache-to", &uncompressed]).succeeds();
+    // Of a step whose files no later step needs.
+    let notes: Vec<_> = std::fs::read_dir(folder.at("first/blobs/sha256"))
+        .unwrap()
+        .map(|blob| blob.unwrap().path())
+        .filter(|blob| std::fs::read(blob).unwrap().starts_with(b"note\0"))
+        .collect();
+    let [note] = notes.as_slice() else { panic!("{notes:?}") };
+    std::fs::write(note, "note").unwrap();
+
+    let second = Daemon::start(&world.registry);
+    second
+        .build(&context)
+        .args(["--cache-from", &from("first"), "--cache-to", &to("second")])
+        .succeeds();
+    let third = Daemon::start(&world.registry);
+    let build = third.build(&context).args(["--cache-from", &from("second")]).succeeds();
+    assert_eq!(build.ran(), <[&str; 0]>::default(), "{}", build.stderr);
+}
+
+#[test]
+fn a_cache_in_a_folder_can_be_reset_to_what_the_last_build_has_put_there() {
+    let world = World::start();
+    let context = project();
+    let folder = Context::new();
+    let to = |name: &str| format!("type=local,dest={},mode=max", folder.at(name).display());
+    let blobs = |name: &str| {
+        let blobs = std::fs::read_dir(folder.at(&format!("{name}/blobs/sha256"))).unwrap();
+        blobs.map(|blob| blob.unwrap().file_name()).collect::<BTreeSet<_>>()
+    };
+    world.build(&context).args(["--cache-to", &to("kept"), "--cache-to", &to("reset")]).succeeds();
+    context.write_dockerfile("FROM busybox\nRUN echo other > /other");
+    world
+        .build(&context)
+        .args(["--cache-to", &to("kept"), "--cache-to", &format!("{},reset=true", to("reset"))])
+        .args(["--cache-to", &to("new")])
+        .succeeds();
+    assert_eq!(blobs("reset"), blobs("new"));
+    assert!(blobs("kept").is_superset(&blobs("new")) && blobs("kept") != blobs("new"));
+
+    let second = Daemon::start(&world.registry);
+    let import = format!("type=local,src={}", folder.at("reset").display());
+    let build = second.build(&context).args(["--cache-from", &import]).succeeds();
     assert_eq!(build.ran(), <[&str; 0]>::default(), "{}", build.stderr);
 }
 

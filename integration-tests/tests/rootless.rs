@@ -79,10 +79,7 @@ fn what_layers_hide_is_hidden_in_later_steps_and_in_the_image() {
     );
     let image = world.image(&context);
     assert_eq!(image.file("found").text(), "/a\n/a/4\n/b\n/b/c\n");
-    let hidden = image.layers[2].paths();
-    for mark in ["a/.wh..wh..opq", ".wh.gone", "b/c/.wh.3"] {
-        assert!(hidden.contains(&mark), "{mark} is not in {hidden:?}");
-    }
+    assert_eq!(image.layers[2].paths(), [".wh.gone", "a/.wh.1", "a/.wh.2", "a/4", "b/c/.wh.3"]);
     // Layers of the image are unpacked to the same by a daemon that has none of it.
     let other = Daemon::start_rootless(&world.registry);
     let name = world.registry.reference("test/image:latest");

@@ -63,7 +63,9 @@ fn make(layer: &LayerDir, entry: &str) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         path
     };
-    if let Some(path) = entry.strip_suffix("/!") {
+    if *entry == *"!" {
+        layer.open().unwrap().set_opaque(layer.marks()).unwrap();
+    } else if let Some(path) = entry.strip_suffix("/!") {
         fs::create_dir_all(at(path)).unwrap();
         Dir::open(&at(path)).unwrap().set_opaque(layer.marks()).unwrap();
     } else if let Some((path, target)) = entry.split_once("->") {

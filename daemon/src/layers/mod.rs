@@ -18,10 +18,12 @@ use kiln_cache::{
 };
 use kiln_executor::Rootfs;
 use kiln_snapshotter::copy::{CopyOptions, copy};
+use kiln_snapshotter::diff::{mirror, reduce};
 use kiln_snapshotter::usage::{self, Usage};
 use kiln_snapshotter::{LayerDir, LayerWriter, Overlay, Snapshotter as _, View, create_trees_dir};
 
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::damage::Damaged;
 use crate::solver::{Flights, LeftFiles, Snapshot, Stack};
@@ -196,13 +198,15 @@ impl Layers {
         Ok(tops)
     }
 
-    /// Makes a finished layer part of the index, on top of `base`.
+    /// Makes a finished layer part of the index, on top of `base`, which is here.
     pub(crate) async fn commit(
         &self,
         layer: NewLayer,
         base: &Stack,
         description: String,
     ) -> anyhow::Result<Stack> {
+        let (dir, below) = (layer.dir.clone(), self.view_of(base.ids())?);
+        tokio::task::spawn_blocking(move || reduce(&dir, &below)).await??;
         self.commit_as(layer, self.tops(base.ids())?, description, |_| {})
             .await
             .map(|(id, pin)| base.with(id, pin))
@@ -333,6 +337,29 @@ impl Layers {
         });
         task.await??;
         self.commit(layer, &Stack::default(), "local source".into()).await
+    }
+
+    /// Writes a layer that makes `lower` look like `upper`.
+    pub(crate) async fn difference(
+        &self,
+        lower: &Stack,
+        upper: &Stack,
+        description: String,
+    ) -> anyhow::Result<Stack> {
+        let layer = self.create()?;
+        let (dir, below) = (layer.dir.clone(), self.view_of(lower.ids())?);
+        let above = self.view_of(upper.ids())?;
+        let given_up = CancellationToken::new();
+        // A thread cannot be aborted: it has to look.
+        let _give_up = given_up.clone().drop_guard();
+        let task = tokio::task::spawn_blocking(move || {
+            let mut writer = LayerWriter::new(&dir, &below)?;
+            mirror(&above, &mut writer, &|| given_up.is_cancelled())?;
+            anyhow::Ok(writer.finish()?)
+        });
+        task.await??;
+        let whole = self.commit(layer, lower, description).await?;
+        Ok(whole.above(lower.ids().len()))
     }
 
     /// What a failed step left, to be looked at; `None` if that is nothing.

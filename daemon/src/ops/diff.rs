@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use kiln_proto::pb;
 use serde::Serialize;
 
@@ -62,27 +62,27 @@ pub(super) fn cache_map(vertex: &Vertex, op: &pb::DiffOp) -> anyhow::Result<Cach
     })
 }
 
-/// The layers of `upper` above those of `lower`, without reading any.
+/// Where `upper` was made of `lower`, the layers that it has above it, without reading any; else a
+/// layer with the difference.
 pub(super) async fn execute(
     build: &Arc<Build>,
+    vertex: &Vertex,
     op: &pb::DiffOp,
     inputs: &[Snapshot],
 ) -> anyhow::Result<Vec<Snapshot>> {
     let layers = &build.daemon.layers;
     let (lower, upper) = sides(op);
-    let (lower, upper) = (input(inputs, lower)?, input(inputs, upper)?);
-    let above = match (lower, upper) {
-        (_, None) => Stack::default(),
-        (None, Some(upper)) => layers.freeze(upper).await?,
-        (Some(lower), Some(upper)) => {
-            let (lower, upper) = (layers.freeze(lower).await?, layers.freeze(upper).await?);
-            if !upper.ids().starts_with(lower.ids()) {
-                bail!("diff of file systems that are not built on one another is not supported");
-            }
-            upper.above(lower.ids().len())
-        }
+    let stack = async |side| match input(inputs, side)? {
+        Some(snapshot) => layers.freeze(snapshot).await,
+        None => Ok(Stack::default()),
     };
-    Ok(vec![Snapshot::Layers(above)])
+    let (lower, upper) = (stack(lower).await?, stack(upper).await?);
+    if upper.ids().starts_with(lower.ids()) {
+        return Ok(vec![Snapshot::Layers(upper.above(lower.ids().len()))]);
+    }
+    let [below, above] = [&lower, &upper].map(|stack| Snapshot::Layers(stack.clone()));
+    tokio::try_join!(layers.fetch(build, &below), layers.fetch(build, &above))?;
+    Ok(vec![Snapshot::Layers(layers.difference(&lower, &upper, vertex.name()).await?)])
 }
 
 #[cfg(test)]

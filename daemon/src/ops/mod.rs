@@ -66,7 +66,7 @@ pub(crate) async fn execute(
         Op::Exec(op) => return exec::execute(build, vertex, op, inputs, progress).await,
         Op::File(op) => return file::execute(build, vertex, op, inputs).await,
         Op::Merge(op) => merge::execute(build, op, inputs).await,
-        Op::Diff(op) => diff::execute(build, op, inputs).await,
+        Op::Diff(op) => diff::execute(build, vertex, op, inputs).await,
         Op::Source(source) => source::execute(build, source, progress).await,
         Op::Build(_) | Op::Passthrough(_) => {
             Err(anyhow::anyhow!("{} cannot be run", vertex.name()))

@@ -1,13 +1,16 @@
-//! Packing a layer's directory as an OCI layer.
+//! What a layer changes of the stack that it lies on: packed as an OCI layer, or brought down to
+//! that.
 //!
 //! What is packed, and how, follows BuildKit's overlay differ, so that layers built by either look
 //! the same: entries sorted depth first, modification times cut to seconds, a directory only if it
 //! differs from the one below or something in it is packed, a file not at all if it equals the one
-//! below, and only those extended attributes that mean the same on every machine. Opaque
-//! directories are packed as such.
+//! below, and only those extended attributes that mean the same on every machine. Opaque directories
+//! are packed as such.
 
 mod compare;
+mod mirror;
 mod pack;
+mod reduce;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +22,9 @@ use crate::error::FsError;
 use crate::layer::LayerDir;
 use crate::metadata::Timestamp;
 use crate::view::View;
+
+pub use mirror::mirror;
+pub use reduce::reduce;
 
 /// A layer could not be packed.
 #[derive(Debug, thiserror::Error)]

@@ -79,8 +79,7 @@ fn files_that_equal_those_below_are_left_out() {
     }
     stack.layers[1].open().unwrap().set_mode("mode".as_ref(), 0o600).unwrap();
     let lower = View::of_layers(&stack.layers[..1]).unwrap();
-    // With a fraction, the time alone tells.
-    assert_eq!(names(&pack(&stack.layers[1], Some(&lower))), ["mode", "text", "time"]);
+    assert_eq!(names(&pack(&stack.layers[1], Some(&lower))), ["fine", "mode", "text", "time"]);
 }
 
 #[test]
@@ -120,6 +119,138 @@ fn what_a_layer_cannot_say_is_refused() {
     dir.set_own_xattr(b"trusted.overlay.redirect", b"/x").unwrap();
     let result = diff(&stack.layers[1], None, Vec::new(), &DiffOptions::default());
     assert!(matches!(result, Err(DiffError::Redirected(_))));
+}
+
+#[test]
+fn a_reduced_layer_says_what_it_changes_and_nothing_else() {
+    type Names<'a> = &'a [&'a str];
+    let rows: &[(&str, Names<'_>, Names<'_>, Names<'_>)] = &[
+        ("what is new stays", &["d/f=1"], &["d/g=2", "e/h=3"], &["d/", "d/g=2", "e/", "e/h=3"]),
+        (
+            "what has not changed goes",
+            &["d/e/f=1", "d/g=2"],
+            &["d/e/f=1", "d/g=3"],
+            &["d/", "d/g=3"],
+        ),
+        ("whiteouts stay", &["d/f=1"], &["-d/f"], &["d/", "-d/f"]),
+        ("whiteouts of nothing go", &["d/f=1"], &["-d/g", "-h", "e/i=", "-e/j"], &["e/", "e/i="]),
+        (
+            "a directory made anew has whiteouts of what it had",
+            &["d/f=1", "d/g=2", "d/e/h=3"],
+            &["d/!", "d/g=4", "d/i=5"],
+            &["d/", "-d/e", "-d/f", "d/g=4", "d/i=5"],
+        ),
+        (
+            "with directories in it, too",
+            &["d/e/f=1", "d/e/g=2", "d/h/i=3"],
+            &["d/!", "d/e/f=4", "d/h/!"],
+            &["d/", "d/e/", "d/e/f=4", "-d/e/g", "d/h/", "-d/h/i"],
+        ),
+        (
+            "and nothing else if it has it all again",
+            &["d/f=1", "d/e/"],
+            &["d/!", "d/f=1", "d/e/"],
+            &[],
+        ),
+        (
+            "a new directory hides nothing",
+            &["a="],
+            &["d/!", "d/e/!", "d/e/f=1"],
+            &["d/", "d/e/", "d/e/f=1"],
+        ),
+        ("nor does one in a file's place", &["d=1"], &["d/!", "d/f=2"], &["d/", "d/f=2"]),
+        ("a new type", &["f=1", "d/g="], &["f/", "d=2", "l->f"], &["d=2", "f/", "l->f"]),
+        ("the root", &["f=1", "d/g=2"], &["!", "d/g=3"], &["d/", "d/g=3", "-f"]),
+    ];
+    for (rule, base, upper, expected) in rows {
+        let stack = Stack::new(&[base, upper]);
+        for layer in &stack.layers {
+            settle_times(layer);
+        }
+        let (before, layer) = (describe(&stack.view()), &stack.layers[1]);
+        reduce(layer, &View::of_layers(&stack.layers[..1]).unwrap()).unwrap();
+        assert_eq!(list_layer(layer), *expected, "{rule}");
+        assert_eq!(describe(&stack.view()), before, "{rule}");
+    }
+}
+
+#[test]
+fn a_file_that_can_be_told_from_the_one_below_stays_in_a_reduced_layer() {
+    let entries: &[&str] = &["content=1", "mode=1", "names=1", "note=1", "same=1", "time=1"];
+    let stack = Stack::new(&[entries, entries]);
+    stack.layers.iter().for_each(settle_times);
+    let upper = stack.layers[1].open().unwrap();
+    std::fs::write(stack.layers[1].fs().join("content"), "2").unwrap();
+    upper.set_mode("mode".as_ref(), 0o600).unwrap();
+    upper.link("other name".as_ref(), &upper, "names".as_ref()).unwrap();
+    upper.set_xattr("note".as_ref(), b"user.note", b"new").unwrap();
+    upper.set_mtime("content".as_ref(), Timestamp::from_secs(2000)).unwrap();
+    upper.set_mtime("time".as_ref(), Timestamp { secs: 2000, nanos: 1 }).unwrap();
+    reduce(&stack.layers[1], &View::of_layers(&stack.layers[..1]).unwrap()).unwrap();
+    assert_eq!(
+        list_layer(&stack.layers[1]),
+        ["content=2", "mode=1", "names=1", "note=1", "other name=1", "time=1"]
+    );
+}
+
+#[test]
+fn a_layer_too_deep_to_be_looked_through_is_reduced_as_far_as_it_is() {
+    let deep = format!("d/{}", "e/".repeat(150));
+    let (old, new) = (format!("{deep}old=1"), format!("{deep}new=2"));
+    let stack = Stack::new(&[&[old.as_str(), "d/f="], &["d/!", new.as_str()]]);
+    stack.layers.iter().for_each(settle_times);
+    let before = describe(&stack.view());
+    reduce(&stack.layers[1], &View::of_layers(&stack.layers[..1]).unwrap()).unwrap();
+    assert_eq!(describe(&stack.view()), before);
+    let left = list_layer(&stack.layers[1]);
+    assert!(left.contains(&"-d/f".to_owned()) && !left.contains(&"d/!".to_owned()), "{left:?}");
+}
+
+/// Of trees of a layer each, a new one that makes the first look like the second.
+fn mirrored(trees: &Stack) -> (LayerDir, [View; 2]) {
+    trees.layers.iter().for_each(settle_times);
+    let [lower, upper] = [0, 1].map(|tree| View::of_layers(&trees.layers[tree..=tree]).unwrap());
+    let layer = trees.empty_layer();
+    let mut writer = LayerWriter::new(&layer, &lower).unwrap();
+    mirror(&upper, &mut writer, &|| false).unwrap();
+    writer.finish().unwrap();
+    let merged = lower.with_layer(&layer).unwrap();
+    (layer, [merged, upper])
+}
+
+#[test]
+fn a_tree_is_mirrored_by_what_it_has_otherwise() {
+    type Names<'a> = &'a [&'a str];
+    let rows: &[(&str, Names<'_>, Names<'_>, Names<'_>)] = &[
+        ("nothing", &["d/f=1"], &["d/f=1"], &[]),
+        ("to nothing", &["d/f=1", "g=2"], &[], &["-d", "-g"]),
+        ("from nothing", &[], &["d/f=1", "g=2"], &["d/", "d/f=1", "g=2"]),
+        ("names", &["d/f=1", "d/g=2"], &["d/g=2", "d/h=3"], &["d/", "-d/f", "d/h=3"]),
+        ("content", &["d/e/f=1", "g=1"], &["d/e/f=2", "g=1"], &["d/", "d/e/", "d/e/f=2"]),
+        (
+            "types",
+            &["a/f=1", "b=2", "c->a"],
+            &["a=1", "b/g=2", "c/"],
+            &["a=1", "b/", "b/g=2", "c/"],
+        ),
+        ("links", &["l->a"], &["l->b"], &["l->b"]),
+        ("no link is followed", &["d/f=1", "e/"], &["d->e", "e/"], &["d->e"]),
+    ];
+    for (rule, lower, upper, expected) in rows {
+        let trees = Stack::new(&[lower, upper]);
+        let (layer, [merged, upper]) = mirrored(&trees);
+        assert_eq!(list_layer(&layer), *expected, "{rule}");
+        assert_eq!(describe(&merged), describe(&upper), "{rule}");
+    }
+}
+
+#[test]
+fn files_with_several_names_are_mirrored_as_such() {
+    let trees = Stack::new(&[&["d/c="], &["d/a=1", "d/c="]]);
+    let files = trees.layers[1].fs();
+    std::fs::hard_link(files.join("d/a"), files.join("d/b")).unwrap();
+    let (_, [merged, upper]) = mirrored(&trees);
+    assert_eq!(describe(&merged), describe(&upper));
 }
 
 /// One change to a tree.
@@ -222,6 +353,59 @@ proptest! {
             prop_assert_eq!(describe(&copies.view()), describe(&stack.view()));
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn a_layer_can_be_reduced_and_a_tree_mirrored_without_a_difference_to_see(
+        layers in prop::collection::vec(prop::collection::vec(change(), 0..12), 1..4),
+        others in prop::collection::vec(prop::collection::vec(change(), 0..12), 1..3)
+    ) {
+        let mut stack = Stack::new(&[]);
+        let mut views = Vec::new();
+        for changes in layers.iter().chain(&others) {
+            if views.len() == layers.len() {
+                // The others are a second tree, which begins with the first one's lowest layer.
+                stack.layers.truncate(1);
+            }
+            let layer = stack.empty_layer();
+            let mut writer = LayerWriter::new(&layer, &stack.view()).unwrap();
+            for change in changes {
+                write(&mut writer, change);
+            }
+            writer.finish().unwrap();
+            settle_times(&layer);
+            let before = describe(&stack.view_with(&layer));
+            reduce(&layer, &stack.view()).unwrap();
+            prop_assert!(!is_marked(&layer));
+            prop_assert_eq!(describe(&stack.view_with(&layer)), before);
+            stack.layers.push(layer);
+            views.push(stack.view());
+        }
+        let (first, second) = (&views[layers.len() - 1], views.last().unwrap());
+        for (lower, upper) in [(first, second), (second, first), (second, &View::empty())] {
+            let layer = stack.empty_layer();
+            let mut writer = LayerWriter::new(&layer, lower).unwrap();
+            mirror(upper, &mut writer, &|| false).unwrap();
+            writer.finish().unwrap();
+            reduce(&layer, lower).unwrap();
+            prop_assert!(!is_marked(&layer));
+            prop_assert_eq!(describe(&lower.with_layer(&layer).unwrap()), describe(upper));
+            stack.layers.push(layer);
+        }
+    }
+}
+
+/// Whether a directory of a layer is marked as opaque.
+fn is_marked(layer: &LayerDir) -> bool {
+    let is_mark = |entry: &String| entry.ends_with("/!") && !entry.contains("->");
+    list_layer(layer).iter().any(is_mark)
 }
 
 /// Without whiteouts, whose owner and time mean nothing.

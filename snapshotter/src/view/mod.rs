@@ -45,11 +45,17 @@ impl View {
 
     /// The merged tree of a stack, bottom first.
     pub fn of_layers(stack: &[LayerDir]) -> Result<Self, FsError> {
-        let mut view = Self::empty();
-        for layer in stack {
-            view = view.with_layer(layer)?;
+        let mut parts = Vec::with_capacity(stack.len());
+        for (position, layer) in stack.iter().enumerate() {
+            let (part, hides_below) = root_of(layer, position)?;
+            if hides_below {
+                parts.clear();
+            }
+            parts.push(part);
         }
-        Ok(view)
+        parts.reverse();
+        let layers = stack.iter().cloned().map(Some).collect();
+        Ok(Self { root: Arc::new(MergedDir { parts }), layers })
     }
 
     /// One directory as it is: nothing in it is taken for a whiteout or a mark.
@@ -61,12 +67,9 @@ impl View {
 
     /// This tree with one more layer on top.
     pub fn with_layer(&self, layer: &LayerDir) -> Result<Self, FsError> {
-        let dir = Arc::new(layer.open().at("open the layer", Path::new(""))?);
+        let (part, hides_below) = root_of(layer, self.layers.len())?;
         let mut parts = Vec::with_capacity(self.root.parts.len() + 1);
-        let marks = Some(layer.marks());
-        // An opaque root, which merging in user space allows, hides the layers below.
-        let hides_below = dir.is_opaque(layer.marks()).at("read the mark", Path::new(""))?;
-        parts.push(Part { layer: self.layers.len(), dir, marks });
+        parts.push(part);
         if !hides_below {
             parts.extend(self.root.parts.iter().cloned());
         }
@@ -184,4 +187,14 @@ impl View {
             None => Err(FsError::NotFound(real)),
         }
     }
+}
+
+/// The root of a layer at a position of a stack, and whether it hides the layers below, which
+/// merging in user space allows.
+fn root_of(layer: &LayerDir, position: usize) -> Result<(Part, bool), FsError> {
+    let root = Path::new("");
+    let dir = Arc::new(layer.open().at("open the layer", root)?);
+    let marks = layer.marks();
+    let hides_below = dir.is_opaque(marks).at("read the mark", root)?;
+    Ok((Part { layer: position, dir, marks: Some(marks) }, hides_below))
 }
