@@ -4,8 +4,8 @@
 //! overlayfs upper directory: a character device 0/0 hides a name of the layers below, a directory
 //! with the opaque attribute hides everything below it. A filesystem is a **stack**: an ordered
 //! list of layers, bottom first. What a process writes is its parent's stack plus one new layer;
-//! merging is concatenation. A layer therefore has no parent of its own, and nothing is ever
-//! flattened.
+//! merging is concatenation, for which a layer is [reduced](diff::reduce) once it is written. A layer
+//! therefore has no parent of its own, and nothing is ever flattened.
 //!
 //! What callers may rely on:
 //! - A finished layer is immutable. Its files may be hardlinked into other layers, so nothing in

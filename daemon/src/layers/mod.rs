@@ -205,8 +205,8 @@ impl Layers {
         base: &Stack,
         description: String,
     ) -> anyhow::Result<Stack> {
-        let (dir, below) = (layer.dir.clone(), self.view_of(base.ids())?);
-        tokio::task::spawn_blocking(move || reduce(&dir, &below)).await??;
+        let (dir, below) = (layer.dir.clone(), self.layer_dirs(base.ids())?);
+        tokio::task::spawn_blocking(move || reduce(&dir, &View::of_layers(&below)?)).await??;
         self.commit_as(layer, self.tops(base.ids())?, description, |_| {})
             .await
             .map(|(id, pin)| base.with(id, pin))
@@ -316,8 +316,11 @@ impl Layers {
 
     /// Reads a stack whose layers are here.
     pub(crate) fn view_of(&self, stack: &[LayerId]) -> anyhow::Result<View> {
-        let dirs = stack.iter().map(|&id| self.layer_dir(id)).collect::<Result<Vec<_>, _>>()?;
-        Ok(View::of_layers(&dirs)?)
+        Ok(View::of_layers(&self.layer_dirs(stack)?)?)
+    }
+
+    fn layer_dirs(&self, stack: &[LayerId]) -> anyhow::Result<Vec<LayerDir>> {
+        stack.iter().map(|&id| self.layer_dir(id)).collect()
     }
 
     /// The snapshot as layers: a client's tree is copied (by links) into one.
