@@ -1,6 +1,7 @@
 //! A frontend for tests, to be put into an image. Its build argument `DO` says what it does:
 //! nothing at all (`nothing`), fail (`fail`), ask itself (`again`), or else leave the work to the
-//! built-in frontend and label the image.
+//! built-in frontend and label the image, also with the Dockerfile as a container of its own has it
+//! (`look`).
 
 #![allow(clippy::print_stderr)] // A frontend's words are for who reads its errors.
 
@@ -9,8 +10,12 @@ use std::io;
 
 use hyper_util::rt::TokioIo;
 use kiln_proto::gateway::llb_bridge_client::LlbBridgeClient;
-use kiln_proto::gateway::{InputsRequest, ReturnRequest, SolveRequest};
-use tonic::transport::Endpoint;
+use kiln_proto::gateway::{
+    InputsRequest, NewContainerRequest, ReadFileRequest, ReleaseContainerRequest, ReturnRequest,
+    SolveRequest,
+};
+use kiln_proto::{gateway, pb};
+use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 #[tokio::main(flavor = "current_thread")]
@@ -56,6 +61,9 @@ async fn forward(mut options: BTreeMap<String, String>) -> Result<(), Box<dyn st
     let channel = Endpoint::from_static("http://gateway").connect_with_connector(connect).await?;
     let mut bridge = LlbBridgeClient::new(channel);
     options.insert("label:made.by".to_owned(), options["cmdline"].clone());
+    if options.get("build-arg:DO").is_some_and(|what| what == "look") {
+        options.insert("label:looked.at".to_owned(), look(&mut bridge).await?);
+    }
     let inputs = bridge.inputs(InputsRequest {}).await?.into_inner();
     let is_again = options.get("build-arg:DO").is_some_and(|what| what == "again");
     let request = SolveRequest {
@@ -75,4 +83,36 @@ async fn forward(mut options: BTreeMap<String, String>) -> Result<(), Box<dyn st
     };
     bridge.r#return(answer).await?;
     Ok(())
+}
+
+/// Mounts the build context in a container, to be written to, and reads its Dockerfile there.
+async fn look(bridge: &mut LlbBridgeClient<Channel>) -> Result<String, Box<dyn std::error::Error>> {
+    let identifier = "local://context".to_owned();
+    let source = pb::op::Op::Source(pb::SourceOp { identifier, ..Default::default() });
+    let definition = Some(kiln_integration_tests::chain([source]));
+    let request = SolveRequest { definition, allow_result_return: true, ..SolveRequest::default() };
+    let answer = bridge.solve(request).await?.into_inner();
+    let Some(gateway::result::Result::Ref(context)) = answer.result.and_then(|made| made.result)
+    else {
+        return Err("a context is one result".into());
+    };
+    let mount = |dest: &str| pb::Mount {
+        dest: dest.to_owned(),
+        result_id: context.id.clone(),
+        ..pb::Mount::default()
+    };
+    let container_id = "look".to_owned();
+    let mounts = vec![mount("/"), mount("/context")];
+    let container = NewContainerRequest { container_id, mounts, ..Default::default() };
+    bridge.new_container(container).await?;
+    let read = ReadFileRequest {
+        r#ref: "look".to_owned(),
+        file_path: "/Dockerfile".to_owned(),
+        mount_index: 1,
+        ..ReadFileRequest::default()
+    };
+    let read = bridge.read_file_container(read).await?.into_inner();
+    let release = ReleaseContainerRequest { container_id: "look".to_owned() };
+    bridge.release_container(release).await?;
+    Ok(String::from_utf8_lossy(&read.data).into_owned())
 }

@@ -4,7 +4,7 @@ use kiln_proto::control::control_client::ControlClient;
 use kiln_proto::control::{Exporter, ListWorkersRequest};
 use kiln_proto::gateway::exec_message::Input;
 use kiln_proto::gateway::llb_bridge_client::LlbBridgeClient;
-use kiln_proto::gateway::{ExecMessage, FdMessage, InitMessage, NewContainerRequest};
+use kiln_proto::gateway::{ExecMessage, ExitMessage, FdMessage, InitMessage, NewContainerRequest};
 use kiln_proto::types::WorkerRecord;
 use kiln_proto::{control, gateway, header, pb};
 use prost::Message as _;
@@ -97,16 +97,27 @@ impl GatewayBuild {
 
     /// Runs a shell command in a container.
     pub async fn shell(&mut self, container: &str, command: &str, tty: bool) -> Shell {
+        self.process(container, &["sh", "-c", command], tty, &[0, 1, 2]).await
+    }
+
+    /// Runs a program in a container, with the descriptors in `fds`.
+    pub async fn process(
+        &mut self,
+        container: &str,
+        args: &[&str],
+        tty: bool,
+        fds: &[u32],
+    ) -> Shell {
         let (orders, messages) = mpsc::channel(16);
         let meta = pb::Meta {
-            args: ["sh", "-c", command].map(str::to_owned).into(),
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
             cwd: "/".to_owned(),
             ..pb::Meta::default()
         };
         let init = InitMessage {
             container_id: container.to_owned(),
             meta: Some(meta),
-            fds: vec![0, 1, 2],
+            fds: fds.to_owned(),
             tty,
             ..Default::default()
         };
@@ -114,7 +125,7 @@ impl GatewayBuild {
         orders.send(shell).await.expect("a queue");
         let messages = self.request(ReceiverStream::new(messages));
         let said = self.bridge.exec_process(messages).await.expect("a process").into_inner();
-        Shell { orders, said, output: String::new() }
+        Shell { orders, said, output: String::new(), ended: Vec::new() }
     }
 }
 
@@ -133,6 +144,26 @@ pub struct Shell {
     said: Streaming<ExecMessage>,
     /// What it has written so far, output and errors.
     output: String,
+    /// The outputs that have ended.
+    ended: Vec<u32>,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct End {
+    /// Its exit code, and what went wrong.
+    pub exit: ExitMessage,
+    /// What it has written, output and errors.
+    pub output: String,
+    /// The outputs that ended.
+    pub ended: Vec<u32>,
+}
+
+impl End {
+    /// What went wrong.
+    pub fn error(&self) -> &str {
+        self.exit.error.as_ref().map_or("", |error| &error.message)
+    }
 }
 
 impl Shell {
@@ -166,12 +197,21 @@ impl Shell {
     }
 
     /// Waits for its end: its exit code and what it has written.
-    pub async fn exit(mut self) -> (u32, String) {
+    pub async fn exit(self) -> (u32, String) {
+        let End { exit, output, .. } = self.end().await;
+        (exit.code, output)
+    }
+
+    /// Waits for its end.
+    pub async fn end(mut self) -> End {
         let mut code = None;
         loop {
             match self.next().await {
-                Input::Exit(exit) => code = Some(exit.code),
-                Input::Done(_) => return (code.expect("an exit before the end"), self.output),
+                Input::Exit(exit) => code = Some(exit),
+                Input::Done(_) => {
+                    let exit = code.expect("an exit before the end");
+                    return End { exit, output: self.output, ended: self.ended };
+                }
                 _ => {}
             }
         }
@@ -182,6 +222,7 @@ impl Shell {
         let input = message.input.expect("something in a message");
         if let Input::File(file) = &input {
             self.output.push_str(&String::from_utf8_lossy(&file.data));
+            self.ended.extend(file.eof.then_some(file.fd));
         }
         input
     }

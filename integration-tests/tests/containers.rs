@@ -52,6 +52,50 @@ async fn a_signal_reaches_the_process() {
 }
 
 #[tokio::test]
+async fn a_frontend_hears_of_the_outputs_that_it_asked_for_and_of_no_others() {
+    let world = World::start();
+    let mut build = build_with_container(&world).await;
+    let mut first = build.shell("c", "echo up; read x", false).await;
+    first.until("up").await;
+    for fds in [&[][..], &[0], &[1], &[0, 2]] {
+        let args = ["sh", "-c", "echo out; echo err >&2"];
+        let process = build.process("c", &args, false, fds).await.end().await;
+        let outputs: Vec<u32> = fds.iter().copied().filter(|&fd| fd > 0).collect();
+        assert_eq!(process.ended, outputs);
+        let expected = if fds.contains(&1) { "out\n" } else { "" };
+        assert_eq!(process.output, if fds.contains(&2) { "err\n" } else { expected });
+    }
+    first.close().await;
+    first.exit().await;
+    build.end().await;
+}
+
+#[tokio::test]
+async fn a_process_that_was_killed_has_the_exit_code_that_a_shell_would_tell() {
+    let world = World::start();
+    let mut build = build_with_container(&world).await;
+    let killed = build.shell("c", "kill -9 $$", false).await.end().await;
+    assert_eq!(killed.exit.code, 137);
+    assert!(killed.error().contains("exit code: 137"), "{killed:?}");
+    build.end().await;
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_the_error_of_its_process_alone() {
+    let world = World::start();
+    let mut build = build_with_container(&world).await;
+    let mut first = build.shell("c", "echo up; read x; exit 4", false).await;
+    first.until("up").await;
+    let missing = build.process("c", &["/no/such/program"], false, &[0, 1, 2]).await.end().await;
+    assert!(missing.exit.code != 0 && missing.error().contains("/no/such/program"), "{missing:?}");
+    let nowhere = build.shell("d", "true", false).await.end().await;
+    assert!(nowhere.exit.code != 0 && nowhere.error().contains("never made"), "{nowhere:?}");
+    first.close().await;
+    assert_eq!(first.exit().await.0, 4);
+    build.end().await;
+}
+
+#[tokio::test]
 async fn processes_of_a_container_share_its_files_which_can_be_read_meanwhile() {
     let world = World::start();
     let mut build = build_with_container(&world).await;
@@ -92,8 +136,10 @@ async fn a_released_container_ends_with_all_its_processes() {
     };
     let request = release(&build);
     build.bridge.release_container(request).await.unwrap();
-    assert_ne!(first.exit().await.0, 0);
-    assert_ne!(second.exit().await.0, 0);
+    for process in [first.end().await, second.end().await] {
+        assert_ne!(process.exit.code, 0);
+        assert!(process.error().contains("context canceled"), "{process:?}");
+    }
     assert!(processes_with("7403.").is_empty());
     let request = release(&build);
     let error = build.bridge.release_container(request).await.unwrap_err();

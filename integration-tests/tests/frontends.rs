@@ -45,6 +45,17 @@ fn the_frontend_of_the_build_argument_goes_before_that_of_the_file() {
 }
 
 #[test]
+fn a_frontends_container_has_the_clients_files() {
+    let world = World::start();
+    push_frontend(&world, "my/frontend:1");
+    let context = context();
+    let build = world.build(&context).args(["--build-arg", "DO=look"]);
+    let (_, image) = world.pushed("made:latest", build);
+    let dockerfile = std::fs::read_to_string(context.at("Dockerfile")).unwrap();
+    assert_eq!(image.config["config"]["Labels"]["looked.at"], dockerfile);
+}
+
+#[test]
 fn a_named_context_stands_for_a_frontend() {
     let world = World::start();
     push_frontend(&world, "my/other:2");

@@ -1,13 +1,14 @@
 //! Processes in a frontend's containers, all on one stream of messages.
 //!
 //! Of each process the frontend hears in this order: that it has started, what it says, how it
-//! exited, that nothing more comes. The end of each output is said too.
+//! exited, that nothing more comes. Of the outputs it asked for it hears the end, too, and of others
+//! nothing: BuildKit's client stops to listen to a process that writes where it has no writer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kiln_executor::{ExitStatus, Running, StepHandle};
+use kiln_executor::{ExecutorError, Exit, ExitStatus, Running, StepHandle};
 use kiln_proto::gateway::exec_message::Input;
 use kiln_proto::gateway::{
     DoneMessage, ExecMessage, ExitMessage, FdMessage, InitMessage, StartedMessage,
@@ -33,13 +34,16 @@ type Sender = mpsc::Sender<Result<ExecMessage, Status>>;
 /// What can be done to a process.
 struct Process {
     stdin: Option<mpsc::Sender<Bytes>>,
-    handle: StepHandle,
+    /// None of one that could not be run, of which the frontend may not know yet.
+    handle: Option<StepHandle>,
 }
 
 /// A process that was just started.
 struct Started {
     running: Running,
     streams: Streams,
+    /// Which of its streams the frontend asked for.
+    fds: [bool; 3],
     container: Arc<Container>,
 }
 
@@ -67,12 +71,20 @@ pub(super) async fn serve(
             if processes.contains_key(&id) {
                 return Err(Status::already_exists(format!("process {id} already exists")));
             }
-            let started = start(&gateway, init).await?;
+            let voice = Voice { id: id.clone(), outgoing: outgoing.clone() };
+            let started = match start(&gateway, init).await {
+                Ok(started) => started,
+                Err(status) => {
+                    voice.not_run(&status).await;
+                    processes.insert(id, Process { stdin: None, handle: None });
+                    continue;
+                }
+            };
             let (stdin, input) = mpsc::channel(WAITING);
             let stdin = started.streams.stdin.is_some().then_some(stdin);
-            let handle = started.running.handle().clone();
-            processes.insert(id.clone(), Process { stdin, handle });
-            tasks.spawn(attend(Voice { id, outgoing: outgoing.clone() }, started, input));
+            let handle = Some(started.running.handle().clone());
+            processes.insert(id, Process { stdin, handle });
+            tasks.spawn(attend(voice, started, input));
         }
         Ok(())
     };
@@ -87,15 +99,16 @@ pub(super) async fn serve(
 
 async fn start(gateway: &GatewayBuild, init: InitMessage) -> Result<Started, Status> {
     let container = gateway.containers.get(&init.container_id)?;
-    let mut wanted = [false; 3];
+    let mut fds = [false; 3];
     for fd in &init.fds {
-        let wanted = usize::try_from(*fd).ok().and_then(|fd| wanted.get_mut(fd));
+        let wanted = usize::try_from(*fd).ok().and_then(|fd| fds.get_mut(fd));
         *wanted.ok_or_else(|| {
             Status::invalid_argument(format!("descriptor {fd}: a process has 0, 1 and 2"))
         })? = true;
     }
-    let security = pb::SecurityMode::try_from(init.security)
-        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let security = pb::SecurityMode::try_from(init.security).map_err(|_| {
+        Status::invalid_argument(format!("invalid security mode {}", init.security))
+    })?;
     let process = ContainerProcess {
         meta: init.meta.unwrap_or_default(),
         secret_env: init.secretenv,
@@ -103,12 +116,12 @@ async fn start(gateway: &GatewayBuild, init: InitMessage) -> Result<Started, Sta
         tty: init.tty,
     };
     let started = async {
-        let (io, streams) = streams(wanted, init.tty)?;
+        let (io, streams) = streams(fds, init.tty)?;
         anyhow::Ok((container.start(process, io).await?, streams))
     };
     let (running, streams) =
         started.await.map_err(|error| Status::unknown(format!("{error:#}")))?;
-    Ok(Started { running, streams, container })
+    Ok(Started { running, streams, fds, container })
 }
 
 /// Does to a process what a message says.
@@ -128,7 +141,9 @@ async fn command(process: &mut Process, message: Option<Input>) -> Result<(), St
         }
         Some(Input::Resize(size)) => {
             let cells = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
-            process.handle.resize(cells(size.rows), cells(size.cols));
+            if let Some(handle) = &process.handle {
+                handle.resize(cells(size.rows), cells(size.cols));
+            }
             Ok(())
         }
         Some(Input::Signal(signal)) => {
@@ -138,7 +153,9 @@ async fn command(process: &mut Process, message: Option<Input>) -> Result<(), St
             let known = known.map_err(|_| {
                 Status::invalid_argument(format!("unknown signal {:?}", signal.name))
             })?;
-            process.handle.signal(known as i32);
+            if let Some(handle) = &process.handle {
+                handle.signal(known as i32);
+            }
             Ok(())
         }
         _ => Err(Status::invalid_argument("a message that a process cannot be sent")),
@@ -159,24 +176,39 @@ impl Voice {
         let _ = self.outgoing.send(Ok(message)).await;
     }
 
-    /// Passes on what a process writes, until the last writer is gone.
-    async fn forward(&self, fd: u32, output: Option<pipe::Receiver>) {
+    /// Says all there is to say of a process that could not be run. BuildKit's client hears only what
+    /// is said of a process, and that only of one that has started; it does not hear how the stream
+    /// of all ends.
+    async fn not_run(&self, error: &Status) {
+        self.say(Input::Started(StartedMessage {})).await;
+        let exit = failed(NOT_RUN, error.code(), error.message().to_owned());
+        self.say(Input::Exit(exit)).await;
+        self.say(Input::Done(DoneMessage {})).await;
+    }
+
+    /// Passes on what a process writes, if that `is_wanted`, until the last writer is gone.
+    async fn forward(&self, fd: u32, output: Option<pipe::Receiver>, is_wanted: bool) {
         if let Some(mut output) = output {
             let mut buffer = vec![0; 32 << 10];
             while let Ok(count) = output.read(&mut buffer).await
                 && count > 0
             {
-                let data = Bytes::copy_from_slice(&buffer[..count]);
-                self.say(Input::File(FdMessage { fd, eof: false, data })).await;
+                if is_wanted {
+                    let data = Bytes::copy_from_slice(&buffer[..count]);
+                    self.say(Input::File(FdMessage { fd, eof: false, data })).await;
+                }
             }
         }
-        self.say(Input::File(FdMessage { fd, eof: true, data: Bytes::new() })).await;
+        if is_wanted {
+            self.say(Input::File(FdMessage { fd, eof: true, data: Bytes::new() })).await;
+        }
     }
 }
 
 /// Attends to a process from its start to its end.
 async fn attend(voice: Voice, started: Started, mut input: mpsc::Receiver<Bytes>) {
-    let Started { mut running, streams: Streams { stdin, stdout, stderr }, container } = started;
+    let Started { mut running, streams, fds: [_, out, err], container } = started;
+    let Streams { stdin, stdout, stderr } = streams;
     let handle = running.handle().clone();
     voice.say(Input::Started(StartedMessage {})).await;
     let feed = async move {
@@ -187,9 +219,12 @@ async fn attend(voice: Voice, started: Started, mut input: mpsc::Receiver<Bytes>
             }
         }
     };
-    let exited = async { voice.say(Input::Exit(exit_message(running.wait().await))).await };
+    let exited = async {
+        let ended = running.wait().await;
+        voice.say(Input::Exit(exit_message(ended, container.is_ended()))).await;
+    };
     let ended = async {
-        tokio::join!(voice.forward(1, stdout), voice.forward(2, stderr), exited);
+        tokio::join!(voice.forward(1, stdout, out), voice.forward(2, stderr, err), exited);
     };
     let killed = async {
         container.ended().await;
@@ -209,19 +244,28 @@ async fn attend(voice: Voice, started: Started, mut input: mpsc::Receiver<Bytes>
     voice.say(Input::Done(DoneMessage {})).await;
 }
 
-fn exit_message(ended: Result<kiln_executor::Exit, kiln_executor::ExecutorError>) -> ExitMessage {
-    let failed = |code, message: String| ExitMessage {
-        code,
-        error: Some(rpc::Status { code: Code::Unknown.into(), message, details: Vec::new() }),
-    };
+/// How a process ended, which was killed if its container was released meanwhile.
+fn exit_message(ended: Result<Exit, ExecutorError>, is_released: bool) -> ExitMessage {
     match ended.map(|exit| exit.status) {
         Ok(ExitStatus::Code(0)) => ExitMessage::default(),
         Ok(ExitStatus::Code(code)) => {
-            failed(u32::try_from(code).unwrap_or(NOT_RUN), format!("exit code: {code}"))
+            let message = format!("exit code: {code}");
+            failed(u32::try_from(code).unwrap_or(NOT_RUN), Code::Unknown, message)
         }
         Ok(ExitStatus::Signal(signal)) => {
-            failed(128 + signal.unsigned_abs(), format!("killed by signal {signal}"))
+            let code = 128 + signal.unsigned_abs();
+            if is_released {
+                let message = "context canceled: the container was released";
+                return failed(code, Code::Cancelled, message.to_owned());
+            }
+            let message = format!("exit code: {code} (killed by signal {signal})");
+            failed(code, Code::Unknown, message)
         }
-        Err(error) => failed(NOT_RUN, error.to_string()),
+        Err(error) => failed(NOT_RUN, Code::Unknown, error.to_string()),
     }
+}
+
+fn failed(code: u32, kind: Code, message: String) -> ExitMessage {
+    let error = Some(rpc::Status { code: kind.into(), message, details: Vec::new() });
+    ExitMessage { code, error }
 }

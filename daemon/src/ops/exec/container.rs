@@ -117,6 +117,10 @@ impl Container {
         self.ended.cancel();
     }
 
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
     /// Completes when the container is to end.
     pub(crate) async fn ended(&self) {
         self.ended.cancelled().await;

@@ -208,8 +208,10 @@ impl Mounts {
         if is_root(mount) {
             return Ok(layers.view_of(self.base.ids())?.with_layer(self.root.dir())?);
         }
-        if let Some(Written { base, layer, .. }) = written {
-            return Ok(layers.view_of(base.ids())?.with_layer(layer.dir())?);
+        if let Some(Written { layer, .. }) = written {
+            // Of a tree that lies below the layer, there is no stack.
+            let below = input(mount, inputs)?.map(|snapshot| layers.view(snapshot)).transpose()?;
+            return Ok(below.unwrap_or(View::empty()).with_layer(layer.dir())?);
         }
         match (mount.mount_type(), self.caches.get(position), input(mount, inputs)?) {
             (pb::MountType::Cache, Some(Some(cache)), _) => Ok(View::of_directory(cache.path())?),

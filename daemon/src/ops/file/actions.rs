@@ -120,16 +120,16 @@ impl Actions<'_> {
         Ok(())
     }
 
-    /// What the action that has failed leaves.
-    fn left_by(
-        &self,
-        file: &pb::FileOp,
-        action: usize,
-        Active { base, layer }: Active,
-    ) -> LeftBehind {
+    /// What the action that has failed leaves, and those before it.
+    fn left_by(&mut self, file: &pb::FileOp, action: usize, failed: Active) -> LeftBehind {
         let mut outputs = vec![None; file.actions.len()];
-        let (below, written) = (Some(Snapshot::Layers(base)), Some(Arc::new(layer)));
-        outputs[action] = Some(LeftFiles { below, written });
+        for (&action, snapshot) in &self.done {
+            outputs[action] = Some(LeftFiles { below: Some(snapshot.clone()), written: None });
+        }
+        for (action, Active { base, layer }) in self.active.drain().chain([(action, failed)]) {
+            let (below, written) = (Some(Snapshot::Layers(base)), Some(Arc::new(layer)));
+            outputs[action] = Some(LeftFiles { below, written });
+        }
         let inputs = self.inputs.iter().cloned().map(Some).collect();
         LeftBehind { subject: Subject::Action(action), inputs, outputs }
     }
