@@ -214,6 +214,8 @@ pub(crate) fn unfetched(
             None => ChainId::of(&[*diff_id]).context("no chain")?,
         };
         chain = Some(next);
+        let mut descriptor = descriptor.clone();
+        let own_description = descriptor.annotations.remove(DESCRIPTION);
         let remote = origin.clone().map(|origin| Remote { origin, blob: descriptor.digest });
         if let Some(hit) = index.layer_by_chain(&next)? {
             let id = hit.row.id;
@@ -238,14 +240,12 @@ pub(crate) fn unfetched(
         let mut row = LayerRow::new(id, parents);
         row.chain = Some(next);
         row.diff_id = Some(*diff_id);
-        let mut blob = descriptor.clone();
-        row.description =
-            blob.annotations.remove(DESCRIPTION).unwrap_or_else(|| description.to_owned());
-        row.blobs = vec![blob];
-        row.presence = Presence::lazy(remote);
+        row.description = own_description.unwrap_or_else(|| description.to_owned());
         if let Some(time) = descriptor.created_at() {
             row.created_at = time.into();
         }
+        row.blobs = vec![descriptor];
+        row.presence = Presence::lazy(remote);
         let pin: Pin = index.save_layers(&[row])?;
         stack = stack.with(id, pin);
     }

@@ -210,7 +210,7 @@ impl Layers {
         reader: BlobReader,
         unpacker: Option<Unpacker>,
     ) -> anyhow::Result<Ingest> {
-        match download(reader, blob, self.content.ingest()?, unpacker).await {
+        match read_all(reader, blob, self.content.ingest()?, unpacker).await {
             Ok(ingest) => Ok(ingest),
             Err(error) => {
                 lose(build, row.id, remote, error.is::<WrongContent>())?;
@@ -271,7 +271,7 @@ struct Unpacker {
 }
 
 /// Reads a blob to its end: into the content store, and to who unpacks it meanwhile.
-async fn download(
+async fn read_all(
     mut reader: BlobReader,
     descriptor: &Descriptor,
     mut ingest: Ingest,
