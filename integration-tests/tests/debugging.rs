@@ -87,7 +87,8 @@ fn keys_and_sizes_of_the_terminal_are_the_shells() {
     let mut terminal = with_shell(world.build(&context)).at_terminal();
     terminal.until("# ");
     assert!(!terminal.is_cooked());
-    terminal.types("sh -c \"echo rea''dy; exec sleep 7405.5\"\n").until("ready");
+    // While a process executes another program, it has no command line to be found by.
+    terminal.types("sh -c \"echo rea''dy; sleep 7405.5; :\"\n").until("ready");
     let sleeping = || !processes_with("7405.5").is_empty();
     assert!(sleeping());
     // Ctrl-c.
