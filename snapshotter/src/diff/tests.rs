@@ -210,12 +210,18 @@ fn a_layer_too_deep_to_be_looked_through_is_reduced_as_far_as_it_is() {
 fn mirrored(trees: &Stack) -> (LayerDir, [View; 2]) {
     trees.layers.iter().for_each(settle_times);
     let [lower, upper] = [0, 1].map(|tree| View::of_layers(&trees.layers[tree..=tree]).unwrap());
-    let layer = trees.empty_layer();
-    let mut writer = LayerWriter::new(&layer, &lower).unwrap();
-    mirror(&upper, &mut writer, &|| false).unwrap();
-    writer.finish().unwrap();
+    let layer = mirror_of(trees, &upper, &lower);
     let merged = lower.with_layer(&layer).unwrap();
     (layer, [merged, upper])
+}
+
+/// A layer that makes one tree look like another.
+fn mirror_of(stack: &Stack, upper: &View, lower: &View) -> LayerDir {
+    let layer = stack.empty_layer();
+    let mut writer = LayerWriter::new(&layer, lower).unwrap();
+    mirror(upper, &mut writer, &|| false).unwrap();
+    writer.finish().unwrap();
+    layer
 }
 
 #[test]
@@ -311,6 +317,18 @@ fn settle_times(layer: &LayerDir) {
     }
 }
 
+/// A layer over a stack, with what can be done of some changes.
+fn written(stack: &Stack, changes: &[Change]) -> LayerDir {
+    let layer = stack.empty_layer();
+    let mut writer = LayerWriter::new(&layer, &stack.view()).unwrap();
+    for change in changes {
+        write(&mut writer, change);
+    }
+    writer.finish().unwrap();
+    settle_times(&layer);
+    layer
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 64,
@@ -325,13 +343,7 @@ proptest! {
         let mut stack = Stack::new(&[]);
         let mut copies = Stack::new(&[]);
         for changes in &layers {
-            let layer = stack.empty_layer();
-            let mut writer = LayerWriter::new(&layer, &stack.view()).unwrap();
-            for change in changes {
-                write(&mut writer, change);
-            }
-            writer.finish().unwrap();
-            settle_times(&layer);
+            let layer = written(&stack, changes);
 
             // Alone, the layer's own files come back as they are.
             let alone = copies.empty_layer();
@@ -353,14 +365,6 @@ proptest! {
             prop_assert_eq!(describe(&copies.view()), describe(&stack.view()));
         }
     }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 64,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
 
     #[test]
     fn a_layer_can_be_reduced_and_a_tree_mirrored_without_a_difference_to_see(
@@ -374,13 +378,7 @@ proptest! {
                 // The others are a second tree, which begins with the first one's lowest layer.
                 stack.layers.truncate(1);
             }
-            let layer = stack.empty_layer();
-            let mut writer = LayerWriter::new(&layer, &stack.view()).unwrap();
-            for change in changes {
-                write(&mut writer, change);
-            }
-            writer.finish().unwrap();
-            settle_times(&layer);
+            let layer = written(&stack, changes);
             let before = describe(&stack.view_with(&layer));
             reduce(&layer, &stack.view()).unwrap();
             prop_assert!(!is_marked(&layer));
@@ -390,10 +388,7 @@ proptest! {
         }
         let (first, second) = (&views[layers.len() - 1], views.last().unwrap());
         for (lower, upper) in [(first, second), (second, first), (second, &View::empty())] {
-            let layer = stack.empty_layer();
-            let mut writer = LayerWriter::new(&layer, lower).unwrap();
-            mirror(upper, &mut writer, &|| false).unwrap();
-            writer.finish().unwrap();
+            let layer = mirror_of(&stack, upper, lower);
             reduce(&layer, lower).unwrap();
             prop_assert!(!is_marked(&layer));
             prop_assert_eq!(describe(&lower.with_layer(&layer).unwrap()), describe(upper));
